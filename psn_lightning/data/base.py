@@ -1,0 +1,214 @@
+"""What every data module shares: finding, loading, splitting, normalising, batching."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from psn_lightning.data.batches import Batch, TensorData, as_is
+from psn_lightning.data.sources import Source, fetch_into, find, search_roots
+from psn_lightning.errors import SettingError
+
+_EVALUATION_BATCH = 2000  # accuracy does not depend on it
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Raw training and test rows: features ``(n, n_features)``, labels ``(n,)`` int64."""
+
+    train_x: Tensor
+    train_y: Tensor
+    test_x: Tensor
+    test_y: Tensor
+
+    def __len__(self) -> int:
+        return len(self.train_y) + len(self.test_y)
+
+
+class ClassificationData(pl.LightningDataModule):
+    """A data set held in memory, served in whole batches.
+
+    Files are looked for in ``data_dir``, ``PSN_DATA_DIR``, ``~/.cache/psn_lightning`` and, where a system
+    package has them, there; else they are downloaded. Features are normalised with the statistics of the
+    rows that are trained on.
+
+    Args:
+        data_dir: Folder to look in first, and to download to.
+        batch_size: Training batch, per process.
+        val_fraction: Share of the training rows held out, stratified by class. 0 is the paper's protocol:
+            the test set is evaluated after every epoch. Above 0 it is evaluated once, at the end.
+        split_seed: Seed of every split, independent of the run's seed: runs are compared on the same rows.
+        download: Whether to fetch what is not found.
+
+    Raises:
+        SettingError: If a value is out of range.
+    """
+
+    title: ClassVar[str]
+    folder: ClassVar[str]
+    names: ClassVar[tuple[str, ...]]
+    n_features: ClassVar[int]
+    n_classes: ClassVar[int]
+    official_rows: ClassVar[int]
+
+    def __init__(
+        self,
+        data_dir: str | None = None,
+        batch_size: int = 128,
+        val_fraction: float = 0.0,
+        split_seed: int = 42,
+        download: bool = True,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise SettingError(f"batch_size {batch_size} must be at least 1")
+        if not 0 <= val_fraction < 1:
+            raise SettingError(f"val_fraction {val_fraction} is not in [0, 1): 0.1 holds out one row in ten")
+        self.data_dir = data_dir
+        self.batch_size = batch_size
+        self.val_fraction = val_fraction
+        self.split_seed = split_seed
+        self.download = download
+        self._sets: dict[str, TensorData] = {}
+        self._rows = 0
+
+    @abstractmethod
+    def fetch(self, scratch: Path) -> Path:
+        """Download into ``scratch``, verify, and return the folder that holds the files."""
+
+    @abstractmethod
+    def load(self, source: Source) -> Rows:
+        """Read the raw rows.
+
+        Raises:
+            SettingError: If a file is damaged.
+        """
+
+    @property
+    def evaluation_split(self) -> Literal["val", "test"]:
+        """What is evaluated after every epoch."""
+        return "val" if self.val_fraction > 0 else "test"
+
+    def system_folders(self) -> list[Path]:
+        """Folders of system packages that may hold the files."""
+        return []
+
+    def locate(self) -> Source | None:
+        """The files, if they are on this machine."""
+        roots = [root / self.folder for root in search_roots(self.data_dir)]
+        return find([*roots, *self.system_folders()], self.names)
+
+    def prepare_data(self) -> None:
+        """Download what is not there (Lightning calls this on one process only)."""
+        if self.locate() is None:
+            roots = search_roots(self.data_dir)
+            if not self.download:
+                raise SettingError(
+                    f"{self.title} is not in {', '.join(str(r / self.folder) for r in roots)}; "
+                    f"set PSN_DATA_DIR or data.init_args.data_dir, or data.init_args.download: true"
+                )
+            fetch_into(roots[0] / self.folder, self.names, self.fetch, self.title)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load, split and normalise; only once, whatever the stages."""
+        if self._sets:
+            return
+        rows = self._checked(self.load(self._source()))
+        train_x, train_y, val_x, val_y = rows.train_x, rows.train_y, rows.test_x[:0], rows.test_y[:0]
+        if self.val_fraction > 0:
+            train, val = self.split(train_y, self.val_fraction)
+            train_x, train_y, val_x, val_y = train_x[train], train_y[train], train_x[val], train_y[val]
+        mean, std = self.normalization(train_x)
+        self._rows = len(rows)
+        self._sets = {
+            "train": TensorData((train_x - mean) / std, train_y),
+            "val": TensorData((val_x - mean) / std, val_y),
+            "test": TensorData((rows.test_x - mean) / std, rows.test_y),
+        }
+
+    def _source(self) -> Source:
+        source = self.locate()
+        if source is None:
+            raise SettingError(f"{self.title} was not found; call prepare_data() first")
+        return source
+
+    def _checked(self, rows: Rows) -> Rows:
+        for x, y in ((rows.train_x, rows.train_y), (rows.test_x, rows.test_y)):
+            if x.shape != (len(y), self.n_features) or len(y) == 0:
+                raise SettingError(
+                    f"{self.title}: features of shape {tuple(x.shape)} and {len(y)} labels do not fit together "
+                    f"({self.n_features} features expected); fetch the files again"
+                )
+            if int(y.min()) < 0 or int(y.max()) >= self.n_classes:
+                raise SettingError(f"{self.title}: labels outside 0 … {self.n_classes - 1}; fetch the files again")
+            if not torch.isfinite(x).all():
+                raise SettingError(f"{self.title}: features that are not finite; fetch the files again")
+        return rows
+
+    def split(self, labels: Tensor, fraction: float) -> tuple[Tensor, Tensor]:
+        """Stratified split by ``split_seed``: row numbers kept, and held out (a share ``fraction``)."""
+        try:
+            kept, held_out = train_test_split(
+                np.arange(len(labels)), test_size=fraction, stratify=labels.numpy(), random_state=self.split_seed
+            )
+        except ValueError as error:
+            raise SettingError(f"a share {fraction} of {len(labels)} rows cannot be held out: {error}") from error
+        return torch.from_numpy(np.sort(kept)), torch.from_numpy(np.sort(held_out))
+
+    def normalization(self, train_x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation to normalise with, from the training rows; here one of each."""
+        return train_x.mean(), train_x.std()
+
+    def description(self) -> dict[str, str]:
+        """What the run was fed: name, complete or subset, digest of the files, sizes, seed of the split.
+
+        Call it after :meth:`setup`.
+        """
+        source = self._source()
+        complete = self._rows == self.official_rows
+        return {
+            "dataset.name": self.title if complete else self.subset_title(self._rows),
+            "dataset.completeness": "complete" if complete else "subset",
+            "dataset.digest": source.digest(),
+            "dataset.folder": str(source.folder),
+            "dataset.rows": ", ".join(f"{name} {len(rows)}" for name, rows in self._sets.items()),
+            "dataset.split_seed": str(self.split_seed),
+        }
+
+    def subset_title(self, rows: int) -> str:
+        """How to report data that are not the official, complete set."""
+        return f"{self.title} subset ({rows} rows)"
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Shuffled training batches; the last one may be smaller."""
+        return self._loader("train", self.batch_size, shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """What is evaluated after every epoch: see :attr:`evaluation_split`."""
+        return self._loader(self.evaluation_split, _EVALUATION_BATCH)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """The test set."""
+        return self._loader("test", _EVALUATION_BATCH)
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """The test set, in order."""
+        return self._loader("test", _EVALUATION_BATCH)
+
+    def _loader(self, name: str, batch_size: int, shuffle: bool = False) -> DataLoader[Batch]:
+        return DataLoader(
+            self._sets[name],
+            batch_size=batch_size,
+            shuffle=shuffle,
+            collate_fn=as_is,
+            pin_memory=torch.cuda.is_available(),
+        )

@@ -1,0 +1,33 @@
+"""Batches cut out of tensors in one indexing operation."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.utils.data import Dataset
+
+Batch = tuple[Tensor, Tensor]
+
+
+class TensorData(Dataset[Batch]):
+    """Features ``(n, n_features)`` and labels ``(n,)``.
+
+    torch's own TensorDataset gathers sample by sample; here the loader's ``__getitems__`` protocol takes
+    the whole batch at once, and samplers (shuffling, Lightning's sharding) work as ever.
+    """
+
+    def __init__(self, x: Tensor, y: Tensor) -> None:
+        self.x, self.y = x, y
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.x[index], self.y[index]
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        return self.x[indices], self.y[indices]
+
+
+def as_is(batch: Batch) -> Batch:
+    """Collate function of batches that are batches already."""
+    return batch

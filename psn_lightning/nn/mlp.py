@@ -1,0 +1,84 @@
+"""The network of the paper: sparse hidden layers, LayerNorm, ReLU, a dense output layer."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import nn
+
+from psn_lightning.errors import SettingError
+from psn_lightning.nn.init import InitName, initial_values
+from psn_lightning.nn.masked import MaskedLinear
+from psn_lightning.nn.sparse_linear import SparseLinear
+from psn_lightning.topology import Connectivity, SpreadingName, Topology
+
+StorageName = Literal["masked"]
+
+STORAGES: dict[str, type[SparseLinear]] = {"masked": MaskedLinear}
+
+_WEIGHT_STREAM = 1_000_003  # keeps the weights' random streams apart from the topology's
+
+
+class SparseMLP(nn.Sequential):
+    """``n_in – hidden … – n_classes``; every Linear has a bias, every hidden one LayerNorm and ReLU.
+
+    The modules are ``fc1, norm1, relu1, fc2, …, output``; a dense baseline is sparsity 0.
+
+    Args:
+        layer_sizes: Inputs, hidden widths, classes: ``[784, 1024, 1024, 10]``.
+        topology: What is asked of the hidden layers.
+        spreading: Which inputs a neuron reads, given how many.
+        init: How the weights are drawn.
+        storage: How the sparse weights are kept.
+        seed: Seed of topology and weights.
+
+    Raises:
+        SettingError: If the topology cannot be built, or a name is unknown.
+    """
+
+    def __init__(
+        self,
+        layer_sizes: Sequence[int],
+        topology: Topology,
+        spreading: SpreadingName = "random",
+        init: InitName = "mean_fan_in",
+        storage: StorageName = "masked",
+        seed: int = 42,
+    ) -> None:
+        if storage not in STORAGES:
+            raise SettingError(f"storage {storage!r} is not one of {', '.join(get_args(StorageName))}")
+        modules: OrderedDict[str, nn.Module] = OrderedDict()
+        connectivities = topology.connect(layer_sizes, spreading, seed)
+        for i, connectivity in enumerate(connectivities, start=1):
+            modules[f"fc{i}"] = STORAGES[storage](connectivity, init, self._rng(seed, i))
+            modules[f"norm{i}"] = nn.LayerNorm(connectivity.n_out)
+            modules[f"relu{i}"] = nn.ReLU()
+        modules["output"] = self._output(*layer_sizes[-2:], rng=self._rng(seed, 0))
+        super().__init__(modules)
+
+    @staticmethod
+    def _rng(seed: int, layer: int) -> np.random.Generator:
+        return np.random.default_rng([seed, _WEIGHT_STREAM, layer])
+
+    @staticmethod
+    def _output(n_in: int, n_classes: int, rng: np.random.Generator) -> nn.Linear:
+        """A dense layer initialised as Eq. 9 would: its mean fan-in is n_in."""
+        layer = nn.Linear(n_in, n_classes)
+        weight = initial_values(Connectivity.full(n_in, n_classes), "mean_fan_in", rng).reshape(n_classes, n_in)
+        with torch.no_grad():
+            layer.weight.copy_(torch.from_numpy(weight))
+            layer.bias.zero_()
+        return layer
+
+    def sparse_layers(self) -> dict[str, SparseLinear]:
+        """The hidden layers by name, ``fc1`` first."""
+        return {name: module for name, module in self.named_children() if isinstance(module, SparseLinear)}
+
+    def connectivities(self) -> dict[str, Connectivity]:
+        """Who feeds whom now, by hidden layer."""
+        return {name: layer.connectivity for name, layer in self.sparse_layers().items()}
+

@@ -1,0 +1,143 @@
+"""The interface of a sparse layer, whatever its storage."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from psn_lightning.nn.init import InitName, initial_values
+from psn_lightning.topology import Connectivity
+
+
+class SparseLinear(nn.Module, ABC):
+    """A linear layer of which only the connections of a :class:`Connectivity` exist.
+
+    The gradient of the parameters belongs to the active connections; a dynamic rule that wants to see the
+    others sets :attr:`record_dense_gradient` before the forward pass and reads :meth:`dense_gradient`
+    after the backward pass. State dicts hold ``values`` (CSR order), ``indptr``, ``indices`` and ``bias``
+    whatever the storage, so that a checkpoint of one storage loads into another.
+
+    Args:
+        connectivity: Who feeds whom.
+        init: How the weights are drawn; biases start at 0.
+        rng: Source of the weights.
+    """
+
+    weight: nn.Parameter
+    bias: nn.Parameter
+
+    def __init__(self, connectivity: Connectivity, init: InitName, rng: np.random.Generator) -> None:
+        super().__init__()
+        self.in_features = connectivity.n_in
+        self.out_features = connectivity.n_out
+        self.record_dense_gradient = False
+        self.bias = nn.Parameter(torch.zeros(self.out_features))
+        values = torch.from_numpy(initial_values(connectivity, init, rng)).to(torch.get_default_dtype())
+        self._create(connectivity, values)
+
+    @abstractmethod
+    def _create(self, connectivity: Connectivity, values: Tensor) -> None:
+        """Make the storage: register ``weight`` and whatever says where it is active."""
+
+    @abstractmethod
+    def _load(self, connectivity: Connectivity, values: Tensor) -> None:
+        """Overwrite the storage in place with other connections and weights."""
+
+    @property
+    @abstractmethod
+    def connectivity(self) -> Connectivity:
+        """Who feeds whom now."""
+
+    @property
+    @abstractmethod
+    def fan_in(self) -> Tensor:
+        """Inputs of each neuron, int64, shape ``(out_features,)``."""
+
+    @property
+    @abstractmethod
+    def mask(self) -> Tensor:
+        """Dense boolean mask, shape ``(out_features, in_features)``; not to be written to."""
+
+    @abstractmethod
+    def set_mask(self, mask: Tensor, moments: Iterable[Tensor] = ()) -> None:
+        """Change which connections exist.
+
+        Connections that stay keep their weight and moments; those that go or come have both set to 0.
+
+        Args:
+            mask: Boolean, shape ``(out_features, in_features)``.
+            moments: Optimizer tensors laid out like ``weight``; changed in place with it.
+        """
+
+    @abstractmethod
+    def apply_mask(self, moments: Iterable[Tensor] = ()) -> None:
+        """Zero whatever an optimizer may have put where no connection is: weight, gradient, moments."""
+
+    @abstractmethod
+    def active_values(self) -> Tensor:
+        """Weights of the active connections in CSR order, shape ``(n_connections,)``, detached."""
+
+    @abstractmethod
+    def dense_weight(self) -> Tensor:
+        """Weights with zeros where no connection is, shape ``(out_features, in_features)``, detached."""
+
+    @abstractmethod
+    def dense_gradient(self) -> Tensor:
+        """Gradient of the loss to every position, connected or not, shape ``(out_features, in_features)``.
+
+        Read it in ``on_before_optimizer_step``: there it is accumulated, averaged over processes,
+        unscaled and unclipped.
+
+        Raises:
+            RuntimeError: If :attr:`record_dense_gradient` was off during the forward pass.
+        """
+
+    @abstractmethod
+    def gradient_magnitude(self) -> Tensor:
+        """Σ |gradient| over the active connections of each neuron, shape ``(out_features,)``."""
+
+    def extra_repr(self) -> str:
+        """Shown in the network's printout."""
+        return f"{self.in_features}, {self.out_features}, connections={int(self.fan_in.sum())}"
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        connectivity = self.connectivity
+        destination[prefix + "values"] = self.active_values()
+        destination[prefix + "indptr"] = torch.tensor(connectivity.indptr)
+        destination[prefix + "indices"] = torch.tensor(connectivity.indices)
+        destination[prefix + "bias"] = self.bias if keep_vars else self.bias.detach()
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        names = ("values", "indptr", "indices", "bias")
+        absent = [prefix + name for name in names if prefix + name not in state_dict]
+        if absent:
+            missing_keys.extend(absent)
+            return
+        values, indptr, indices, bias = (state_dict[prefix + name] for name in names)
+        if indptr.numel() != self.out_features + 1 or bias.shape != self.bias.shape:
+            error_msgs.append(
+                f"{prefix[:-1]}: the checkpoint has {indptr.numel() - 1} neurons, the layer {self.out_features}"
+            )
+            return
+        try:
+            connectivity = Connectivity(self.in_features, self.out_features, indptr.cpu().numpy(), indices.cpu().numpy())
+        except ValueError as error:
+            error_msgs.append(f"{prefix[:-1]}: {error}")
+            return
+        with torch.no_grad():
+            self._load(connectivity, values)
+            self.bias.copy_(bias)

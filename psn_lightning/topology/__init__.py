@@ -1,0 +1,32 @@
+"""Which input feeds which neuron: numpy in, numpy out."""
+
+from psn_lightning.topology.allocation import AllocationName, allocate
+from psn_lightning.topology.connectivity import Connectivity
+from psn_lightning.topology.design import BudgetName, Topology
+from psn_lightning.topology.distributions import Bernoulli, Lognormal, PowerLaw, Uniform
+from psn_lightning.topology.fan_in import FanIn, LayerBudget, sparsity_ceiling
+from psn_lightning.topology.profiles import Bell, Exponential, Linear, MultiPeak, Profile, Quadratic
+from psn_lightning.topology.spreading import SpreadingName, spread
+
+__all__ = [
+    "AllocationName",
+    "Bell",
+    "Bernoulli",
+    "BudgetName",
+    "Connectivity",
+    "Exponential",
+    "FanIn",
+    "LayerBudget",
+    "Linear",
+    "Lognormal",
+    "MultiPeak",
+    "PowerLaw",
+    "Profile",
+    "Quadratic",
+    "SpreadingName",
+    "Topology",
+    "Uniform",
+    "allocate",
+    "sparsity_ceiling",
+    "spread",
+]

@@ -1,0 +1,79 @@
+"""The topology of a whole network: a family, a sparsity, and how the connections are shared out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Literal, get_args
+
+import numpy as np
+
+from psn_lightning.errors import SettingError
+from psn_lightning.topology.allocation import AllocationName, allocate
+from psn_lightning.topology.connectivity import Connectivity
+from psn_lightning.topology.distributions import Uniform
+from psn_lightning.topology.fan_in import FanIn, LayerBudget
+from psn_lightning.topology.spreading import SpreadingName, spread
+
+BudgetName = Literal["hidden", "network"]
+
+
+@dataclass(frozen=True)
+class Topology:
+    """What is asked of the hidden layers of a network.
+
+    Args:
+        fan_in: Family of the fan-in within each layer.
+        sparsity: Target share of absent connections, in [0, 1).
+        allocation: How the connections are shared out over the layers.
+        min_fan_in: Smallest fan-in of a neuron.
+        budget: Whether ``sparsity`` counts the hidden layers only (``hidden``) or the always dense output
+            layer too (``network``, as RigL's original does).
+
+    Raises:
+        SettingError: If a value is out of range.
+    """
+
+    fan_in: FanIn = field(default_factory=Uniform)
+    sparsity: float = 0.9
+    allocation: AllocationName = "uniform"
+    min_fan_in: int = 1
+    budget: BudgetName = "hidden"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.sparsity < 1:
+            raise SettingError(f"sparsity {self.sparsity} is not in [0, 1): 0.9 keeps one connection in ten")
+        if self.budget not in get_args(BudgetName):
+            raise SettingError(f"budget {self.budget!r} is not one of {', '.join(get_args(BudgetName))}")
+
+    def budgets(self, layer_sizes: Sequence[int]) -> list[LayerBudget]:
+        """Budget of each hidden layer.
+
+        Args:
+            layer_sizes: Inputs, hidden widths, classes: ``[784, 1024, 1024, 10]``.
+        """
+        if len(layer_sizes) < 3 or min(layer_sizes) < 1:
+            raise SettingError(f"layer sizes {list(layer_sizes)} need inputs, at least one hidden width, and classes")
+        shapes = [(n_out, n_in) for n_in, n_out in pairwise(layer_sizes)]
+        densities = allocate(
+            shapes[:-1], self.sparsity, self.allocation, dense=shapes[-1:] if self.budget == "network" else ()
+        )
+        return [
+            LayerBudget(n_in, n_out, max(0.0, 1 - density), self.min_fan_in, name=f"fc{i}")
+            for i, ((n_out, n_in), density) in enumerate(zip(shapes[:-1], densities, strict=True), start=1)
+        ]
+
+    def connect(self, layer_sizes: Sequence[int], spreading: SpreadingName, seed: int) -> list[Connectivity]:
+        """Build the connectivity of each hidden layer.
+
+        Args:
+            layer_sizes: Inputs, hidden widths, classes.
+            spreading: ``even``, ``random`` or ``sequential``.
+            seed: Seed of everything that is drawn; each layer has its own stream.
+        """
+        connectivities = []
+        for i, budget in enumerate(self.budgets(layer_sizes)):
+            rng = np.random.default_rng([seed, i])
+            connectivities.append(spread(self.fan_in.fan_in(budget, rng), budget.n_in, spreading, rng))
+        return connectivities

@@ -84,11 +84,15 @@ class MaskedLinear(SparseLinear):
     @torch.no_grad()
     def apply_mask(self, moments: Iterable[Tensor] = ()) -> None:
         """See the interface."""
-        if self._full:
-            return
-        gradient = () if self.weight.grad is None else (self.weight.grad,)
-        for tensor in (self.weight, *gradient, *moments):
-            tensor.mul_(self.active)
+        if not self._full:
+            for tensor in (self.weight, *moments):
+                tensor.mul_(self.active)
+
+    @torch.no_grad()
+    def mask_gradient(self) -> None:
+        """See the interface."""
+        if self.weight.grad is not None and not self._full:
+            self.weight.grad.mul_(self.active)
 
     def active_values(self) -> Tensor:
         """See the interface."""

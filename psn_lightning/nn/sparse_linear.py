@@ -76,7 +76,11 @@ class SparseLinear(nn.Module, ABC):
 
     @abstractmethod
     def apply_mask(self, moments: Iterable[Tensor] = ()) -> None:
-        """Zero whatever an optimizer may have put where no connection is: weight, gradient, moments."""
+        """Zero whatever an optimizer may have put where no connection is: weight and moments."""
+
+    @abstractmethod
+    def mask_gradient(self) -> None:
+        """Zero a recorded dense gradient where no connection is, so that an optimizer may use it."""
 
     @abstractmethod
     def active_values(self) -> Tensor:

@@ -1,0 +1,43 @@
+"""Gradient concentration at hub neurons."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+
+from psn_lightning.task import SparseClassifier
+from psn_lightning.topology.statistics import gradient_ratio
+
+
+class GradientRatio(pl.Callback):
+    """Logs the gradient ratio of hubs to specialists on the last training batch of every epoch (section 2.9).
+
+    ``gradient/ratio/fcN`` is the paper's definition (mean over all positions of the masked gradient),
+    ``gradient/ratio_active/fcN`` counts active connections only, ``gradient/ratio`` is the mean over layers.
+    """
+
+    def __init__(self) -> None:
+        self._due = False
+        self._metrics: dict[str, float] = {}
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+        """Decide whether this batch is measured."""
+        self._due = batch_idx + 1 == trainer.num_training_batches
+
+    def on_after_backward(self, trainer: pl.Trainer, pl_module: SparseClassifier) -> None:  # type: ignore[override]
+        """Measure; here the gradient is reduced over processes, and no topology update has used it up."""
+        if not self._due:
+            return
+        ratios, actives = {}, {}
+        for name, layer in pl_module.network.sparse_layers().items():
+            magnitude = layer.gradient_magnitude().float().cpu().numpy()
+            ratios[name], actives[name] = gradient_ratio(magnitude, layer.connectivity)
+        self._metrics = {f"gradient/ratio/{name}": ratio for name, ratio in ratios.items()}
+        self._metrics |= {f"gradient/ratio_active/{name}": ratio for name, ratio in actives.items()}
+        self._metrics["gradient/ratio"] = float(np.mean(list(ratios.values())))
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log what was measured."""
+        pl_module.log_dict(self._metrics)

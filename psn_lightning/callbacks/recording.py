@@ -1,0 +1,77 @@
+"""What the masks look like, and how long an epoch takes."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+
+from psn_lightning.task import SparseClassifier
+from psn_lightning.topology import Connectivity
+from psn_lightning.topology.statistics import mean_fan_in_ccv, overlap, realised_sparsity, summarize
+
+
+class TopologyLogger(pl.Callback):
+    """Logs sparsity, fan-in figures, dead neurons and the overlap with the first topology, every epoch."""
+
+    def __init__(self) -> None:
+        self.initial: dict[str, Connectivity] = {}
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: SparseClassifier) -> None:  # type: ignore[override]
+        """Remember the first topology, unless a checkpoint brought it."""
+        self.initial = self.initial or pl_module.network.connectivities()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: SparseClassifier) -> None:  # type: ignore[override]
+        """Log where the run starts from."""
+        if trainer.logger is not None and trainer.global_step == 0:
+            trainer.logger.log_metrics(self.figures(pl_module.network.connectivities()), step=0)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: SparseClassifier) -> None:  # type: ignore[override]
+        """Log where the epoch has led."""
+        pl_module.log_dict(self.figures(pl_module.network.connectivities()))
+
+    def figures(self, layers: dict[str, Connectivity]) -> dict[str, float]:
+        """The metrics of a network's hidden layers."""
+        metrics = {"sparsity/realised": realised_sparsity(layers.values()), "fan_in/ccv": mean_fan_in_ccv(layers)}
+        for name, connectivity in layers.items():
+            figures = summarize(connectivity)
+            metrics |= {
+                f"sparsity/realised/{name}": figures.sparsity,
+                f"fan_in/ccv/{name}": figures.fan_in_ccv,
+                f"fan_in/min/{name}": float(figures.fan_in_min),
+                f"fan_in/max/{name}": float(figures.fan_in_max),
+                f"topology/dead_neurons/{name}": float(figures.dead_neurons),
+                f"topology/overlap_with_initial/{name}": overlap(self.initial[name], connectivity),
+            }
+        return metrics
+
+    def state_dict(self) -> dict[str, Any]:
+        """The first topology, so that the overlap stays right after a resume."""
+        return {
+            name: {"n_in": c.n_in, "indptr": torch.tensor(c.indptr), "indices": torch.tensor(c.indices)}
+            for name, c in self.initial.items()
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """See :meth:`state_dict`."""
+        self.initial = {
+            name: Connectivity(c["n_in"], c["indptr"].numel() - 1, c["indptr"].numpy(), c["indices"].numpy())
+            for name, c in state_dict.items()
+        }
+
+
+class EpochTimer(pl.Callback):
+    """Logs ``time/epoch_seconds``: wall time of an epoch, its evaluation included."""
+
+    def __init__(self) -> None:
+        self._start = 0.0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self._start = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop it."""
+        pl_module.log("time/epoch_seconds", time.perf_counter() - self._start)

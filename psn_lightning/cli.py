@@ -1,0 +1,155 @@
+"""``psn-train``: fit, validate, test and predict on LightningCLI; topology and data beside them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import ArgumentError
+from collections.abc import Sequence
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+
+from psn_lightning import __version__
+from psn_lightning.callbacks import BestAndLast, EpochTimer, GradientRatio, MaskReapply, RigL, TopologyLogger
+from psn_lightning.callbacks.predictions import PredictionTable
+from psn_lightning.commands import data, summary, topology
+from psn_lightning.data import ClassificationData
+from psn_lightning.errors import SettingError
+from psn_lightning.task import SparseClassifier
+from psn_lightning.tracking import ConfigRecord, RunRecord, Tracking
+
+HELP = f"""psn-train {__version__}: Profiled Sparse Networks on PyTorch Lightning, tracked in MLflow
+
+  psn-train fit --config conf/fashion_rigl.yaml     train; later --config files and --key value win
+  psn-train validate|test|predict --config … --ckpt_path …
+  psn-train topology --config …                     fan-in table and figure, no training
+  psn-train data [NAME …] [--download]              data sets on this machine
+
+  psn-train fit --help                              every setting
+  psn-train fit --config … --print_config           the resolved configuration
+  --debug with any command shows the traceback of an error
+"""
+
+__all__ = ["RigL", "entry_point", "main"]  # RigL: importing it makes its short name known to YAML
+
+
+class PSNCLI(LightningCLI):
+    """LightningCLI with our model, our data, our logger, and the callbacks that every run has."""
+
+    def __init__(self, args: Sequence[str], run: bool = True) -> None:
+        topology_logger, checkpoints = TopologyLogger(), BestAndLast()
+        super().__init__(
+            SparseClassifier,
+            ClassificationData,
+            subclass_mode_data=True,
+            save_config_callback=ConfigRecord,
+            seed_everything_default=42,
+            auto_configure_optimizers=False,
+            parser_kwargs={"exit_on_error": False} | {name: {"exit_on_error": False} for name in self.subcommands()},
+            trainer_defaults={
+                "num_sanity_val_steps": 0,
+                "callbacks": [
+                    MaskReapply(),
+                    GradientRatio(),
+                    topology_logger,
+                    EpochTimer(),
+                    checkpoints,
+                    RunRecord(topology_logger, checkpoints),
+                ],
+            },
+            args=list(args),
+            run=run,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Tracking and predictions as groups of their own; the model learns its shape from the data."""
+        parser.add_class_arguments(Tracking, "tracking")
+        parser.add_lightning_class_args(PredictionTable, "predictions")
+        parser.set_defaults({"model.topology": {"class_path": "Uniform"}})
+        parser.link_arguments("seed_everything", "model.seed")
+        for attribute in ("n_features", "n_classes", "evaluation_split"):
+            parser.link_arguments(f"data.{attribute}", f"model.{attribute}", apply_on="instantiate")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse without Lightning's warning about ``sys.argv``: ours are the same."""
+        self.config = parser.parse_args(args)
+
+    def _parse_ckpt_path(self) -> None:
+        """Keep a checkpoint's hyper-parameters from overriding the configuration silently."""
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        """The trainer with our logger, unless the configuration turns logging off."""
+        wants_logger = self._get(self.config_init, "trainer").get("logger") is not False
+        keeps_record = self.subcommand in {"fit", "validate", "test"}
+        logger = self._get(self.config_init, "tracking") if wants_logger and keeps_record else False
+        return super().instantiate_trainer(**{**kwargs, "logger": logger})
+
+    def after_fit(self) -> None:
+        """Touch the test set once where a validation split was used, then sum up."""
+        metrics = dict(self.trainer.callback_metrics)
+        if self.model.evaluation_split == "val":
+            self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
+            metrics |= self.trainer.callback_metrics
+        if self.trainer.is_global_zero:
+            summary.show(metrics, self.trainer.logger)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command.
+
+    Args:
+        arguments: What follows ``psn-train``.
+
+    Returns:
+        Exit code: 0, or 2 after an error of the user's, which is told in a line or two on stderr.
+    """
+    arguments = list(arguments)
+    debug = "--debug" in arguments
+    if debug:
+        arguments.remove("--debug")
+    try:
+        _dispatch(arguments)
+    except (SettingError, ArgumentError) as error:
+        if debug:
+            raise
+        sys.stderr.write(f"psn-train: {_compact(error)}\n")
+        return 2
+    return 0
+
+
+def _dispatch(arguments: list[str]) -> None:
+    if not arguments or arguments[0] in {"-h", "--help"}:
+        sys.stdout.write(HELP)
+    elif arguments[0] == "data":
+        data.run(arguments[1:])
+    elif arguments[0] == "topology":
+        rest, figure = _take_option(arguments[1:], "--figure", "topology.png")
+        topology.show(PSNCLI(rest, run=False).model, figure)
+    elif arguments[0] in PSNCLI.subcommands() or arguments[0].startswith("-"):
+        PSNCLI(arguments)
+    else:
+        raise SettingError(f"{arguments[0]!r} is not a command; see psn-train --help")
+
+
+def _take_option(arguments: list[str], name: str, default: str) -> tuple[list[str], str]:
+    """Take ``name VALUE`` out of the arguments."""
+    if name not in arguments:
+        return arguments, default
+    at = arguments.index(name)
+    if at + 1 == len(arguments):
+        raise SettingError(f"{name} needs a value, such as {default}")
+    return arguments[:at] + arguments[at + 2 :], arguments[at + 1]
+
+
+def _compact(error: Exception) -> str:
+    """An error as at most two lines."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return "\n  ".join(lines[:1] + ([" ".join(lines[1:])[:300]] if lines[1:] else []))
+
+
+def entry_point() -> None:
+    """What the installed command calls."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    sys.exit(main(sys.argv[1:]))

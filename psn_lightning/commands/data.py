@@ -1,0 +1,56 @@
+"""``psn-train data``: what is on this machine, and downloads on request."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from psn_lightning.data import DATASETS
+from psn_lightning.data.sources import search_roots
+from psn_lightning.errors import SettingError
+
+
+def run(arguments: Sequence[str]) -> None:
+    """List the data sets; with ``--download`` fetch what is missing.
+
+    Raises:
+        SettingError: If a name is unknown, a file damaged, or a download fails.
+    """
+    options = _parser().parse_args(arguments)
+    unknown = [name for name in options.names if name not in DATASETS]
+    if unknown:
+        raise SettingError(f"data set {unknown[0]!r} is not one of {', '.join(DATASETS)}")
+    table = Table("data set", "found in", "rows", "completeness", "digest", title="Data sets")
+    missing = False
+    for name in options.names or DATASETS:
+        data = DATASETS[name](data_dir=options.data_dir, download=options.download)
+        if data.locate() is None and not options.download:
+            missing = True
+            table.add_row(name, "[red]not found[/red]", "", "", "")
+            continue
+        data.prepare_data()
+        data.setup()
+        found = data.description()
+        table.add_row(
+            f"{name}: {found['dataset.name']}",
+            found["dataset.folder"],
+            found["dataset.rows"],
+            found["dataset.completeness"],
+            found["dataset.digest"][:12],
+        )
+    console = Console()
+    console.print(table)
+    if missing:
+        looked_in = ", ".join(str(root) for root in search_roots(options.data_dir))
+        console.print(f"Looked in {looked_in}. Fetch what is missing with: psn-train data --download", highlight=False)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="psn-train data", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(DATASETS)}; default: all")
+    parser.add_argument("--data_dir", help="folder to look in first, and to download to")
+    parser.add_argument("--download", action="store_true", help="fetch what is not found")
+    return parser

@@ -1,0 +1,38 @@
+"""The table at the end of a fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from psn_lightning.tracking import Tracking
+
+_ROWS = (
+    ("test accuracy", "test/accuracy", "{:.4f}"),
+    ("validation accuracy", "val/accuracy", "{:.4f}"),
+    ("realised sparsity", "sparsity/realised", "{:.4f}"),
+    ("fan-in CCV", "fan_in/ccv", "{:.3f}"),
+    ("gradient ratio", "gradient/ratio", "{:.2f}"),
+    ("seconds per epoch", "time/epoch_seconds", "{:.2f}"),
+)
+
+
+def show(metrics: Mapping[str, Tensor], logger: object) -> None:
+    """Print the final figures of a fit, its run id, and how to look at it in MLflow."""
+    table = Table("figure", "at the end", title="Finished")
+    for title, key, form in _ROWS:
+        if key in metrics:
+            table.add_row(title, form.format(float(metrics[key])))
+    console = Console()
+    console.print(table)
+    if isinstance(logger, Tracking):
+        console.print(f"MLflow run {logger.run_id}; compare runs with:", highlight=False)
+        console.print(f"  {ui_command(logger.uri)}", highlight=False, soft_wrap=True)
+
+
+def ui_command(uri: str) -> str:
+    """Shell command, or address, that shows the runs of a store."""
+    return f"open {uri}" if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"

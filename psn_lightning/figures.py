@@ -1,0 +1,70 @@
+"""Pictures of topologies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from psn_lightning.topology import Connectivity
+from psn_lightning.topology.statistics import fan_in_ccv
+
+_MASK_PIXELS = 256  # a mask is drawn as the density of this many bins a side: no dense matrix is built
+
+
+def topology_figure(layers: Mapping[str, Connectivity]) -> Figure:
+    """Fan-in over the neurons, the mask, and the fan-out over the inputs, one row per hidden layer."""
+    figure = Figure(figsize=(13, 3.6 * len(layers)), layout="constrained")
+    axes = figure.subplots(len(layers), 3, squeeze=False)
+    for (name, connectivity), (profile, mask, fan_out) in zip(layers.items(), axes, strict=True):
+        profile.fill_between(np.arange(connectivity.n_out), connectivity.fan_in, step="mid", alpha=0.75)
+        profile.set(
+            title=f"{name}: fan-in, CCV {fan_in_ccv(connectivity):.2f}",
+            xlabel="neuron",
+            ylabel="inputs",
+            ylim=(0, None),
+        )
+        _draw_mask(mask, connectivity)
+        mask.set_title(f"{name}: mask, {connectivity.n_connections:,} connections")
+        fan_out.fill_between(
+            np.arange(connectivity.n_in), connectivity.fan_out, step="mid", alpha=0.75, color="tab:green"
+        )
+        dead = int((connectivity.fan_out == 0).sum())
+        fan_out.set(
+            title=f"{name}: fan-out, {dead} dead inputs", xlabel="input", ylabel="neurons fed", ylim=(0, None)
+        )
+    return figure
+
+
+def fan_in_histogram(before: Mapping[str, Connectivity], after: Mapping[str, Connectivity]) -> Figure:
+    """Distribution of the fan-in before and after training, one panel per hidden layer."""
+    figure = Figure(figsize=(5 * len(before), 3.6), layout="constrained")
+    for axis, name in zip(figure.subplots(1, len(before), squeeze=False)[0], before, strict=True):
+        top = max(int(c[name].fan_in.max()) for c in (before, after))
+        bins = np.linspace(-0.5, top + 0.5, min(top + 2, 60))
+        for label, layers in (("before", before), ("after", after)):
+            ccv = fan_in_ccv(layers[name])
+            axis.hist(layers[name].fan_in, bins=bins.tolist(), alpha=0.55, label=f"{label}, CCV {ccv:.2f}")
+        axis.set(title=name, xlabel="fan-in", ylabel="neurons", yscale="log")
+        axis.legend()
+    return figure
+
+
+def _draw_mask(axis: Axes, connectivity: Connectivity) -> None:
+    """Density of connections, binned; neurons from top to bottom."""
+    bins = (min(_MASK_PIXELS, connectivity.n_out), min(_MASK_PIXELS, connectivity.n_in))
+    extent = ((0, connectivity.n_out), (0, connectivity.n_in))
+    counts, _, _ = np.histogram2d(connectivity.rows(), connectivity.indices, bins=bins, range=extent)
+    cells = connectivity.n_out * connectivity.n_in / (bins[0] * bins[1])
+    image = axis.imshow(
+        counts / cells,
+        aspect="auto",
+        cmap=mpl.colormaps["Blues"],
+        interpolation="nearest",
+        extent=(0, connectivity.n_in, connectivity.n_out, 0),
+    )
+    axis.set(xlabel="input", ylabel="neuron")
+    axis.figure.colorbar(image, ax=axis, label="density")

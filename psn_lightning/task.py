@@ -1,0 +1,119 @@
+"""One classification task: the network, the loss, the metrics, the optimizer."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import lightning.pytorch as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchmetrics.classification import MulticlassAccuracy
+
+from psn_lightning.data import Batch
+from psn_lightning.errors import SettingError
+from psn_lightning.nn import InitName, SparseMLP, StorageName
+from psn_lightning.topology import AllocationName, BudgetName, FanIn, SpreadingName, Topology, Uniform
+
+
+class SparseClassifier(pl.LightningModule):
+    """A :class:`SparseMLP` trained with cross entropy and Adam (section 2.7).
+
+    It knows nothing of masks that change: that is the callbacks' work.
+
+    Args:
+        n_features: Inputs; the command line takes it from the data.
+        n_classes: Classes; the command line takes it from the data.
+        hidden: Widths of the hidden layers.
+        topology: Family of the fan-in; None is :class:`Uniform`.
+        sparsity: Share of absent connections in the hidden layers; 0 is the dense baseline.
+        spreading: Which inputs a neuron reads: even, random or sequential.
+        allocation: Density per layer: uniform, er or erk.
+        min_fan_in: Smallest fan-in of a neuron at the start.
+        budget: Whether the sparsity counts the hidden layers or also the dense output layer (network).
+        init: He initialisation with the layer's mean fan-in, or per neuron.
+        storage: How sparse weights are kept.
+        lr: Adam's learning rate.
+        evaluation_split: Name under which evaluation during the fit is logged; the command line takes it
+            from the data.
+        seed: Seed of topology and weights; the command line takes it from seed_everything.
+
+    Raises:
+        SettingError: If a value is out of range, or the topology cannot be built.
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        n_classes: int,
+        hidden: list[int] | None = None,
+        topology: FanIn | None = None,
+        sparsity: float = 0.9,
+        spreading: SpreadingName = "random",
+        allocation: AllocationName = "uniform",
+        min_fan_in: int = 1,
+        budget: BudgetName = "hidden",
+        init: InitName = "mean_fan_in",
+        storage: StorageName = "masked",
+        lr: float = 1e-3,
+        evaluation_split: Literal["val", "test"] = "test",
+        seed: int = 42,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        if not 0 < lr < float("inf"):
+            raise SettingError(f"lr {lr} must be a positive number: the paper uses 0.001")
+        if isinstance(seed, bool) or seed < 0:
+            raise SettingError(f"seed_everything {seed} must be an integer ≥ 0, so that the run can be repeated")
+        self.lr = lr
+        self.seed = seed
+        self.evaluation_split: Literal["val", "test"] = evaluation_split
+        self.network = SparseMLP(
+            [n_features, *(hidden or [1024, 1024]), n_classes],
+            Topology(topology or Uniform(), sparsity, allocation, min_fan_in, budget),
+            spreading,
+            init,
+            storage,
+            seed,
+        )
+        self.accuracy = nn.ModuleDict(
+            {split: MulticlassAccuracy(n_classes, average="micro") for split in ("val", "test")}
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits ``(batch, n_classes)`` of features ``(batch, n_features)``."""
+        logits: Tensor = self.network(x)
+        return logits
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Cross entropy of one batch."""
+        x, y = batch
+        loss = F.cross_entropy(self(x), y)
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Evaluation during the fit: the test set in the paper's protocol, else the held-out rows."""
+        self._evaluate(batch, self.evaluation_split)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Evaluation on the test set."""
+        self._evaluate(batch, "test")
+
+    def _evaluate(self, batch: Batch, split: str) -> None:
+        x, y = batch
+        logits = self(x)
+        accuracy = self.accuracy[split]
+        accuracy(logits, y)
+        self.log(f"{split}/loss", F.cross_entropy(logits, y), batch_size=len(y), sync_dist=True)
+        self.log(f"{split}/accuracy", accuracy, prog_bar=True, batch_size=len(y), metric_attribute=f"accuracy.{split}")
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Predicted class, its probability, and the label."""
+        x, y = batch
+        confidence, predicted = self(x).softmax(dim=1).max(dim=1)
+        return {"predicted": predicted, "probability": confidence, "label": y}
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam, as in the paper."""
+        return torch.optim.Adam(self.parameters(), lr=self.lr)

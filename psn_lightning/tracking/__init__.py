@@ -1,0 +1,6 @@
+"""MLflow: the logger, and what a run leaves behind."""
+
+from psn_lightning.tracking.logger import DEFAULT_URI, Tracking
+from psn_lightning.tracking.record import ConfigRecord, RunRecord
+
+__all__ = ["DEFAULT_URI", "ConfigRecord", "RunRecord", "Tracking"]

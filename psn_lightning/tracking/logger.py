@@ -1,0 +1,129 @@
+"""MLflow as Lightning's logger: batched, complete, one run per fit."""
+
+from __future__ import annotations
+
+import os
+import time
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import MLFlowLogger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from mlflow.entities import Metric, Param
+from mlflow.exceptions import MlflowException
+from mlflow.utils.validation import MAX_METRICS_PER_BATCH, MAX_PARAM_VAL_LENGTH, MAX_PARAMS_TAGS_PER_BATCH
+
+from psn_lightning.errors import SettingError
+
+DEFAULT_URI = "sqlite:///mlruns/mlflow.db"
+_FLUSH_SECONDS = 10.0  # how stale the MLflow UI may be
+_SQLITE = "sqlite:///"
+
+
+class Tracking(MLFlowLogger):
+    """Logs a run to MLflow.
+
+    Metrics are collected and sent in batches (a synchronous call to sqlite costs some 10 ms); parameters
+    are never cut: a value longer than MLflow takes becomes an artifact that the parameter names.
+
+    Args:
+        uri: MLflow store or server; None: ``MLFLOW_TRACKING_URI``, else ``sqlite:///mlruns/mlflow.db``.
+        experiment: Name of the MLflow experiment.
+        run_name: Name of the run; None lets MLflow invent one.
+        tags: Further tags of the run.
+        run_id: Go on with this run instead of starting one.
+
+    Raises:
+        SettingError: If the store cannot be reached or is of a kind that MLflow no longer takes.
+    """
+
+    def __init__(
+        self,
+        uri: str | None = None,
+        experiment: str = "psn_lightning",
+        run_name: str | None = None,
+        tags: dict[str, str] | None = None,
+        run_id: str | None = None,
+    ) -> None:
+        uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+        if uri.startswith("file:") or "://" not in uri:
+            raise SettingError(f"tracking.uri {uri!r}: MLflow 3 takes no folders; use {_SQLITE}{uri}/mlflow.db")
+        self.uri = uri
+        self._local = Path(uri.removeprefix(_SQLITE)).parent if uri.startswith(_SQLITE) else None
+        if self._local is not None:
+            self._make(self._local)
+        self._buffer: list[Metric] = []
+        self._flushed = time.monotonic()
+        super().__init__(
+            experiment_name=experiment,
+            run_name=run_name,
+            tracking_uri=uri,
+            tags=tags,
+            run_id=run_id,
+            artifact_location=None if self._local is None else (self._local / "artifacts").resolve().as_uri(),
+        )
+
+    @staticmethod
+    def _make(folder: Path) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingError(f"tracking.uri: folder {folder} cannot be made ({error.strerror})") from error
+
+    @property
+    def save_dir(self) -> str:
+        """Folder of the local store; ``mlruns`` where the store is a server. Checkpoints go below it."""
+        return str(self._local or "mlruns")
+
+    def start(self) -> None:
+        """Create experiment and run.
+
+        Raises:
+            SettingError: If the store does not answer.
+        """
+        try:
+            _ = self.experiment
+        except (MlflowException, OSError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise SettingError(f"tracking.uri {self.uri!r} cannot be used ({reason}); start it or name another") from error
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
+        """Log parameters, already flat, each in full."""
+        flat = vars(params) if isinstance(params, Namespace) else params
+        entries = []
+        for key, value in flat.items():
+            text = str(value)
+            if len(text) > MAX_PARAM_VAL_LENGTH:
+                path = f"params/{key}.txt"
+                self.experiment.log_text(self.run_id, text, path)
+                text = f"{len(text)} characters, in the artifact {path}"
+            entries.append(Param(key, text))
+        for start in range(0, len(entries), MAX_PARAMS_TAGS_PER_BATCH):
+            self.experiment.log_batch(self.run_id, params=entries[start : start + MAX_PARAMS_TAGS_PER_BATCH])
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Collect metrics; send them when there are many or the last batch is some seconds old."""
+        now = int(time.time() * 1000)
+        self._buffer += [Metric(key, float(value), now, step or 0) for key, value in metrics.items() if key != "epoch"]
+        if len(self._buffer) >= MAX_METRICS_PER_BATCH or time.monotonic() - self._flushed > _FLUSH_SECONDS:
+            self.flush()
+
+    @rank_zero_only
+    def flush(self) -> None:
+        """Send what was collected."""
+        while self._buffer:
+            chunk = self._buffer[:MAX_METRICS_PER_BATCH]
+            self.experiment.log_batch(self.run_id, metrics=chunk)
+            del self._buffer[: len(chunk)]
+        self._flushed = time.monotonic()
+
+    @rank_zero_only
+    def finalize(self, status: str = "success") -> None:
+        """Send the rest and close the run."""
+        if self._initialized:
+            self.flush()
+        super().finalize(status)

@@ -1,0 +1,33 @@
+"""Which code made a run."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+_PACKAGES = ("psn_lightning", "torch", "lightning", "torchmetrics", "mlflow", "numpy")
+
+
+def provenance() -> dict[str, str]:
+    """Versions of the packages, the machine class, and the git commit of this package if it is a checkout."""
+    tags = {f"version.{package}": version(package) for package in _PACKAGES}
+    tags["version.python"] = platform.python_version()
+    tags["machine"] = f"{platform.system()} {platform.machine()}"
+    commit = _git("rev-parse", "HEAD")
+    if commit:
+        tags["git.commit"] = commit
+        tags["git.dirty"] = str(bool(_git("status", "--porcelain", "--untracked-files=no"))).lower()
+    return tags
+
+
+def _git(*arguments: str) -> str:
+    """Output of git in this package's folder; empty where there is no git or no checkout."""
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=10
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()

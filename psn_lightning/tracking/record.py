@@ -1,0 +1,99 @@
+"""What a run leaves behind besides its metrics: config, tags, figures, connectivity, checkpoints."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import yaml
+from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from psn_lightning.callbacks import BestAndLast, TopologyLogger
+from psn_lightning.data import ClassificationData
+from psn_lightning.figures import fan_in_histogram
+from psn_lightning.task import SparseClassifier
+from psn_lightning.tracking.logger import Tracking
+from psn_lightning.tracking.provenance import provenance
+
+
+class ConfigRecord(SaveConfigCallback):
+    """Logs the resolved configuration: ``config.yaml`` as artifact (it reruns the run), flattened as params."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{**kwargs, "save_to_log_dir": False})
+
+    def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Log it to the run, if there is one."""
+        if not isinstance(trainer.logger, Tracking):
+            return
+        text = self.parser.dump(self.config, skip_none=False)
+        trainer.logger.start()
+        trainer.logger.experiment.log_text(trainer.logger.run_id, text, "config.yaml")
+        trainer.logger.log_hyperparams(flatten(yaml.safe_load(text)))
+
+
+class RunRecord(pl.Callback):
+    """Tags the run with code and data, and leaves figures, connectivity and checkpoints as artifacts.
+
+    Args:
+        topology: Knows the topology that the run began with.
+        checkpoints: Knows where the checkpoints are.
+    """
+
+    def __init__(self, topology: TopologyLogger, checkpoints: BestAndLast) -> None:
+        self.topology = topology
+        self.checkpoints = checkpoints
+
+    @rank_zero_only
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Tag the run."""
+        if isinstance(trainer.logger, Tracking):
+            tags = provenance()
+            data = getattr(trainer, "datamodule", None)
+            if isinstance(data, ClassificationData):
+                tags |= data.description()
+            for key, value in tags.items():
+                trainer.logger.experiment.set_tag(trainer.logger.run_id, key, value)
+
+    @rank_zero_only
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: SparseClassifier) -> None:  # type: ignore[override]
+        """Leave the artifacts."""
+        logger = trainer.logger
+        if not isinstance(logger, Tracking):
+            return
+        final = pl_module.network.connectivities()
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
+            fan_in_histogram(self.topology.initial, final).savefig(folder / "fan_in_before_after.png", dpi=110)
+            (folder / "connectivity").mkdir()
+            for name, connectivity in final.items():
+                connectivity.save(folder / "connectivity" / f"{name}.npz")
+            self._link_checkpoints(folder / "checkpoints")
+            logger.experiment.log_artifacts(logger.run_id, str(folder))
+
+    def _link_checkpoints(self, folder: Path) -> None:
+        folder.mkdir()
+        for name, path in (
+            ("best.ckpt", self.checkpoints.best_model_path),
+            ("last.ckpt", self.checkpoints.last_model_path),
+        ):
+            if path:
+                os.symlink(Path(path).resolve(), folder / name)
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """``{"a": {"b": 1}, "c": [{"d": 2}]}`` → ``{"a.b": 1, "c.0.d": 2}``; lists of scalars stay whole."""
+    if isinstance(config, dict) and config:
+        items = ((str(key), value) for key, value in config.items())
+    elif isinstance(config, list) and any(isinstance(value, dict | list) for value in config):
+        items = ((str(index), value) for index, value in enumerate(config))
+    else:
+        return {prefix: config}
+    flat: dict[str, Any] = {}
+    for key, value in items:
+        flat |= flatten(value, f"{prefix}.{key}" if prefix else key)
+    return flat

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+import warnings
 from argparse import ArgumentError
 from collections.abc import Sequence
 from typing import Any
@@ -152,4 +154,6 @@ def _compact(error: Exception) -> str:
 def entry_point() -> None:
     """What the installed command calls."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")  # Lightning's own, on recent torch
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda r: "litlogger" not in r.getMessage())
     sys.exit(main(sys.argv[1:]))

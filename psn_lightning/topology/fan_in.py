@@ -109,7 +109,7 @@ def scale_unclamped(relative: FloatArray, budget: LayerBudget) -> IntArray:
     Returns:
         Fan-in per neuron. Where the clamp binds, the realised sparsity departs from the target.
     """
-    return budget.clamp(relative * (budget.mean_fan_in / relative.mean()))
+    return budget.clamp(relative / relative.mean() * budget.mean_fan_in)
 
 
 def scale_clamped(log_relative: FloatArray, budget: LayerBudget) -> IntArray:

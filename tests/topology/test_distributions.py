@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from psn_lightning.errors import SettingError
+from psn_lightning.topology import Bernoulli, LayerBudget, Lognormal, PowerLaw, Uniform
+
+BUDGET = LayerBudget(784, 1024, 0.9)
+
+
+def ccv(fan_in):
+    return fan_in.std() / fan_in.mean()
+
+
+@pytest.mark.parametrize("seed", [42, 123])
+@pytest.mark.parametrize("target", [0.5, 1.0, 1.5, 2.0, 2.5])
+def test_lognormal_realises_its_ccv_after_clamping(target, seed):
+    fan_in = Lognormal(target).fan_in(BUDGET, np.random.default_rng(seed))
+    assert ccv(fan_in) == pytest.approx(target, abs=0.01)
+    assert fan_in.mean() == pytest.approx(78.4, abs=0.05)
+    assert (np.diff(fan_in) <= 0).all()
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.floats(0.05, 2.0), st.floats(0.8, 0.95), st.integers(200, 1200))
+def test_power_law_realises_its_ccv(target, sparsity, n_out):
+    fan_in = PowerLaw(target).fan_in(LayerBudget(784, n_out, sparsity), np.random.default_rng(0))
+    assert ccv(fan_in) == pytest.approx(target, abs=0.02)
+    assert (np.diff(fan_in) <= 0).all()
+
+
+def test_reachable_ccv_is_about_the_papers():
+    with pytest.raises(SettingError, match="largest reachable value is") as caught:
+        Lognormal(9.0).fan_in(BUDGET, np.random.default_rng(42))
+    assert float(str(caught.value).rsplit(" ", 1)[1]) == pytest.approx(2.8, abs=0.05)
+
+
+@pytest.mark.parametrize("target", [-1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("family", [Lognormal, PowerLaw])
+def test_a_senseless_ccv_is_refused(family, target):
+    with pytest.raises(SettingError, match="finite number"):
+        family(target).fan_in(BUDGET, np.random.default_rng(0))
+
+
+@given(st.integers(1, 100), st.integers(1, 100), st.floats(0, 0.99))
+def test_uniform_is_equal_and_exactly_on_budget(n_in, n_out, sparsity):
+    sparsity = min(sparsity, 1 - 1 / n_in)
+    budget = LayerBudget(n_in, n_out, sparsity)
+    fan_in = Uniform().fan_in(budget, np.random.default_rng(0))
+    assert fan_in.sum() == budget.n_connections
+    assert fan_in.max() - fan_in.min() <= 1
+
+
+def test_bernoulli_is_binomial():
+    fan_in = np.concatenate([Bernoulli().fan_in(BUDGET, np.random.default_rng(seed)) for seed in range(20)])
+    assert fan_in.mean() == pytest.approx(78.4, abs=0.3)
+    assert fan_in.var() == pytest.approx(784 * 0.1 * 0.9, rel=0.05)

@@ -76,7 +76,7 @@ def require(dataset):
         pytest.skip(f"{dataset} is not on this machine; set PSN_DATA_DIR")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def layer():
     """Make a masked layer with random connections."""
 

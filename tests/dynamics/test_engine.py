@@ -1,0 +1,127 @@
+"""The engine against a slow, obvious RigL that sorts Python lists."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from psn_lightning.dynamics import RigLRule, Rule, moments_of, update_layer
+
+
+def step_with_dense_gradient(layer, optimizer, seed=0):
+    x = torch.randn(6, layer.in_features, generator=torch.Generator().manual_seed(seed))
+    layer.record_dense_gradient = True
+    optimizer.zero_grad()
+    layer(x).square().mean().backward()
+
+
+def trained(layer, steps=3):
+    optimizer = torch.optim.Adam(layer.parameters(), lr=0.01)
+    for i in range(steps):
+        step_with_dense_gradient(layer, optimizer, seed=i)
+        layer.mask_gradient()
+        optimizer.step()
+    step_with_dense_gradient(layer, optimizer, seed=99)
+    return optimizer
+
+
+def oracle_mask(layer, n_drop):
+    """RigL by sorting (score, position)."""
+    weight, gradient = layer.weight.detach().flatten().tolist(), layer.dense_gradient().flatten().tolist()
+    active = [i for i, on in enumerate(layer.mask.flatten().tolist()) if on]
+    kept = set(sorted(active, key=lambda i: (-abs(weight[i]), i))[: len(active) - n_drop])
+    candidates = [i for i in range(len(weight)) if i not in kept]
+    grown = sorted(candidates, key=lambda i: (-abs(gradient[i]), i))[:n_drop]
+    mask = torch.zeros(len(weight), dtype=torch.bool)
+    mask[sorted(kept | set(grown))] = True
+    return mask.view(layer.mask.shape)
+
+
+@settings(max_examples=30, deadline=None)
+@given(density=st.floats(0.05, 0.95), fraction=st.floats(0, 1), seed=st.integers(0, 999))
+def test_against_the_oracle(density, fraction, seed, layer):
+    sparse = layer(density=density, seed=seed)
+    optimizer = trained(sparse)
+    count = int(sparse.mask.sum())
+    expected = oracle_mask(sparse, int(fraction * count))
+    n = update_layer(sparse, RigLRule(), fraction, optimizer, torch.Generator())
+    assert n == int(fraction * count)
+    assert int(sparse.mask.sum()) == count
+    assert torch.equal(sparse.mask, expected)
+
+
+def test_grown_start_at_zero_and_regrown_keep_everything(layer):
+    sparse = layer(n_in=40, n_out=30, density=0.3)
+    optimizer = trained(sparse)
+    mask, weight = sparse.mask.clone(), sparse.weight.detach().clone()
+    moments = [m.clone() for m in moments_of(sparse, optimizer)]
+    assert len(moments) == 2
+    dropped_first = mask & ~oracle_kept(sparse, 0.9)
+    update_layer(sparse, RigLRule(), 0.9, optimizer, torch.Generator())
+    new = sparse.mask & ~mask
+    regrown = dropped_first & sparse.mask
+    gone = mask & ~sparse.mask
+    assert new.any()
+    assert regrown.any()
+    assert gone.any()
+    for now, before in zip([sparse.weight, *moments_of(sparse, optimizer)], [weight, *moments], strict=True):
+        assert not now[new].any()
+        assert not now[gone].any()
+        assert torch.equal(now[regrown], before[regrown])
+        assert torch.equal(now[mask & sparse.mask], before[mask & sparse.mask])
+
+
+def oracle_kept(layer, fraction):
+    magnitude = (layer.weight.detach().abs() * layer.mask).flatten()
+    n_keep = int(layer.mask.sum()) - int(fraction * int(layer.mask.sum()))
+    kept = torch.zeros_like(layer.mask).flatten()
+    kept[magnitude.argsort(descending=True)[:n_keep]] = True
+    return kept.view(layer.mask.shape)
+
+
+class Constant(Rule):
+    """Every score ties; some are not even numbers."""
+
+    needs_gradient = False
+
+    def __init__(self, value):
+        self.value = value
+
+    def drop_scores(self, weight, mask):
+        return torch.full_like(weight, self.value)
+
+    def grow_scores(self, gradient, mask, generator):
+        return torch.full_like(gradient, self.value)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, float("inf"), float("-inf"), float("nan")])
+@pytest.mark.parametrize("fraction", [0.1, 0.5, 1.0])
+def test_counts_are_exact_whatever_the_ties(layer, value, fraction):
+    sparse = layer(density=0.5)
+    count = int(sparse.mask.sum())
+    assert update_layer(sparse, Constant(value), fraction, None, torch.Generator()) == int(fraction * count)
+    assert int(sparse.mask.sum()) == count
+
+
+def test_a_full_layer_stays_full(layer):
+    sparse = layer(density=1.1)
+    update_layer(sparse, Constant(0.0), 0.5, None, torch.Generator())
+    assert sparse.mask.all()
+
+
+def test_sgd_momentum_moves_too_and_no_moments_are_no_trouble(layer):
+    sparse = layer()
+    optimizer = torch.optim.SGD(sparse.parameters(), lr=0.1, momentum=0.9)
+    step_with_dense_gradient(sparse, optimizer)
+    update_layer(sparse, RigLRule(), 0.3, optimizer, torch.Generator())  # before any step: no state yet
+    sparse.mask_gradient()
+    optimizer.step()
+    step_with_dense_gradient(sparse, optimizer, 1)
+    update_layer(sparse, RigLRule(), 0.3, optimizer, torch.Generator())
+    (momentum,) = moments_of(sparse, optimizer)
+    assert not momentum[~sparse.mask].any()
+
+
+def test_a_rule_that_needs_the_gradient_says_when_it_is_missing(layer):
+    with pytest.raises(RuntimeError, match="no dense gradient"):
+        update_layer(layer(), RigLRule(), 0.3, None, torch.Generator())

@@ -1,0 +1,49 @@
+import pytest
+import torch
+from torch import nn
+
+from psn_lightning.errors import SettingError
+from psn_lightning.nn import SparseLinear, SparseMLP
+from psn_lightning.topology import Bernoulli, Exponential, Topology
+
+
+def test_parameter_count_of_the_paper():
+    network = SparseMLP([784, 1024, 1024, 10], Topology(Exponential()))
+    assert sum(p.numel() for p in network.parameters()) == 1_867_786
+
+
+def test_hidden_layers_sparse_output_dense(network):
+    assert [type(m).__name__ for m in network] == [*["MaskedLinear", "LayerNorm", "ReLU"] * 2, "Linear"]
+    assert list(network.sparse_layers()) == ["fc1", "fc2"]
+    assert all(isinstance(layer, SparseLinear) for layer in network.sparse_layers().values())
+    assert not any(m.bias.any() for m in network if isinstance(m, nn.Linear | SparseLinear))
+    assert network(torch.randn(5, 12)).shape == (5, 3)
+
+
+def test_density_one_is_an_ordinary_mlp():
+    sparse = SparseMLP([12, 16, 14, 3], Topology(sparsity=0.0))
+    dense = nn.Sequential(
+        nn.Linear(12, 16), nn.LayerNorm(16), nn.ReLU(), nn.Linear(16, 14), nn.LayerNorm(14), nn.ReLU(), nn.Linear(14, 3)
+    )
+    for ours, theirs in zip(sparse, dense, strict=True):
+        if hasattr(ours, "weight"):
+            theirs.weight.data, theirs.bias.data = ours.weight.data.clone(), ours.bias.data.clone()
+    x = torch.randn(7, 12)
+    torch.testing.assert_close(sparse(x), dense(x))
+    sparse(x).sum().backward()
+    dense(x).sum().backward()
+    torch.testing.assert_close(sparse.fc1.weight.grad, dense[0].weight.grad)
+
+
+def test_seed_decides_everything():
+    def build(seed):
+        return SparseMLP([12, 16, 14, 3], Topology(Bernoulli(), 0.6), seed=seed).state_dict()
+
+    first, again, other = build(5), build(5), build(6)
+    assert all(torch.equal(first[k], again[k]) for k in first)
+    assert not torch.equal(first["fc2.values"][:10], other["fc2.values"][:10])
+
+
+def test_unknown_storage():
+    with pytest.raises(SettingError, match="storage 'coo' is not one of masked"):
+        SparseMLP([3, 4, 2], Topology(), storage="coo")

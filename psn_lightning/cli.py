@@ -8,9 +8,10 @@ import sys
 import warnings
 from argparse import ArgumentError
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from psn_lightning import __version__
@@ -35,6 +36,8 @@ HELP = f"""psn-train {__version__}: Profiled Sparse Networks on PyTorch Lightnin
 """
 
 __all__ = ["RigL", "entry_point", "main"]  # RigL: importing it makes its short name known to YAML
+
+_TOLD = (SettingError, ArgumentError, MisconfigurationException)  # errors whose message is meant for the user
 
 
 class PSNCLI(LightningCLI):
@@ -74,9 +77,16 @@ class PSNCLI(LightningCLI):
         for attribute in ("n_features", "n_classes", "evaluation_split"):
             parser.link_arguments(f"data.{attribute}", f"model.{attribute}", apply_on="instantiate")
 
+    def _set_seed(self) -> None:
+        """Refuse what Lightning would only partly name."""
+        seed = self._get(self.config, "seed_everything")
+        if isinstance(seed, bool) or not 0 <= seed < 2**32:
+            raise SettingError(f"seed_everything {seed} must be an integer from 0 to {2**32 - 1}")
+        super()._set_seed()
+
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse without Lightning's warning about ``sys.argv``: ours are the same."""
-        self.config = parser.parse_args(args)
+        self.config = parser.parse_args(cast(Sequence[str], args))
 
     def _parse_ckpt_path(self) -> None:
         """Keep a checkpoint's hyper-parameters from overriding the configuration silently."""
@@ -113,10 +123,11 @@ def main(arguments: Sequence[str]) -> int:
         arguments.remove("--debug")
     try:
         _dispatch(arguments)
-    except (SettingError, ArgumentError) as error:
-        if debug:
+    except (ValueError, *_TOLD) as error:
+        told = _compact(error) if isinstance(error, _TOLD) else _buried(error)
+        if debug or told is None:
             raise
-        sys.stderr.write(f"psn-train: {_compact(error)}\n")
+        sys.stderr.write(f"psn-train: {told}\n")
         return 2
     return 0
 
@@ -143,6 +154,11 @@ def _take_option(arguments: list[str], name: str, default: str) -> tuple[list[st
     if at + 1 == len(arguments):
         raise SettingError(f"{name} needs a value, such as {default}")
     return arguments[:at] + arguments[at + 2 :], arguments[at + 1]
+
+
+def _buried(error: Exception) -> str | None:
+    """Our message inside a report of the parser's; None where there is none."""
+    return SettingError.latest if SettingError.latest and SettingError.latest in str(error) else None
 
 
 def _compact(error: Exception) -> str:

@@ -1,5 +1,7 @@
 """The one error that users are meant to see."""
 
+from typing import ClassVar
+
 
 class SettingError(ValueError):
     """A setting that cannot work.
@@ -7,3 +9,10 @@ class SettingError(ValueError):
     The message names the setting, its value and what to do instead; the command line prints it
     without a traceback and exits with code 2.
     """
+
+    latest: ClassVar[str] = ""
+    """The last message made: the argument parser wraps errors in reports of its own, of which this is the point."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        SettingError.latest = message

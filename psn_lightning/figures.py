@@ -33,9 +33,7 @@ def topology_figure(layers: Mapping[str, Connectivity]) -> Figure:
             np.arange(connectivity.n_in), connectivity.fan_out, step="mid", alpha=0.75, color="tab:green"
         )
         dead = int((connectivity.fan_out == 0).sum())
-        fan_out.set(
-            title=f"{name}: fan-out, {dead} dead inputs", xlabel="input", ylabel="neurons fed", ylim=(0, None)
-        )
+        fan_out.set(title=f"{name}: fan-out, {dead} dead inputs", xlabel="input", ylabel="neurons fed", ylim=(0, None))
     return figure
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
 import lightning.pytorch as pl
 import torch
@@ -13,7 +13,10 @@ from torchmetrics.classification import MulticlassAccuracy
 from psn_lightning.data import Batch
 from psn_lightning.errors import SettingError
 from psn_lightning.nn import InitName, SparseMLP, StorageName
-from psn_lightning.topology import AllocationName, BudgetName, FanIn, SpreadingName, Topology, Uniform
+from psn_lightning.topology import FAMILIES, AllocationName, BudgetName, FanIn, SpreadingName, Topology, Uniform
+
+# Plain dataclasses of numbers: checkpoints that name them still load with weights_only.
+torch.serialization.add_safe_globals(list(FAMILIES))
 
 
 class SparseClassifier(pl.LightningModule):
@@ -64,7 +67,7 @@ class SparseClassifier(pl.LightningModule):
         if not 0 < lr < float("inf"):
             raise SettingError(f"lr {lr} must be a positive number: the paper uses 0.001")
         if isinstance(seed, bool) or seed < 0:
-            raise SettingError(f"seed_everything {seed} must be an integer ≥ 0, so that the run can be repeated")
+            raise SettingError(f"seed {seed} must be an integer ≥ 0")
         self.lr = lr
         self.seed = seed
         self.evaluation_split: Literal["val", "test"] = evaluation_split
@@ -103,7 +106,7 @@ class SparseClassifier(pl.LightningModule):
     def _evaluate(self, batch: Batch, split: str) -> None:
         x, y = batch
         logits = self(x)
-        accuracy = self.accuracy[split]
+        accuracy = cast(MulticlassAccuracy, self.accuracy[split])
         accuracy(logits, y)
         self.log(f"{split}/loss", F.cross_entropy(logits, y), batch_size=len(y), sync_dist=True)
         self.log(f"{split}/accuracy", accuracy, prog_bar=True, batch_size=len(y), metric_attribute=f"accuracy.{split}")

@@ -31,14 +31,14 @@ class DynamicTopology(pl.Callback):
         self.schedule = schedule
         self.skip_step_on_update = skip_step_on_update
         self._generator = torch.Generator()
-        self._restored = False
         self._total_steps = 0
         self._due = False
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: SparseClassifier) -> None:  # type: ignore[override]
+    def setup(self, trainer: pl.Trainer, pl_module: SparseClassifier, stage: str) -> None:  # type: ignore[override]
         """Seed the generator alike on every process, and refuse a schedule that fits no update."""
-        if not self._restored:
-            self._generator.manual_seed(pl_module.seed)
+        if stage != "fit":
+            return
+        self._generator.manual_seed(pl_module.seed)  # a checkpoint, loaded later, overwrites it
         self._total_steps = int(trainer.estimated_stepping_batches)
         self.schedule.end_step(self._total_steps)
 
@@ -83,7 +83,6 @@ class DynamicTopology(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where the checkpoint stopped."""
         self._generator.set_state(state_dict["generator"])
-        self._restored = True
 
 
 class RigL(DynamicTopology):

@@ -22,7 +22,9 @@ class GradientRatio(pl.Callback):
         self._due = False
         self._metrics: dict[str, float] = {}
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """Decide whether this batch is measured."""
         self._due = batch_idx + 1 == trainer.num_training_batches
 

@@ -24,7 +24,11 @@ class PredictionTable(BasePredictionWriter):
         self.path = Path(path)
 
     def write_on_epoch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, predictions: Sequence[Any], batch_indices: Sequence[Any]
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        predictions: Sequence[Any],
+        batch_indices: Sequence[Any],
     ) -> None:
         """Write the table."""
         columns = {name: torch.cat([batch[name] for batch in predictions]).cpu().numpy() for name in predictions[0]}

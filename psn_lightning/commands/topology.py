@@ -10,7 +10,7 @@ from rich.table import Table
 from psn_lightning.errors import SettingError
 from psn_lightning.figures import topology_figure
 from psn_lightning.task import SparseClassifier
-from psn_lightning.topology.statistics import realised_sparsity, summarize
+from psn_lightning.topology.statistics import LayerStatistics, realised_sparsity, summarize
 
 
 def show(model: SparseClassifier, figure_path: str) -> None:
@@ -26,29 +26,34 @@ def show(model: SparseClassifier, figure_path: str) -> None:
     layers = model.network.connectivities()
     target = model.hparams["sparsity"]
     title = f"target sparsity {target:g}, realised {realised_sparsity(layers.values()):.4f}"
-    names = ("shape", "connections", "sparsity", "fan-in mean", "min", "max", "CCV", "Gini", "fan-out", "std", "dead inputs")
-    table = Table("layer", *names, title=title)
-    for name, connectivity in layers.items():
-        s = summarize(connectivity)
-        table.add_row(
-            name,
-            f"{s.n_in}→{s.n_out}",
-            f"{s.connections:,}",
-            f"{s.sparsity:.4f}",
-            f"{s.fan_in_mean:.2f}",
-            str(s.fan_in_min),
-            str(s.fan_in_max),
-            f"{s.fan_in_ccv:.3f}",
-            f"{s.fan_in_gini:.3f}",
-            f"{s.fan_out_min}…{s.fan_out_max}",
-            f"{s.fan_out_std:.1f}",
-            str(s.dead_inputs),
-        )
+    table = Table("", *layers, title=title)
+    columns = [_cells(summarize(connectivity)) for connectivity in layers.values()]
+    for figure in columns[0]:
+        table.add_row(figure, *(column[figure] for column in columns))
     console = Console()
     console.print(table)
     path = Path(figure_path)
     try:
         topology_figure(layers).savefig(path, dpi=120)
     except (OSError, ValueError) as error:
-        raise SettingError(f"--figure {path} cannot be written ({error}); name a .png, .svg or .pdf elsewhere") from error
+        raise SettingError(
+            f"--figure {path} cannot be written ({error}); name a .png, .svg or .pdf elsewhere"
+        ) from error
     console.print(f"Profile, mask and fan-out: {path}", highlight=False)
+
+
+def _cells(s: LayerStatistics) -> dict[str, str]:
+    """Figures of one layer, as they are shown."""
+    return {
+        "inputs → neurons": f"{s.n_in} → {s.n_out}",
+        "connections": f"{s.connections:,}",
+        "realised sparsity": f"{s.sparsity:.4f}",
+        "fan-in mean": f"{s.fan_in_mean:.2f}",
+        "fan-in min … max": f"{s.fan_in_min} … {s.fan_in_max}",
+        "fan-in CCV": f"{s.fan_in_ccv:.3f}",
+        "fan-in Gini": f"{s.fan_in_gini:.3f}",
+        "dead neurons": str(s.dead_neurons),
+        "fan-out min … max": f"{s.fan_out_min} … {s.fan_out_max}",
+        "fan-out std": f"{s.fan_out_std:.1f}",
+        "dead inputs": str(s.dead_inputs),
+    }

@@ -209,6 +209,6 @@ class ClassificationData(pl.LightningDataModule):
             self._sets[name],
             batch_size=batch_size,
             shuffle=shuffle,
-            collate_fn=as_is,
+            collate_fn=as_is,  # type: ignore[arg-type]  # __getitems__ hands over a batch, not a list
             pin_memory=torch.cuda.is_available(),
         )

@@ -27,7 +27,7 @@ class IdxImages(ClassificationData):
     torchvision_arguments: ClassVar[dict[str, Any]] = {}
 
     def fetch(self, scratch: Path) -> Path:
-        """torchvision's mirrors, checksums and progress bar."""
+        """Torchvision's mirrors, checksums and progress bar."""
         dataset = self.torchvision_class(str(scratch), download=True, **self.torchvision_arguments)
         return Path(dataset.raw_folder)
 

@@ -68,9 +68,9 @@ def fetch_into(target: Path, names: Sequence[str], fetch: Callable[[Path], Path]
                 raise SettingError(f"the download of {what} lacks some of {', '.join(names)}; try again later")
             for path in found.files:
                 path.replace(target / path.name)
+    except SettingError:
+        raise
     except (OSError, RuntimeError, ValueError) as error:
-        if isinstance(error, SettingError):
-            raise
         reason = " ".join(str(error).split())[:200]
         raise SettingError(
             f"{what} could not be downloaded to {target} ({reason}); "

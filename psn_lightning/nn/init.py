@@ -29,8 +29,7 @@ def initial_values(connectivity: Connectivity, init: InitName, rng: np.random.Ge
     """
     if init not in get_args(InitName):
         raise SettingError(f"init {init!r} is not one of {', '.join(get_args(InitName))}")
-    values = rng.standard_normal(connectivity.n_connections)
     fan_in = connectivity.fan_in
-    if init == "mean_fan_in":
-        return values * np.sqrt(2 / max(fan_in.mean(), 1e-12))
-    return values * np.repeat(np.sqrt(2 / np.maximum(fan_in, 1)), fan_in)
+    reference = np.full(fan_in.size, fan_in.mean()) if init == "mean_fan_in" else fan_in
+    std: NDArray[np.float64] = np.sqrt(2 / np.maximum(reference, np.finfo(np.float64).tiny))
+    return rng.standard_normal(connectivity.n_connections) * np.repeat(std, fan_in)

@@ -57,7 +57,7 @@ class SparseMLP(nn.Sequential):
             modules[f"fc{i}"] = STORAGES[storage](connectivity, init, self._rng(seed, i))
             modules[f"norm{i}"] = nn.LayerNorm(connectivity.n_out)
             modules[f"relu{i}"] = nn.ReLU()
-        modules["output"] = self._output(*layer_sizes[-2:], rng=self._rng(seed, 0))
+        modules["output"] = self._output(layer_sizes[-2], layer_sizes[-1], self._rng(seed, 0))
         super().__init__(modules)
 
     @staticmethod
@@ -81,4 +81,3 @@ class SparseMLP(nn.Sequential):
     def connectivities(self) -> dict[str, Connectivity]:
         """Who feeds whom now, by hidden layer."""
         return {name: layer.connectivity for name, layer in self.sparse_layers().items()}
-

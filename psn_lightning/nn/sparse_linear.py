@@ -138,7 +138,9 @@ class SparseLinear(nn.Module, ABC):
             )
             return
         try:
-            connectivity = Connectivity(self.in_features, self.out_features, indptr.cpu().numpy(), indices.cpu().numpy())
+            connectivity = Connectivity(
+                self.in_features, self.out_features, indptr.cpu().numpy(), indices.cpu().numpy()
+            )
         except ValueError as error:
             error_msgs.append(f"{prefix[:-1]}: {error}")
             return

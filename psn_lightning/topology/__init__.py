@@ -8,7 +8,13 @@ from psn_lightning.topology.fan_in import FanIn, LayerBudget, sparsity_ceiling
 from psn_lightning.topology.profiles import Bell, Exponential, Linear, MultiPeak, Profile, Quadratic
 from psn_lightning.topology.spreading import SpreadingName, spread
 
+FAMILIES: tuple[type[FanIn], ...] = (
+    Linear, Quadratic, Exponential, Bell, MultiPeak, Lognormal, PowerLaw, Uniform, Bernoulli,
+)  # fmt: skip
+"""Every family of fan-in."""
+
 __all__ = [
+    "FAMILIES",
     "AllocationName",
     "Bell",
     "Bernoulli",

@@ -48,7 +48,7 @@ class Connectivity:
             raise ValueError("indptr must have n_out + 1 entries, from 0 to the number of connections")
         if self.indices.ndim != 1 or (self.fan_in < 0).any():
             raise ValueError("indptr must not decrease and indices must be one-dimensional")
-        if self.indices.size and not (0 <= self.indices.min() and self.indices.max() < self.n_in):
+        if self.indices.size and not (self.indices.min() >= 0 and self.indices.max() < self.n_in):
             raise ValueError(f"indices must lie in 0 … {self.n_in - 1}")
         if self.indices.size and (np.diff(self.keys()) <= 0).any():
             raise ValueError("the inputs of each neuron must be sorted and without duplicates")
@@ -123,10 +123,8 @@ class Connectivity:
 
     def save(self, path: str | Path) -> None:
         """Write a compressed ``.npz`` file (plain arrays, no pickle)."""
-        with open(path, "wb") as file:  # a file object keeps numpy from renaming the path
-            np.savez_compressed(
-                file, shape=np.array([self.n_out, self.n_in]), indptr=self.indptr, indices=self.indices
-            )
+        with Path(path).open("wb") as file:  # a file object keeps numpy from renaming the path
+            np.savez_compressed(file, shape=np.array([self.n_out, self.n_in]), indptr=self.indptr, indices=self.indices)
 
     @classmethod
     def load(cls, path: str | Path) -> Connectivity:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import MLFlowLogger
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only
+from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.utils.validation import MAX_METRICS_PER_BATCH, MAX_PARAM_VAL_LENGTH, MAX_PARAMS_TAGS_PER_BATCH
@@ -49,7 +50,8 @@ class Tracking(MLFlowLogger):
     ) -> None:
         uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
         if uri.startswith("file:") or "://" not in uri:
-            raise SettingError(f"tracking.uri {uri!r}: MLflow 3 takes no folders; use {_SQLITE}{uri}/mlflow.db")
+            folder = uri.removeprefix("file:").removeprefix("//")
+            raise SettingError(f"tracking.uri {uri!r}: MLflow 3 takes no folders; use {_SQLITE}{folder}/mlflow.db")
         self.uri = uri
         self._local = Path(uri.removeprefix(_SQLITE)).parent if uri.startswith(_SQLITE) else None
         if self._local is not None:
@@ -59,11 +61,16 @@ class Tracking(MLFlowLogger):
         super().__init__(
             experiment_name=experiment,
             run_name=run_name,
-            tracking_uri=uri,
+            tracking_uri=self._absolute(uri),
             tags=tags,
             run_id=run_id,
             artifact_location=None if self._local is None else (self._local / "artifacts").resolve().as_uri(),
         )
+
+    @staticmethod
+    def _absolute(uri: str) -> str:
+        """MLflow remembers stores by their URI: a relative path would mean the first folder it was used in."""
+        return f"{_SQLITE}{Path(uri.removeprefix(_SQLITE)).resolve()}" if uri.startswith(_SQLITE) else uri
 
     @staticmethod
     def _make(folder: Path) -> None:
@@ -77,17 +84,47 @@ class Tracking(MLFlowLogger):
         """Folder of the local store; ``mlruns`` where the store is a server. Checkpoints go below it."""
         return str(self._local or "mlruns")
 
+    @property
+    def experiment(self) -> MlflowClient:
+        """The client. Unlike in Lightning's logger a look at it starts no run.
+
+        The Trainer looks at it before data and callbacks are set up; what fails there leaves no run behind.
+        """
+        return self._mlflow_client
+
+    @property
+    def run_id(self) -> str | None:
+        """Id of the run, which begins with the first use of it; None on processes other than the first."""
+        self.start()
+        return self._run_id
+
+    @property
+    def run(self) -> str:
+        """Id of the run, on the first process."""
+        run_id = self.run_id
+        assert run_id is not None, "only the first process has a run"
+        return run_id
+
+    @property
+    def experiment_id(self) -> str | None:
+        """Id of the MLflow experiment; None on processes other than the first."""
+        self.start()
+        return self._experiment_id
+
+    @rank_zero_only
     def start(self) -> None:
-        """Create experiment and run.
+        """Create experiment and run, once.
 
         Raises:
             SettingError: If the store does not answer.
         """
         try:
-            _ = self.experiment
+            _ = super().experiment
         except (MlflowException, OSError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise SettingError(f"tracking.uri {self.uri!r} cannot be used ({reason}); start it or name another") from error
+            raise SettingError(
+                f"tracking.uri {self.uri!r} cannot be used ({reason}); start it or name another"
+            ) from error
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
@@ -98,11 +135,11 @@ class Tracking(MLFlowLogger):
             text = str(value)
             if len(text) > MAX_PARAM_VAL_LENGTH:
                 path = f"params/{key}.txt"
-                self.experiment.log_text(self.run_id, text, path)
+                self.experiment.log_text(self.run, text, path)
                 text = f"{len(text)} characters, in the artifact {path}"
             entries.append(Param(key, text))
         for start in range(0, len(entries), MAX_PARAMS_TAGS_PER_BATCH):
-            self.experiment.log_batch(self.run_id, params=entries[start : start + MAX_PARAMS_TAGS_PER_BATCH])
+            self.experiment.log_batch(self.run, params=entries[start : start + MAX_PARAMS_TAGS_PER_BATCH])
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -117,7 +154,7 @@ class Tracking(MLFlowLogger):
         """Send what was collected."""
         while self._buffer:
             chunk = self._buffer[:MAX_METRICS_PER_BATCH]
-            self.experiment.log_batch(self.run_id, metrics=chunk)
+            self.experiment.log_batch(self.run, metrics=chunk)
             del self._buffer[: len(chunk)]
         self._flushed = time.monotonic()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import lightning.pytorch as pl
 import yaml
 from lightning.pytorch.cli import SaveConfigCallback
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only
 
 from psn_lightning.callbacks import BestAndLast, TopologyLogger
 from psn_lightning.data import ClassificationData
@@ -31,8 +30,7 @@ class ConfigRecord(SaveConfigCallback):
         if not isinstance(trainer.logger, Tracking):
             return
         text = self.parser.dump(self.config, skip_none=False)
-        trainer.logger.start()
-        trainer.logger.experiment.log_text(trainer.logger.run_id, text, "config.yaml")
+        trainer.logger.experiment.log_text(trainer.logger.run, text, "config.yaml")
         trainer.logger.log_hyperparams(flatten(yaml.safe_load(text)))
 
 
@@ -57,7 +55,7 @@ class RunRecord(pl.Callback):
             if isinstance(data, ClassificationData):
                 tags |= data.description()
             for key, value in tags.items():
-                trainer.logger.experiment.set_tag(trainer.logger.run_id, key, value)
+                trainer.logger.experiment.set_tag(trainer.logger.run, key, value)
 
     @rank_zero_only
     def on_fit_end(self, trainer: pl.Trainer, pl_module: SparseClassifier) -> None:  # type: ignore[override]
@@ -73,7 +71,7 @@ class RunRecord(pl.Callback):
             for name, connectivity in final.items():
                 connectivity.save(folder / "connectivity" / f"{name}.npz")
             self._link_checkpoints(folder / "checkpoints")
-            logger.experiment.log_artifacts(logger.run_id, str(folder))
+            logger.experiment.log_artifacts(logger.run, str(folder))
 
     def _link_checkpoints(self, folder: Path) -> None:
         folder.mkdir()
@@ -82,7 +80,7 @@ class RunRecord(pl.Callback):
             ("last.ckpt", self.checkpoints.last_model_path),
         ):
             if path:
-                os.symlink(Path(path).resolve(), folder / name)
+                (folder / name).symlink_to(Path(path).resolve())
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:

@@ -11,7 +11,9 @@ from tests.conftest import require
 
 def write_covertype(root, n=200, columns=55, change=None):
     rng = np.random.default_rng(0)
-    table = np.column_stack([rng.integers(0, 3000, (n, 10)), rng.integers(0, 2, (n, columns - 11)), np.arange(n) % 7 + 1])
+    table = np.column_stack(
+        [rng.integers(0, 3000, (n, 10)), rng.integers(0, 2, (n, columns - 11)), np.arange(n) % 7 + 1]
+    )
     lines = [",".join(map(str, row)) for row in table.tolist()]
     if change:
         lines = change(lines)

@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -31,7 +32,7 @@ def test_updates_lie_in_the_window_and_fractions_fall(period, begin, end, total)
     fractions = [schedule.fraction(s, total) for s in steps]
     assert steps[0] == begin
     assert steps[-1] < schedule.end_step(total)
-    assert set(b - a for a, b in zip(steps, steps[1:], strict=False)) <= {period}
+    assert {b - a for a, b in pairwise(steps)} <= {period}
     assert fractions == sorted(fractions, reverse=True)
     assert fractions[-1] > 0
 

@@ -29,9 +29,7 @@ def test_values_and_gradients(n_in, n_out, density, batch, layer):
     torch.testing.assert_close(actual, expected)
     torch.testing.assert_close(sparse.weight.grad, expected_grads[0])
     torch.testing.assert_close(x.grad, expected_grads[1])
-    torch.testing.assert_close(
-        sparse.gradient_magnitude(), (expected_grads[0].abs() * sparse.mask).sum(1)
-    )
+    torch.testing.assert_close(sparse.gradient_magnitude(), (expected_grads[0].abs() * sparse.mask).sum(1))
 
 
 def test_dense_gradient_is_recorded_on_request_only(layer):

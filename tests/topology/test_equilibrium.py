@@ -24,7 +24,7 @@ def test_look_up_of_the_paper():
 
 
 def test_nothing_is_interpolated():
-    with pytest.raises(SettingError, match="no equilibrium CCV for fashion at sparsity 0.85 in the paper's Table 4"):
+    with pytest.raises(SettingError, match=r"no equilibrium CCV for fashion at sparsity 0\.85 in the paper's Table 4"):
         paper_equilibrium("fashion", 0.85)
 
 

@@ -72,8 +72,8 @@ def test_every_family_stays_within_its_clamps(family, data):
     budget = LayerBudget(n_in, n_out, min(sparsity, 0.999), min_fan_in)
     try:
         fan_in = family.fan_in(budget, np.random.default_rng(0))
-    except SettingError as error:
-        assert "largest reachable value" in str(error)  # a CCV that these clamps cannot give
+    except SettingError:
+        assert isinstance(family, Lognormal | PowerLaw)  # a CCV that these clamps cannot give
         return
     assert fan_in.shape == (n_out,)
     assert fan_in.dtype == np.int64

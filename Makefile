@@ -1,0 +1,46 @@
+# psn_lightning: everything a visitor needs is `make demo` and `make test`.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+.PHONY: demo
+demo: $(VENV)/installed ## Install, then train RigL at 90% sparsity on the digits
+	$(BIN)/psn-train fit --config conf/quickstart.yaml
+
+.PHONY: test
+test: $(VENV)/installed-test ## Install, then run the default tests
+	$(BIN)/python -m pytest
+
+.PHONY: lint
+lint: $(VENV)/installed-lint ## Style, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+.PHONY: bench
+bench: $(VENV)/installed ## Measure speed (nothing to measure yet: see CHANGELOG)
+	@echo "benchmarks/ comes with the csr storage"
+
+.PHONY: clean
+clean: ## Remove the environment and all caches, never mlruns/
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Each stamp is newer than pyproject.toml exactly when its group is installed: a second call is quick.
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || (echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 1)
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/installed-%: pyproject.toml $(VENV)/installed
+	$(BIN)/pip install --quiet --editable '.[$*]'
+	@touch $@

@@ -1,0 +1,181 @@
+"""RigL inside a real Trainer on the digits."""
+
+import copy
+
+import lightning.pytorch as pl
+import pytest
+import torch
+
+from psn_lightning.callbacks import DynamicTopology, MaskReapply, RigL
+from psn_lightning.data import Digits
+from psn_lightning.dynamics import CosineSchedule, RigLRule, moments_of
+from psn_lightning.errors import SettingError
+from psn_lightning.task import SparseClassifier
+from psn_lightning.topology import Bernoulli
+
+
+def trainer(*callbacks, **arguments):
+    defaults = {
+        "max_steps": 40,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "limit_val_batches": 0,
+        "accelerator": "cpu",
+    }
+    return pl.Trainer(callbacks=list(callbacks), **{**defaults, **arguments})
+
+
+def model(**arguments):
+    torch.manual_seed(0)
+    return SparseClassifier(64, 10, hidden=[48, 32], topology=Bernoulli(), sparsity=0.8, **arguments)
+
+
+class Watch(pl.Callback):
+    """What every optimizer step leaves behind."""
+
+    def __init__(self):
+        self.counts, self.masks, self.weights, self.stray = [], [], [], 0.0
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        layers = pl_module.network.sparse_layers().values()
+        self.counts.append([int(layer.mask.sum()) for layer in layers])
+        self.masks.append([layer.mask.clone() for layer in layers])
+        self.weights.append([p.detach().clone() for p in pl_module.parameters()])
+        for layer in layers:
+            tensors = [layer.weight, *moments_of(layer, trainer.optimizers[0])]
+            self.stray = max([self.stray, *(float(t.detach()[~layer.mask].abs().max()) for t in tensors)])
+
+
+def changes(masks):
+    return [
+        i
+        for i in range(1, len(masks))
+        if any(not torch.equal(a, b) for a, b in zip(masks[i - 1], masks[i], strict=True))
+    ]
+
+
+@pytest.mark.parametrize("arguments", [{}, {"gradient_clip_val": 0.1}, {"precision": "bf16-mixed"}])
+@pytest.mark.parametrize("skip", [True, False])
+def test_counts_are_constant_and_nothing_strays(arguments, skip):
+    watch = Watch()
+    # Last in the list: it sees what MaskReapply would have to mend. There is nothing to mend.
+    trainer(RigL(period=10, end=1.0, skip_step_on_update=skip), watch, **arguments).fit(model(), Digits(batch_size=64))
+    assert len({tuple(counts) for counts in watch.counts}) == 1
+    assert changes(watch.masks) == [10, 20, 30]
+    assert watch.stray == 0.0
+
+
+def test_an_update_takes_the_place_of_the_optimizer_step():
+    for skip in (True, False):
+        watch = Watch()
+        task = model()
+        trainer(RigL(period=10, begin=10, end=1.0, skip_step_on_update=skip), watch).fit(task, Digits(batch_size=64))
+        biases = [next(w for w in weights if w.shape == (10,)) for weights in watch.weights]  # the output's bias
+        assert torch.equal(biases[10], biases[9]) == skip
+        assert not torch.equal(biases[11], biases[10])
+
+
+def test_first_update_is_the_oracles():
+    """Step 0 by hand: same batch, autograd on dense weights, drop and grow by sorting."""
+    data, watch, task = Digits(batch_size=64), Watch(), model()
+    reference = copy.deepcopy(task)
+    pl.seed_everything(3)
+    trainer(RigL(period=10, drop_fraction=0.3), watch, max_steps=1).fit(task, data)
+    pl.seed_everything(3)
+    x, y = next(iter(data.train_dataloader()))
+    for layer in reference.network.sparse_layers().values():
+        layer.record_dense_gradient = True
+    torch.nn.functional.cross_entropy(reference(x), y).backward()
+    for layer, mask in zip(reference.network.sparse_layers().values(), watch.masks[0], strict=True):
+        n = int(layer.mask.sum())
+        kept = torch.zeros_like(layer.mask)
+        magnitude = layer.weight.abs().masked_fill(~layer.mask, -1).flatten()
+        kept.view(-1)[magnitude.argsort(descending=True)[: n - int(0.3 * n)]] = True
+        gradient = layer.weight.grad.abs().masked_fill(kept, -1).flatten()
+        kept.view(-1)[gradient.argsort(descending=True)[: int(0.3 * n)]] = True
+        assert torch.equal(mask, kept)
+
+
+def test_gradient_accumulation_updates_once_per_optimizer_step():
+    watch = Watch()
+    trainer(RigL(period=5, end=1.0), watch, max_steps=12, accumulate_grad_batches=2).fit(model(), Digits(batch_size=64))
+    assert len({tuple(counts) for counts in watch.counts}) == 1
+    assert watch.stray == 0.0
+    # optimizer steps 5 and 10 end with batches 11 and 21; step 0 with batch 1
+    assert changes(watch.masks) == [1, 11, 21]
+
+
+def test_a_gradient_that_is_not_finite_skips_the_topology_step():
+    class Overflow(pl.Callback):
+        def on_after_backward(self, trainer, pl_module):
+            if trainer.global_step == 10:
+                pl_module.network.output.bias.grad[0] = torch.inf
+
+    for callbacks, expected in (([], [10]), ([Overflow()], [])):
+        watch = Watch()
+        trainer(RigL(period=10, end=1.0), *callbacks, watch, max_steps=15).fit(model(), Digits(batch_size=64))
+        assert changes(watch.masks) == expected
+
+
+def test_same_seed_same_masks():
+    runs = []
+    for _ in range(2):
+        watch = Watch()
+        pl.seed_everything(5)
+        trainer(RigL(period=10), watch).fit(model(), Digits(batch_size=64))
+        runs.append(watch.masks[-1])
+    assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
+
+
+def test_rigl_is_a_rule_on_a_schedule():
+    watches = [Watch(), Watch()]
+    twins = [RigL(0.2, 7, 3, 0.9), DynamicTopology(RigLRule(), CosineSchedule(0.2, 7, 3, 0.9))]
+    for watch, callback in zip(watches, twins, strict=True):
+        pl.seed_everything(5)
+        trainer(callback, watch).fit(model(), Digits(batch_size=64))
+    assert all(torch.equal(a, b) for a, b in zip(watches[0].masks[-1], watches[1].masks[-1], strict=True))
+
+
+def test_the_generators_state_is_in_the_checkpoint():
+    callback = RigL()
+    callback._generator.manual_seed(9)
+    callback._generator.get_state()
+    torch.rand(3, generator=callback._generator)
+    other = RigL()
+    other.load_state_dict(callback.state_dict())
+    assert torch.equal(torch.rand(3, generator=callback._generator), torch.rand(3, generator=other._generator))
+
+
+def test_a_schedule_that_fits_no_update_is_refused():
+    with pytest.raises(SettingError, match="no topology update fits"):
+        trainer(RigL(begin=100)).fit(model(), Digits())
+
+
+def test_mask_reapply_mends_what_others_wrote():
+    class Vandal(pl.Callback):
+        def on_before_zero_grad(self, trainer, pl_module, optimizer):
+            with torch.no_grad():
+                pl_module.network.fc1.weight.add_(1)
+
+    watch, task = Watch(), model()
+    trainer(Vandal(), MaskReapply(), watch, max_steps=3).fit(task, Digits())
+    assert watch.stray == 0.0
+
+
+def test_mask_reapply_cleans_moments_at_the_start():
+    class Stale(pl.Callback):
+        def on_fit_start(self, trainer, pl_module):
+            optimizer = trainer.optimizers[0]
+            weight = pl_module.network.fc1.weight
+            optimizer.state[weight] = {
+                "step": torch.tensor(5.0),
+                "exp_avg": torch.ones_like(weight),
+                "exp_avg_sq": torch.ones_like(weight),
+            }
+
+    watch = Watch()
+    trainer(Stale(), MaskReapply(), watch, max_steps=3).fit(model(), Digits())
+    assert watch.stray == 0.0

@@ -1,0 +1,168 @@
+"""What a user types, and what they are told when it is wrong."""
+
+import csv
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from psn_lightning.cli import main
+from tests.conftest import CONF, QUIET, only_run, require
+
+QUICKSTART = ["--config", str(CONF / "quickstart.yaml")]
+
+
+def test_help_lists_every_command(capsys):
+    assert main([]) == main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(f"psn-train {command}" in out for command in ("fit", "topology", "data"))
+
+
+def test_fit_ends_with_a_table_and_the_way_to_mlflow(fit, capsys):
+    run = fit("--trainer.max_epochs=1")
+    out = capsys.readouterr().out
+    for expected in (
+        "test accuracy",
+        "realised sparsity",
+        "fan-in CCV",
+        "gradient ratio",
+        "seconds per epoch",
+        run.info.run_id,
+        "mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db",
+    ):
+        assert expected in out
+
+
+def test_validate_test_and_predict_from_a_checkpoint(fit, client, workdir, capsys):
+    run = fit("--trainer.max_epochs=2")
+    checkpoint = client.download_artifacts(run.info.run_id, "checkpoints/last.ckpt", str(workdir))
+    arguments = [*QUICKSTART, *QUIET, "--ckpt_path", checkpoint]
+    for command in ("validate", "test"):
+        assert main([command, *arguments]) == 0
+        newest = client.search_runs([run.info.experiment_id])[0]
+        assert newest.data.metrics["test/accuracy"] == run.data.metrics["test/accuracy"]
+    n_runs = len(client.search_runs([run.info.experiment_id]))
+    assert main(["predict", *arguments, "--predictions.path", "out/predictions.csv"]) == 0
+    with (workdir / "out" / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 360
+    right = sum(row["predicted"] == row["label"] for row in rows) / 360
+    assert right == pytest.approx(run.data.metrics["test/accuracy"], abs=1e-6)
+    assert len(client.search_runs([run.info.experiment_id])) == n_runs  # predicting is no run
+
+
+def test_topology_shows_and_draws_without_training(workdir, capsys):
+    assert main(["topology", "--config", str(CONF / "mnist_static.yaml"), "--figure", "shape.png"]) == 0
+    out = capsys.readouterr().out
+    assert "12 … 247" in out
+    assert "0.811" in out
+    assert (workdir / "shape.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_data_lists_what_is_where(workdir, capsys):
+    assert main(["data", "digits"]) == 0
+    out = capsys.readouterr().out
+    assert "Digits" in out
+    assert "complete" in out
+
+
+def test_data_says_what_is_missing(workdir, capsys, monkeypatch):
+    monkeypatch.setenv("PSN_DATA_DIR", str(workdir))
+    monkeypatch.setenv("HOME", str(workdir))
+    assert main(["data", "mnist"]) == 0
+    out = capsys.readouterr().out
+    assert "not found" in out
+    assert "psn-train data --download" in out
+
+
+def test_overlays_and_short_names(workdir, capsys):
+    (workdir / "overlay.yaml").write_text(
+        "model: {sparsity: 0.8, topology: {class_path: Lognormal, init_args: {ccv: 0.7}}}"
+    )
+    arguments = ["fit", *QUICKSTART, "--config", "overlay.yaml", "--model.lr", "0.01", "--print_config"]
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 0
+    config = yaml.safe_load(capsys.readouterr().out)
+    assert config["model"]["sparsity"] == 0.8
+    assert config["model"]["lr"] == 0.01
+    assert config["model"]["topology"] == {"class_path": "psn_lightning.topology.Lognormal", "init_args": {"ccv": 0.7}}
+    assert config["data"]["init_args"]["batch_size"] == 64
+
+
+BAD = {
+    "unknown command": (["frobnicate"], "'frobnicate' is not a command"),
+    "no data": (["fit"], "data"),
+    "no such config": (["fit", "--config", "absent.yaml"], "absent.yaml"),
+    "misspelt key": (["fit", *QUICKSTART, "--model.sparsty=0.5"], "model.sparsty"),
+    "wrong type": (["fit", *QUICKSTART, "--model.sparsity=x"], "model.sparsity"),
+    "sparsity": (["fit", *QUICKSTART, "--model.sparsity=1.5"], "sparsity 1.5 is not in"),
+    "ceiling": (["fit", *QUICKSTART, "--model.sparsity=0.999"], "above the ceiling"),
+    "min fan-in": (["fit", *QUICKSTART, "--model.min_fan_in=99"], "min_fan_in 99"),
+    "ccv": (
+        ["fit", *QUICKSTART, "--model.topology=Lognormal", "--model.topology.ccv=9"],
+        "the largest reachable value is",
+    ),
+    "spreading": (["fit", *QUICKSTART, "--model.spreading=diagonal"], "model.spreading"),
+    "lr": (["fit", *QUICKSTART, "--model.lr=0"], "lr 0.0"),
+    "seed": (["fit", *QUICKSTART, "--seed_everything=-1"], "seed"),
+    "batch size": (["fit", *QUICKSTART, "--data.init_args.batch_size=0"], "batch_size 0"),
+    "epochs": (["fit", *QUICKSTART, "--trainer.max_epochs=-3"], "max_epochs"),
+    "period": (["fit", *QUICKSTART, "--trainer.callbacks=RigL", "--trainer.callbacks.period=0"], "period 0"),
+    "no update": (
+        ["fit", *QUICKSTART, "--trainer.callbacks=RigL", "--trainer.callbacks.begin=99999"],
+        "no topology update fits",
+    ),
+    "folder store": (["fit", *QUICKSTART, "--tracking.uri=file:x"], "sqlite:///x/mlflow.db"),
+    "data set": (["data", "cifar"], "'cifar' is not one of"),
+    "figure": (["topology", *QUICKSTART, "--figure", "absent/x.png"], "--figure absent/x.png"),
+    "figure format": (["topology", *QUICKSTART, "--figure", "x.docx"], "--figure x.docx"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_errors_of_the_user(name, workdir, client, capsys):
+    arguments, expected = BAD[name]
+    assert main(arguments) == 2
+    told = capsys.readouterr().err
+    lines = told[told.index("psn-train:") :].strip().splitlines()
+    assert len(lines) <= 2
+    assert expected in told
+    assert "Traceback" not in told
+    assert client.search_runs([e.experiment_id for e in client.search_experiments()]) == []
+
+
+def test_missing_data_is_told_before_a_run_begins(workdir, client, capsys, monkeypatch):
+    monkeypatch.setenv("PSN_DATA_DIR", str(workdir))
+    monkeypatch.setenv("HOME", str(workdir))
+    arguments = ["fit", "--config", str(CONF / "mnist_rigl.yaml"), *QUIET, "--data.init_args.download=false"]
+    assert main(arguments) == 2
+    assert "MNIST is not in" in capsys.readouterr().err
+    assert client.search_runs([e.experiment_id for e in client.search_experiments()]) == []
+
+
+def test_debug_shows_the_traceback(workdir):
+    with pytest.raises(ValueError, match=r"sparsity 1\.5"):
+        main(["fit", *QUICKSTART, "--model.sparsity=1.5", "--debug"])
+
+
+def test_the_installed_command(workdir):
+    done = subprocess.run(
+        [sys.executable, "-c", "from psn_lightning.cli import entry_point; entry_point()", "fit", "--model.sparsity=2"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1].startswith("psn-train:")
+
+
+def test_rigl_keeps_the_sparsity_on_real_images(client):
+    require("mnist")
+    arguments = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=30", "--trainer.limit_val_batches=1"]
+    rigl = ["--trainer.callbacks=RigL", "--trainer.callbacks.period=5"]
+    assert main(["fit", "--config", str(CONF / "mnist_rigl.yaml"), *QUIET, *arguments, *rigl]) == 0
+    metrics = only_run(client).data.metrics
+    assert metrics["sparsity/realised"] == pytest.approx(0.9, abs=0.001)
+    assert metrics["topology/overlap_with_initial/fc1"] < 1

@@ -1,0 +1,40 @@
+import pytest
+import torch
+
+from psn_lightning.errors import SettingError
+from psn_lightning.task import SparseClassifier
+from psn_lightning.topology import FAMILIES, Exponential
+
+
+def test_the_network_of_the_paper():
+    task = SparseClassifier(784, 10, topology=Exponential())
+    assert sum(p.numel() for p in task.parameters()) == 1_867_786
+    assert task(torch.randn(2, 784)).shape == (2, 10)
+
+
+def test_adam_with_the_papers_learning_rate():
+    optimizer = SparseClassifier(4, 2, hidden=[5], sparsity=0.5).configure_optimizers()
+    assert isinstance(optimizer, torch.optim.Adam)
+    assert optimizer.defaults["lr"] == 1e-3
+
+
+def test_no_accelerator_is_named_in_the_code():
+    from pathlib import Path
+
+    import psn_lightning
+
+    for path in Path(psn_lightning.__file__).parent.rglob("*.py"):
+        assert ".cuda()" not in path.read_text()
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f.__name__)
+def test_every_family_survives_a_safe_checkpoint(family, tmp_path):
+    path = tmp_path / "family.pt"
+    torch.save(family(), path)
+    assert torch.load(path, weights_only=True) == family()
+
+
+@pytest.mark.parametrize("arguments", [{"lr": 0.0}, {"lr": float("nan")}, {"seed": -1}, {"seed": True}])
+def test_values_out_of_range_are_named(arguments):
+    with pytest.raises(SettingError, match=r"lr|seed"):
+        SparseClassifier(4, 2, hidden=[5], sparsity=0.5, **arguments)

@@ -1,0 +1,84 @@
+from pathlib import Path
+
+import pytest
+from lightning.pytorch.loggers import MLFlowLogger
+
+from psn_lightning.errors import SettingError
+from psn_lightning.tracking import Tracking
+
+
+@pytest.fixture
+def tracking(workdir):
+    return Tracking(experiment="e", run_name="r", tags={"k": "v"})
+
+
+def test_defaults_live_under_mlruns(tracking, client, workdir):
+    tracking.start()
+    run = client.get_run(tracking.run_id)
+    assert run.info.run_name == "r"
+    assert run.data.tags["k"] == "v"
+    assert run.info.artifact_uri.startswith((workdir / "mlruns" / "artifacts").as_uri())
+
+
+def test_environment_names_the_store(workdir, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///elsewhere/mlflow.db")
+    assert Tracking().uri == "sqlite:///elsewhere/mlflow.db"
+    assert Tracking(uri="sqlite:///mlruns/mlflow.db").uri == "sqlite:///mlruns/mlflow.db"
+
+
+def test_metrics_are_sent_in_batches_and_all_arrive(tracking, client, monkeypatch):
+    calls = []
+    log_batch = type(tracking.experiment).log_batch
+    monkeypatch.setattr(
+        type(tracking.experiment), "log_batch", lambda *a, **k: (calls.append(len(k["metrics"])), log_batch(*a, **k))
+    )
+    for step in range(2500):
+        tracking.log_metrics({"a": step / 7, "epoch": 1.0}, step=step)
+    tracking.finalize("success")
+    assert len(calls) <= 4
+    history = client.get_metric_history(tracking.run_id, "a")
+    assert [m.step for m in history] == list(range(2500))
+    assert history[3].value == 3 / 7
+    assert client.get_run(tracking.run_id).info.status == "FINISHED"
+    assert "epoch" not in client.get_run(tracking.run_id).data.metrics
+
+
+def test_metrics_do_not_wait_for_ever(tracking, client, monkeypatch):
+    tracking.log_metrics({"a": 1.0}, step=0)
+    assert client.get_metric_history(tracking.run_id, "a") == []
+    monkeypatch.setattr(tracking, "_flushed", tracking._flushed - 60)
+    tracking.log_metrics({"a": 2.0}, step=1)
+    assert len(client.get_metric_history(tracking.run_id, "a")) == 2
+
+
+def test_long_parameters_are_kept_in_full(tracking, client, workdir):
+    tracking.log_hyperparams({"short": 1, "long": "x" * 7000} | {f"p{i}": i for i in range(150)})
+    params = client.get_run(tracking.run_id).data.params
+    assert params["short"] == "1"
+    assert params["p149"] == "149"
+    assert params["long"] == "7000 characters, in the artifact params/long.txt"
+    path = client.download_artifacts(tracking.run_id, "params/long.txt", str(workdir))
+    assert Path(path).read_text() == "x" * 7000
+
+
+def test_a_failed_run_is_marked(tracking, client):
+    tracking.start()
+    tracking.finalize("failed")
+    assert client.get_run(tracking.run_id).info.status == "FAILED"
+
+
+def test_folders_are_refused_with_the_remedy(workdir):
+    for uri in ("file:/tmp/x", "file:///tmp/x", "/tmp/x"):
+        with pytest.raises(SettingError, match=r"use sqlite:////tmp/x/mlflow\.db"):
+            Tracking(uri=uri)
+
+
+def test_a_server_that_is_away_is_named(workdir, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(SettingError, match=r"tracking\.uri 'http://127\.0\.0\.1:9' cannot be used"):
+        Tracking(uri="http://127.0.0.1:9").start()
+
+
+def test_it_is_a_lightning_logger(tracking):
+    assert isinstance(tracking, MLFlowLogger)
+    assert tracking.save_dir == "mlruns"

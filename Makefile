@@ -24,8 +24,8 @@ lint: $(VENV)/installed-lint ## Style, format and types
 	$(BIN)/mypy
 
 .PHONY: bench
-bench: $(VENV)/installed ## Measure speed (nothing to measure yet: see CHANGELOG)
-	@echo "benchmarks/ comes with the csr storage"
+bench: $(VENV)/installed-bench ## Measure speed: a table, and benchmarks/results.json
+	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-json=benchmarks/results.json
 
 .PHONY: clean
 clean: ## Remove the environment and all caches, never mlruns/

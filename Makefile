@@ -35,7 +35,7 @@ clean: ## Remove the environment and all caches, never mlruns/
 # Each stamp is newer than pyproject.toml exactly when its group is installed: a second call is quick.
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || (echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 1)
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/installed: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --editable .

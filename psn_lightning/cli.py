@@ -8,6 +8,7 @@ import sys
 import warnings
 from argparse import ArgumentError
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import lightning.pytorch as pl
@@ -37,6 +38,7 @@ HELP = f"""psn-train {__version__}: Profiled Sparse Networks on PyTorch Lightnin
 
 __all__ = ["RigL", "entry_point", "main"]  # RigL: importing it makes its short name known to YAML
 
+_CHECKPOINT_WORDS = ("best", "last", "hpc", "registry")  # Lightning's own names for a checkpoint
 _TOLD = (SettingError, ArgumentError, MisconfigurationException)  # errors whose message is meant for the user
 
 
@@ -44,6 +46,7 @@ class PSNCLI(LightningCLI):
     """LightningCLI with our model, our data, our logger, and the callbacks that every run has."""
 
     def __init__(self, args: Sequence[str], run: bool = True) -> None:
+        self._trains = run
         topology_logger, checkpoints = TopologyLogger(), BestAndLast()
         super().__init__(
             SparseClassifier,
@@ -70,9 +73,13 @@ class PSNCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Tracking and predictions as groups of their own; the model learns its shape from the data."""
-        parser.add_class_arguments(Tracking, "tracking")
+        parser.add_class_arguments(Tracking, "tracking", instantiate=False)
         parser.add_lightning_class_args(PredictionTable, "predictions")
         parser.set_defaults({"model.topology": {"class_path": "Uniform"}})
+        if not self._trains:
+            parser.add_argument("--figure", type=str, default="topology.png", help="where the figure goes")
+            for key in ("ckpt_path", "weights_only"):
+                parser.add_argument(f"--{key}", help="not used here; lets a run's own config.yaml be given")
         parser.link_arguments("seed_everything", "model.seed")
         for attribute in ("n_features", "n_classes", "evaluation_split"):
             parser.link_arguments(f"data.{attribute}", f"model.{attribute}", apply_on="instantiate")
@@ -91,12 +98,31 @@ class PSNCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Keep a checkpoint's hyper-parameters from overriding the configuration silently."""
 
+    def before_instantiate_classes(self) -> None:
+        """Refuse a checkpoint that is not there, and evaluation of weights that nobody trained."""
+        if self.subcommand is None:
+            return
+        path = self._get(self.config, "ckpt_path")
+        if path is None and self.subcommand != "fit":
+            raise SettingError(f"{self.subcommand} needs a trained network: give --ckpt_path …/last.ckpt")
+        if path is not None and path not in _CHECKPOINT_WORDS and not Path(path).is_file():
+            raise SettingError(f"--ckpt_path {path} is no file; a run keeps its own under artifacts, checkpoints")
+
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
-        """The trainer with our logger, unless the configuration turns logging off."""
-        wants_logger = self._get(self.config_init, "trainer").get("logger") is not False
-        keeps_record = self.subcommand in {"fit", "validate", "test"}
-        logger = self._get(self.config_init, "tracking") if wants_logger and keeps_record else False
-        return super().instantiate_trainer(**{**kwargs, "logger": logger})
+        """The trainer with our logger and callbacks, less what the configuration turns off."""
+        trainer = self._get(self.config_init, "trainer")
+        logger = trainer.get("logger")
+        if not (logger is None or isinstance(logger, bool)):
+            raise SettingError("trainer.logger must be true or false: runs are logged to MLflow, see tracking")
+        if trainer.get("enable_checkpointing") is False:
+            callbacks = self.trainer_defaults["callbacks"]
+            self.trainer_defaults["callbacks"] = [c for c in callbacks if not isinstance(c, BestAndLast)]
+        records = logger is not False and self.subcommand in {"fit", "validate", "test"}
+        kwargs["logger"] = Tracking(**self._get(self.config_init, "tracking")) if records else False
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except ValueError as error:  # an unknown accelerator or strategy, say
+            raise SettingError(f"trainer: {_compact(error)}") from error
 
     def after_fit(self) -> None:
         """Touch the test set once where a validation split was used, then sum up."""
@@ -138,22 +164,12 @@ def _dispatch(arguments: list[str]) -> None:
     elif arguments[0] == "data":
         data.run(arguments[1:])
     elif arguments[0] == "topology":
-        rest, figure = _take_option(arguments[1:], "--figure", "topology.png")
-        topology.show(PSNCLI(rest, run=False).model, figure)
+        cli = PSNCLI(arguments[1:], run=False)
+        topology.show(cli.model, cli.config["figure"])
     elif arguments[0] in PSNCLI.subcommands() or arguments[0].startswith("-"):
         PSNCLI(arguments)
     else:
         raise SettingError(f"{arguments[0]!r} is not a command; see psn-train --help")
-
-
-def _take_option(arguments: list[str], name: str, default: str) -> tuple[list[str], str]:
-    """Take ``name VALUE`` out of the arguments."""
-    if name not in arguments:
-        return arguments, default
-    at = arguments.index(name)
-    if at + 1 == len(arguments):
-        raise SettingError(f"{name} needs a value, such as {default}")
-    return arguments[:at] + arguments[at + 2 :], arguments[at + 1]
 
 
 def _buried(error: Exception) -> str | None:

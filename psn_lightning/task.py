@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from collections.abc import Mapping
+from typing import Any, Literal, cast
 
 import lightning.pytorch as pl
 import torch
@@ -72,7 +73,7 @@ class SparseClassifier(pl.LightningModule):
         self.seed = seed
         self.evaluation_split: Literal["val", "test"] = evaluation_split
         self.network = SparseMLP(
-            [n_features, *(hidden or [1024, 1024]), n_classes],
+            [n_features, *([1024, 1024] if hidden is None else hidden), n_classes],
             Topology(topology or Uniform(), sparsity, allocation, min_fan_in, budget),
             spreading,
             init,
@@ -87,6 +88,18 @@ class SparseClassifier(pl.LightningModule):
         """Logits ``(batch, n_classes)`` of features ``(batch, n_features)``."""
         logits: Tensor = self.network(x)
         return logits
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load weights and masks.
+
+        Raises:
+            SettingError: If they are those of another network.
+        """
+        try:
+            return super().load_state_dict(state_dict, strict=strict, assign=assign)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:250]
+            raise SettingError(f"the checkpoint does not fit the configured network: {reason}") from error
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Cross entropy of one batch."""

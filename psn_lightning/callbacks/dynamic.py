@@ -31,7 +31,7 @@ class DynamicTopology(pl.Callback):
         self.schedule = schedule
         self.skip_step_on_update = skip_step_on_update
         self._generator = torch.Generator()
-        self._total_steps = 0
+        self._total_steps: float = 0
         self._due = False
 
     def setup(self, trainer: pl.Trainer, pl_module: SparseClassifier, stage: str) -> None:  # type: ignore[override]
@@ -39,7 +39,7 @@ class DynamicTopology(pl.Callback):
         if stage != "fit":
             return
         self._generator.manual_seed(pl_module.seed)  # a checkpoint, loaded later, overwrites it
-        self._total_steps = int(trainer.estimated_stepping_batches)
+        self._total_steps = trainer.estimated_stepping_batches
         self.schedule.end_step(self._total_steps)
 
     def on_train_batch_start(

@@ -26,7 +26,8 @@ class GradientRatio(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Decide whether this batch is measured."""
-        self._due = batch_idx + 1 == trainer.num_training_batches
+        ends_run = trainer.global_step + 1 == trainer.max_steps
+        self._due = ends_run or batch_idx + 1 == trainer.num_training_batches
 
     def on_after_backward(self, trainer: pl.Trainer, pl_module: SparseClassifier) -> None:  # type: ignore[override]
         """Measure; here the gradient is reduced over processes, and no topology update has used it up."""
@@ -43,3 +44,4 @@ class GradientRatio(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log what was measured."""
         pl_module.log_dict(self._metrics)
+        self._metrics = {}

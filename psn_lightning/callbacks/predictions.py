@@ -11,6 +11,8 @@ import pandas as pd
 import torch
 from lightning.pytorch.callbacks import BasePredictionWriter
 
+from psn_lightning.errors import SettingError
+
 
 class PredictionTable(BasePredictionWriter):
     """Writes the predictions of the test set as CSV: row, predicted, probability, label.
@@ -22,6 +24,15 @@ class PredictionTable(BasePredictionWriter):
     def __init__(self, path: str = "predictions.csv") -> None:
         super().__init__(write_interval="epoch")
         self.path = Path(path)
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Refuse several processes: each would write its own part.
+
+        Raises:
+            SettingError: If there is more than one.
+        """
+        if stage == "predict" and trainer.world_size > 1:
+            raise SettingError(f"predict runs on one process, not {trainer.world_size}: give --trainer.devices 1")
 
     def write_on_epoch_end(
         self,

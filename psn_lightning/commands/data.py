@@ -25,14 +25,20 @@ def run(arguments: Sequence[str]) -> None:
         raise SettingError(f"data set {unknown[0]!r} is not one of {', '.join(DATASETS)}")
     table = Table("data set", "found in", "rows", "completeness", "digest", title="Data sets")
     missing = False
+    damaged: SettingError | None = None
     for name in options.names or DATASETS:
         data = DATASETS[name](data_dir=options.data_dir, download=options.download)
         if data.locate() is None and not options.download:
             missing = True
             table.add_row(name, "[red]not found[/red]", "", "", "")
             continue
-        data.prepare_data()
-        data.setup()
+        try:
+            data.prepare_data()
+            data.setup()
+        except SettingError as error:
+            damaged = damaged or error
+            table.add_row(name, "[red]damaged[/red]", "", "", "")
+            continue
         found = data.description()
         table.add_row(
             f"{name}: {found['dataset.name']}",
@@ -46,6 +52,8 @@ def run(arguments: Sequence[str]) -> None:
     if missing:
         looked_in = ", ".join(str(root) for root in search_roots(options.data_dir))
         console.print(f"Looked in {looked_in}. Fetch what is missing with: psn-train data --download", highlight=False)
+    if damaged is not None:
+        raise damaged
 
 
 def _parser() -> argparse.ArgumentParser:

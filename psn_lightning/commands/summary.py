@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -35,4 +38,7 @@ def show(metrics: Mapping[str, Tensor], logger: object) -> None:
 
 def ui_command(uri: str) -> str:
     """Shell command, or address, that shows the runs of a store."""
-    return f"open {uri}" if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
+    if uri.startswith("http"):
+        return f"open {uri}"
+    mlflow = "mlflow" if shutil.which("mlflow") else str(Path(sys.executable).with_name("mlflow"))
+    return f"{mlflow} ui --backend-store-uri {uri}"

@@ -41,13 +41,15 @@ class CosineSchedule:
         if isinstance(self.end, float) and not 0 < self.end <= 1:
             raise SettingError(f"end {self.end} is not in (0, 1]: give a share of the run, or an integer of steps")
 
-    def end_step(self, total_steps: int) -> int:
+    def end_step(self, total_steps: float) -> int:
         """Step before which the last update lies.
 
         Raises:
             SettingError: If no update would fall into the run.
         """
-        end = round(self.end * total_steps) if isinstance(self.end, float) else min(self.end, total_steps)
+        if isinstance(self.end, float) and math.isinf(total_steps):
+            raise SettingError(f"end {self.end} is a share of a run without end: give max_epochs, or end as steps")
+        end = round(self.end * total_steps) if isinstance(self.end, float) else int(min(self.end, total_steps))
         if end <= self.begin:
             raise SettingError(
                 f"no topology update fits: begin {self.begin} is not before end {self.end} "
@@ -55,11 +57,11 @@ class CosineSchedule:
             )
         return end
 
-    def is_update(self, step: int, total_steps: int) -> bool:
+    def is_update(self, step: int, total_steps: float) -> bool:
         """Whether the topology changes at optimizer step ``step`` (from 0)."""
         return self.begin <= step < self.end_step(total_steps) and (step - self.begin) % self.period == 0
 
-    def fraction(self, step: int, total_steps: int) -> float:
+    def fraction(self, step: int, total_steps: float) -> float:
         """Share of the active connections that an update at ``step`` drops."""
         progress = (step - self.begin) / (self.end_step(total_steps) - self.begin)
         return self.drop_fraction / 2 * (1 + math.cos(math.pi * progress))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -75,5 +76,18 @@ class Topology:
         connectivities = []
         for i, budget in enumerate(self.budgets(layer_sizes)):
             rng = np.random.default_rng([seed, i])
-            connectivities.append(spread(self.fan_in.fan_in(budget, rng), budget.n_in, spreading, rng))
+            connectivity = spread(self.fan_in.fan_in(budget, rng), budget.n_in, spreading, rng)
+            _warn_of_clamp(budget, connectivity)
+            connectivities.append(connectivity)
         return connectivities
+
+
+def _warn_of_clamp(budget: LayerBudget, connectivity: Connectivity) -> None:
+    """Eq. 6 scales before it clamps: say so where that moves the sparsity by more than a point."""
+    realised = 1 - connectivity.n_connections / (budget.n_in * budget.n_out)
+    if abs(realised - budget.sparsity) > 0.01:
+        warnings.warn(
+            f"{budget.name}: target sparsity {budget.sparsity:.4f}, realised {realised:.4f}: "
+            f"the fan-in is clamped to {budget.min_fan_in} … {budget.n_in}",
+            stacklevel=3,
+        )

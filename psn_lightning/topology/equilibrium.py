@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Literal
 
 from psn_lightning.errors import SettingError
 
-DatasetName = Literal["mnist", "fashion", "emnist", "forest"]
 EquilibriumTable = Mapping[str, Mapping[float, float]]
 
 PAPER_TABLE_4: EquilibriumTable = MappingProxyType(

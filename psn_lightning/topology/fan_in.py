@@ -107,8 +107,11 @@ def scale_unclamped(relative: FloatArray, budget: LayerBudget) -> IntArray:
         budget: The layer's budget.
 
     Returns:
-        Fan-in per neuron. Where the clamp binds, the realised sparsity departs from the target.
+        Fan-in per neuron. Where the clamp binds, the realised sparsity departs from the target; sparsity 0
+        is dense all the same.
     """
+    if budget.sparsity == 0:
+        return np.full(budget.n_out, budget.n_in, dtype=np.int64)
     return budget.clamp(relative / relative.mean() * budget.mean_fan_in)
 
 
@@ -155,7 +158,8 @@ def solve_ccv(
     if target > reachable:
         raise SettingError(
             f"ccv {target:g} of {family} cannot be reached in {budget.name} ({budget.n_in} inputs, sparsity "
-            f"{budget.sparsity:.4g}, min_fan_in {budget.min_fan_in}): the largest reachable value is {reachable:.3f}"
+            f"{budget.sparsity:.4g}, min_fan_in {budget.min_fan_in}): the largest reachable value is {reachable:.3f} "
+            f"(shape parameter up to {largest_shape:g})"
         )
     return at(bisect(lambda shape: coefficient_of_variation(at(shape)), target, 0.0, largest_shape))
 

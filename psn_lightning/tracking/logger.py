@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import time
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 from lightning.pytorch.loggers import MLFlowLogger
 from lightning.pytorch.utilities import rank_zero_only
@@ -15,10 +18,13 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.utils.validation import MAX_METRICS_PER_BATCH, MAX_PARAM_VAL_LENGTH, MAX_PARAMS_TAGS_PER_BATCH
+from sqlalchemy.exc import SQLAlchemyError
 
 from psn_lightning.errors import SettingError
 
 DEFAULT_URI = "sqlite:///mlruns/mlflow.db"
+_URI_VARIABLE = "MLFLOW_TRACKING_URI"
+_PROBE_SECONDS = 5.0
 _FLUSH_SECONDS = 10.0  # how stale the MLflow UI may be
 _SQLITE = "sqlite:///"
 
@@ -34,7 +40,6 @@ class Tracking(MLFlowLogger):
         experiment: Name of the MLflow experiment.
         run_name: Name of the run; None lets MLflow invent one.
         tags: Further tags of the run.
-        run_id: Go on with this run instead of starting one.
 
     Raises:
         SettingError: If the store cannot be reached or is of a kind that MLflow no longer takes.
@@ -46,10 +51,9 @@ class Tracking(MLFlowLogger):
         experiment: str = "psn_lightning",
         run_name: str | None = None,
         tags: dict[str, str] | None = None,
-        run_id: str | None = None,
     ) -> None:
-        uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
-        if uri.startswith("file:") or "://" not in uri:
+        uri = uri or os.environ.get(_URI_VARIABLE) or DEFAULT_URI
+        if uri.startswith("file:") or ("://" not in uri and not uri.startswith("databricks")):
             folder = uri.removeprefix("file:").removeprefix("//")
             raise SettingError(f"tracking.uri {uri!r}: MLflow 3 takes no folders; use {_SQLITE}{folder}/mlflow.db")
         self.uri = uri
@@ -58,14 +62,14 @@ class Tracking(MLFlowLogger):
             self._make(self._local)
         self._buffer: list[Metric] = []
         self._flushed = time.monotonic()
-        super().__init__(
-            experiment_name=experiment,
-            run_name=run_name,
-            tracking_uri=self._absolute(uri),
-            tags=tags,
-            run_id=run_id,
-            artifact_location=None if self._local is None else (self._local / "artifacts").resolve().as_uri(),
-        )
+        with self._told():
+            super().__init__(
+                experiment_name=experiment,
+                run_name=run_name,
+                tracking_uri=self._absolute(uri),
+                tags=tags,
+                artifact_location=None if self._local is None else (self._local / "artifacts").resolve().as_uri(),
+            )
 
     @staticmethod
     def _absolute(uri: str) -> str:
@@ -118,9 +122,25 @@ class Tracking(MLFlowLogger):
         Raises:
             SettingError: If the store does not answer.
         """
-        try:
+        if self._initialized:
+            return
+        environment = os.environ.get(_URI_VARIABLE)
+        with self._told():
+            if self.uri.startswith("http"):
+                _probe(self.uri)  # MLflow itself would retry for minutes
             _ = super().experiment
-        except (MlflowException, OSError) as error:
+        # Lightning's logger leaves its store in the environment, where the next run would take it for the user's.
+        if environment is None:
+            os.environ.pop(_URI_VARIABLE, None)
+        else:
+            os.environ[_URI_VARIABLE] = environment
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Turn what a store that is away or of no use raises into one line."""
+        try:
+            yield
+        except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
             reason = " ".join(str(error).split())[:200]
             raise SettingError(
                 f"tracking.uri {self.uri!r} cannot be used ({reason}); start it or name another"
@@ -164,3 +184,13 @@ class Tracking(MLFlowLogger):
         if self._initialized:
             self.flush()
         super().finalize(status)
+
+
+def _probe(uri: str) -> None:
+    """Ask a server once whether it is there; any HTTP answer will do.
+
+    Raises:
+        OSError: If nobody answers.
+    """
+    with suppress(HTTPError):
+        urlopen(f"{uri.rstrip('/')}/health", timeout=_PROBE_SECONDS).close()

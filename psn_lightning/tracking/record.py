@@ -45,12 +45,14 @@ class RunRecord(pl.Callback):
     def __init__(self, topology: TopologyLogger, checkpoints: BestAndLast) -> None:
         self.topology = topology
         self.checkpoints = checkpoints
+        self._tagged = False
 
     @rank_zero_only
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Tag the run."""
-        if isinstance(trainer.logger, Tracking):
-            tags = provenance()
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Tag the run, whatever it does first."""
+        if isinstance(trainer.logger, Tracking) and not self._tagged:
+            self._tagged = True
+            tags = provenance() | {"stage": stage}
             data = getattr(trainer, "datamodule", None)
             if isinstance(data, ClassificationData):
                 tags |= data.description()

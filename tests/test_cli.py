@@ -4,10 +4,14 @@ import csv
 import subprocess
 import sys
 
+import lightning.pytorch as pl
 import pytest
 import yaml
 
+from psn_lightning.callbacks.predictions import PredictionTable
 from psn_lightning.cli import main
+from psn_lightning.data import DATASETS
+from psn_lightning.errors import SettingError
 from tests.conftest import CONF, QUIET, only_run, require
 
 QUICKSTART = ["--config", str(CONF / "quickstart.yaml")]
@@ -115,6 +119,18 @@ BAD = {
         "no topology update fits",
     ),
     "folder store": (["fit", *QUICKSTART, "--tracking.uri=file:x"], "sqlite:///x/mlflow.db"),
+    "no hidden layer": (["fit", *QUICKSTART, "--model.hidden=[]"], "layer sizes [64, 10]"),
+    "no such checkpoint": (["fit", *QUICKSTART, "--ckpt_path=absent.ckpt"], "--ckpt_path absent.ckpt is no file"),
+    "test without checkpoint": (["test", *QUICKSTART], "test needs a trained network"),
+    "predict without checkpoint": (["predict", *QUICKSTART], "predict needs a trained network"),
+    "accelerator": (["fit", *QUICKSTART, "--trainer.accelerator=abacus"], "trainer: "),
+    "strategy": (["fit", *QUICKSTART, "--trainer.strategy=abacus"], "trainer: "),
+    "another logger": (
+        ["fit", *QUICKSTART, "--trainer.logger=CSVLogger", "--trainer.logger.save_dir=x"],
+        "trainer.logger must be true or false",
+    ),
+    "no end": (["fit", *QUICKSTART, "--trainer.max_epochs=-1", "--trainer.max_time=00:00:00:05"], "run without end"),
+    "store of no use": (["fit", *QUICKSTART, "--tracking.uri=foo://bar"], "tracking.uri 'foo://bar' cannot be used"),
     "data set": (["data", "cifar"], "'cifar' is not one of"),
     "figure": (["topology", *QUICKSTART, "--figure", "absent/x.png"], "--figure absent/x.png"),
     "figure format": (["topology", *QUICKSTART, "--figure", "x.docx"], "--figure x.docx"),
@@ -140,6 +156,55 @@ def test_missing_data_is_told_before_a_run_begins(workdir, client, capsys, monke
     assert main(arguments) == 2
     assert "MNIST is not in" in capsys.readouterr().err
     assert client.search_runs([e.experiment_id for e in client.search_experiments()]) == []
+
+
+def test_a_damaged_store_is_told(workdir, capsys):
+    (workdir / "junk.db").write_text("no database " * 100)
+    assert main(["fit", *QUICKSTART, *QUIET, "--tracking.uri=sqlite:///junk.db"]) == 2
+    assert "tracking.uri 'sqlite:///junk.db' cannot be used" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_another_network_is_told(fit, client, workdir, capsys):
+    run = fit("--trainer.max_epochs=1")
+    checkpoint = client.download_artifacts(run.info.run_id, "checkpoints/last.ckpt", str(workdir))
+    arguments = ["test", *QUICKSTART, *QUIET, "--ckpt_path", checkpoint, "--model.hidden=[30,20]"]
+    assert main(arguments) == 2
+    assert "the checkpoint does not fit the configured network" in capsys.readouterr().err
+
+
+def test_one_damaged_data_set_does_not_hide_the_others(workdir, capsys):
+    raw = workdir / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name in DATASETS["mnist"].names:
+        (raw / name).write_text("junk")
+    assert main(["data", "mnist", "digits", "--data_dir", str(workdir)]) == 2
+    captured = capsys.readouterr()
+    assert "damaged" in captured.out
+    assert "Digits" in captured.out
+    assert "train-images-idx3-ubyte" in captured.err
+
+
+def test_logging_and_checkpoints_can_be_turned_off(workdir, client):
+    off = ["--trainer.logger=false", "--trainer.enable_checkpointing=false", "--trainer.max_epochs=1"]
+    assert main(["fit", *QUICKSTART, *QUIET, *off]) == 0
+    assert client.search_runs([e.experiment_id for e in client.search_experiments()]) == []
+    assert list(workdir.rglob("*.ckpt")) == []
+
+
+def test_looking_at_a_topology_opens_no_store_and_takes_a_runs_config(tmp_path, monkeypatch, fit, client, workdir):
+    run = fit("--trainer.max_epochs=1")
+    config = client.download_artifacts(run.info.run_id, "config.yaml", str(workdir))
+    elsewhere = workdir / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert main(["topology", "--config", config, "--figure=shape.svg"]) == 0
+    assert [p.name for p in elsewhere.iterdir()] == ["shape.svg"]
+
+
+def test_predictions_of_several_processes_are_refused():
+    trainer = pl.Trainer(accelerator="cpu", devices=2, strategy="ddp", logger=False)
+    with pytest.raises(SettingError, match="predict runs on one process, not 2"):
+        PredictionTable().setup(trainer, pl.LightningModule(), "predict")
 
 
 def test_debug_shows_the_traceback(workdir):

@@ -53,6 +53,14 @@ def test_hubs_concentrate_gradient_and_equal_neurons_do_not():
     assert ratios(Uniform())[0]["gradient/ratio"] == pytest.approx(1, abs=0.4)
 
 
+def test_a_run_that_ends_in_mid_epoch_is_measured_too():
+    pl.seed_everything(1)
+    task = SparseClassifier(64, 10, hidden=[20], sparsity=0.5)
+    trainer = pl.Trainer(max_steps=5, callbacks=[GradientRatio()], logger=False, enable_checkpointing=False)
+    trainer.fit(task, Digits(batch_size=128))
+    assert trainer.callback_metrics["gradient/ratio"] > 0
+
+
 def test_structural_value_is_the_fan_in_ratio():
     """With the same gradient everywhere the ratio is that of the fan-in."""
     task = SparseClassifier(784, 10, topology=Exponential())

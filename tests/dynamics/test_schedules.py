@@ -46,6 +46,12 @@ def test_values_out_of_range_are_named(arguments):
         CosineSchedule(**arguments)
 
 
+def test_a_run_without_end_needs_an_end_in_steps():
+    with pytest.raises(SettingError, match="share of a run without end"):
+        CosineSchedule(end=0.75).end_step(math.inf)
+    assert CosineSchedule(end=500).end_step(math.inf) == 500
+
+
 def test_a_window_without_updates_is_refused():
     with pytest.raises(SettingError, match="no topology update fits"):
         CosineSchedule(begin=80, end=0.75).end_step(100)

@@ -1,7 +1,7 @@
 import pytest
 
 from psn_lightning.errors import SettingError
-from psn_lightning.topology import Bernoulli, Exponential, Lognormal, Topology
+from psn_lightning.topology import Bell, Bernoulli, Exponential, Lognormal, MultiPeak, Topology
 from psn_lightning.topology.statistics import realised_sparsity
 
 SIZES = [784, 1024, 1024, 10]
@@ -24,6 +24,16 @@ def test_same_seed_same_topology_and_layers_differ():
 
 def test_dense_baseline_is_sparsity_zero():
     assert realised_sparsity(Topology(sparsity=0.0).connect([9, 8, 7, 2], "random", 0)) == 0
+
+
+@pytest.mark.parametrize("family", [Exponential(), Bell(), MultiPeak()], ids=repr)
+def test_sparsity_zero_is_dense_whatever_the_profile(family):
+    assert realised_sparsity(Topology(family, 0.0).connect([9, 8, 7, 2], "random", 0)) == 0
+
+
+def test_a_clamp_that_moves_the_sparsity_is_told():
+    with pytest.warns(UserWarning, match=r"fc1: target sparsity 0\.3000, realised 0\.43.. *"):
+        Topology(Exponential(), 0.3).connect([784, 1024, 10], "random", 0)
 
 
 def test_network_budget_pays_for_the_output():

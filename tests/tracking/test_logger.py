@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -73,10 +74,22 @@ def test_folders_are_refused_with_the_remedy(workdir):
             Tracking(uri=uri)
 
 
-def test_a_server_that_is_away_is_named(workdir, monkeypatch):
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+def test_a_server_that_is_away_is_named_at_once(workdir):
     with pytest.raises(SettingError, match=r"tracking\.uri 'http://127\.0\.0\.1:9' cannot be used"):
         Tracking(uri="http://127.0.0.1:9").start()
+
+
+def test_the_environment_is_left_as_it_was(tracking, monkeypatch):
+    tracking.start()
+    assert "MLFLOW_TRACKING_URI" not in os.environ
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other/mlflow.db")
+    Tracking(uri="sqlite:///mlruns/mlflow.db").start()
+    assert os.environ["MLFLOW_TRACKING_URI"] == "sqlite:///other/mlflow.db"
+
+
+def test_looking_at_the_client_starts_no_run(tracking, client):
+    _ = tracking.experiment
+    assert client.get_experiment_by_name("e") is None
 
 
 def test_it_is_a_lightning_logger(tracking):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 import tempfile
@@ -24,10 +25,10 @@ class Source:
         return self.files[0].parent
 
     def digest(self) -> str:
-        """SHA-256 over the files' bytes, in order."""
+        """SHA-256 over the files' unpacked bytes, in order: the same data, gzipped or not, has one digest."""
         sha = hashlib.sha256()
         for path in self.files:
-            with path.open("rb") as file:
+            with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
                 while block := file.read(1 << 20):
                     sha.update(block)
         return sha.hexdigest()

@@ -9,6 +9,7 @@ from typing import Any
 import lightning.pytorch as pl
 import yaml
 from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 
 from psn_lightning.callbacks import BestAndLast, TopologyLogger
@@ -52,7 +53,7 @@ class RunRecord(pl.Callback):
         """Tag the run, whatever it does first."""
         if isinstance(trainer.logger, Tracking) and not self._tagged:
             self._tagged = True
-            tags = provenance() | {"stage": stage}
+            tags = provenance() | {"stage": TrainerFn(stage).value}
             data = getattr(trainer, "datamodule", None)
             if isinstance(data, ClassificationData):
                 tags |= data.description()

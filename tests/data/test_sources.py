@@ -1,3 +1,4 @@
+import gzip
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,15 @@ def test_digest_follows_the_bytes(tmp_path):
     before = find([tmp_path], ["a"]).digest()
     (tmp_path / "a").write_text("2")
     assert find([tmp_path], ["a"]).digest() != before
+
+
+def test_digest_is_of_the_data_not_of_the_packing(tmp_path):
+    plain, packed = tmp_path / "plain", tmp_path / "packed"
+    plain.mkdir()
+    packed.mkdir()
+    (plain / "a").write_bytes(b"content")
+    (packed / "a.gz").write_bytes(gzip.compress(b"content"))
+    assert find([plain], ["a"]).digest() == find([packed], ["a"]).digest()
 
 
 def test_fetch_moves_finished_files_in_and_leaves_nothing_else(tmp_path):

@@ -33,6 +33,8 @@ def test_metrics_params_tags_and_artifacts(fit, client, workdir):
     assert run.data.params["trainer.callbacks.0.init_args.period"] == "20"
     assert {"dataset.name", "dataset.digest", "dataset.completeness", "version.torch", "machine"} <= set(run.data.tags)
 
+    assert run.data.tags["stage"] == "fit"
+
     path = client.download_artifacts(run.info.run_id, "", str(workdir / "got"))
     got = {str(p.relative_to(path)) for p in (workdir / "got").rglob("*") if p.is_file()}
     assert got == {

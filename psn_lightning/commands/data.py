@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from psn_lightning.data import DATASETS
 from psn_lightning.data.sources import search_roots
@@ -23,28 +23,28 @@ def run(arguments: Sequence[str]) -> None:
     unknown = [name for name in options.names if name not in DATASETS]
     if unknown:
         raise SettingError(f"data set {unknown[0]!r} is not one of {', '.join(DATASETS)}")
-    table = Table("data set", "found in", "rows", "completeness", "digest", title="Data sets")
+    table = Table("data set", Column("found in", overflow="fold"), "rows", "digest", title="Data sets")
     missing = False
     damaged: SettingError | None = None
     for name in options.names or DATASETS:
         data = DATASETS[name](data_dir=options.data_dir, download=options.download)
         if data.locate() is None and not options.download:
             missing = True
-            table.add_row(name, "[red]not found[/red]", "", "", "")
+            table.add_row(name, "[red]not found[/red]", "", "")
             continue
         try:
             data.prepare_data()
             data.setup()
         except SettingError as error:
             damaged = damaged or error
-            table.add_row(name, "[red]damaged[/red]", "", "", "")
+            table.add_row(name, "[red]damaged[/red]", "", "")
             continue
         found = data.description()
+        complete = ", complete" if found["dataset.completeness"] == "complete" else ""  # a subset's name says so
         table.add_row(
-            f"{name}: {found['dataset.name']}",
+            f"{name}: {found['dataset.name']}{complete}",
             found["dataset.folder"],
-            found["dataset.rows"],
-            found["dataset.completeness"],
+            found["dataset.rows"].replace(", ", "\n"),
             found["dataset.digest"][:12],
         )
     console = Console()

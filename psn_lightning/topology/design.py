@@ -14,8 +14,9 @@ from psn_lightning.errors import SettingError
 from psn_lightning.topology.allocation import AllocationName, allocate
 from psn_lightning.topology.connectivity import Connectivity
 from psn_lightning.topology.distributions import Uniform
-from psn_lightning.topology.fan_in import FanIn, LayerBudget
+from psn_lightning.topology.fan_in import FanIn, LayerBudget, check_sparsity
 from psn_lightning.topology.spreading import SpreadingName, spread
+from psn_lightning.topology.statistics import realised_sparsity
 
 BudgetName = Literal["hidden", "network"]
 
@@ -43,8 +44,7 @@ class Topology:
     budget: BudgetName = "hidden"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.sparsity < 1:
-            raise SettingError(f"sparsity {self.sparsity} is not in [0, 1): 0.9 keeps one connection in ten")
+        check_sparsity(self.sparsity)
         if self.budget not in get_args(BudgetName):
             raise SettingError(f"budget {self.budget!r} is not one of {', '.join(get_args(BudgetName))}")
 
@@ -84,7 +84,7 @@ class Topology:
 
 def _warn_of_clamp(budget: LayerBudget, connectivity: Connectivity) -> None:
     """Eq. 6 scales before it clamps: say so where that moves the sparsity by more than a point."""
-    realised = 1 - connectivity.n_connections / (budget.n_in * budget.n_out)
+    realised = realised_sparsity([connectivity])
     if abs(realised - budget.sparsity) > 0.01:
         warnings.warn(
             f"{budget.name}: target sparsity {budget.sparsity:.4f}, realised {realised:.4f}: "

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from psn_lightning.errors import SettingError
+from psn_lightning.topology.fan_in import check_sparsity
 
 EquilibriumTable = Mapping[str, Mapping[float, float]]
 
@@ -31,8 +32,7 @@ def two_level_bound(sparsity: float) -> float:
     Raises:
         SettingError: If the sparsity is not in [0, 1).
     """
-    if not 0 <= sparsity < 1:
-        raise SettingError(f"sparsity {sparsity} is not in [0, 1)")
+    check_sparsity(sparsity)
     return float((sparsity / (1 - sparsity)) ** 0.5)
 
 

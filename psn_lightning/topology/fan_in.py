@@ -43,8 +43,7 @@ class LayerBudget:
     name: str = "layer"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.sparsity < 1:  # also refuses NaN
-            raise SettingError(f"sparsity {self.sparsity} is not in [0, 1): 0.9 keeps one connection in ten")
+        check_sparsity(self.sparsity)
         if not 1 <= self.min_fan_in <= self.n_in:
             raise SettingError(
                 f"min_fan_in {self.min_fan_in} is not in 1 … {self.n_in}, the number of inputs of {self.name}"
@@ -92,6 +91,16 @@ class FanIn(ABC):
         Raises:
             SettingError: If the family cannot meet its own target within this budget.
         """
+
+
+def check_sparsity(sparsity: float) -> None:
+    """Refuse a sparsity outside [0, 1), NaN included.
+
+    Raises:
+        SettingError: If it is.
+    """
+    if not 0 <= sparsity < 1:
+        raise SettingError(f"sparsity {sparsity} is not in [0, 1): 0.9 keeps one connection in ten")
 
 
 def sparsity_ceiling(n_in: int, min_fan_in: int = 1) -> float:

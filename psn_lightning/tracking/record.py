@@ -11,6 +11,7 @@ import yaml
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
+from mlflow.entities import RunTag
 
 from psn_lightning.callbacks import BestAndLast, TopologyLogger
 from psn_lightning.data import ClassificationData
@@ -57,8 +58,8 @@ class RunRecord(pl.Callback):
             data = getattr(trainer, "datamodule", None)
             if isinstance(data, ClassificationData):
                 tags |= data.description()
-            for key, value in tags.items():
-                trainer.logger.experiment.set_tag(trainer.logger.run, key, value)
+            run_tags = [RunTag(key, value) for key, value in tags.items()]
+            trainer.logger.experiment.log_batch(trainer.logger.run, tags=run_tags)
 
     @rank_zero_only
     def on_fit_end(self, trainer: pl.Trainer, pl_module: SparseClassifier) -> None:  # type: ignore[override]

@@ -16,7 +16,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from psn_lightning import __version__
-from psn_lightning.callbacks import BestAndLast, EpochTimer, GradientRatio, MaskReapply, RigL, TopologyLogger
+from psn_lightning.callbacks import BestAndLast, EpochTimer, GradientRatio, MaskReapply, TopologyLogger
 from psn_lightning.callbacks.predictions import PredictionTable
 from psn_lightning.commands import data, summary, topology
 from psn_lightning.data import ClassificationData
@@ -36,7 +36,7 @@ HELP = f"""psn-train {__version__}: Profiled Sparse Networks on PyTorch Lightnin
   --debug with any command shows the traceback of an error
 """
 
-__all__ = ["RigL", "entry_point", "main"]  # RigL: importing it makes its short name known to YAML
+__all__ = ["entry_point", "main"]
 
 _CHECKPOINT_WORDS = ("best", "last", "hpc", "registry")  # Lightning's own names for a checkpoint
 _TOLD = (SettingError, ArgumentError, MisconfigurationException)  # errors whose message is meant for the user
@@ -121,7 +121,7 @@ class PSNCLI(LightningCLI):
         kwargs["logger"] = Tracking(**self._get(self.config_init, "tracking")) if records else False
         try:
             return super().instantiate_trainer(**kwargs)
-        except ValueError as error:  # an unknown accelerator or strategy, say
+        except (ValueError, RuntimeError) as error:  # an unknown accelerator, a callback twice
             raise SettingError(f"trainer: {_compact(error)}") from error
 
     def after_fit(self) -> None:

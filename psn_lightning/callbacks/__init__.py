@@ -1,17 +1,21 @@
 """Hooks of one run: masks, gradients, topology updates, recording, checkpoints."""
 
 from psn_lightning.callbacks.checkpoint import BestAndLast
-from psn_lightning.callbacks.dynamic import DynamicTopology, RigL
+from psn_lightning.callbacks.dynamic import DynamicTopology
 from psn_lightning.callbacks.gradients import GradientRatio
 from psn_lightning.callbacks.masks import MaskReapply
+from psn_lightning.callbacks.methods import GMP, SET, RigL, SRigL
 from psn_lightning.callbacks.recording import EpochTimer, TopologyLogger
 
 __all__ = [
+    "GMP",
+    "SET",
     "BestAndLast",
     "DynamicTopology",
     "EpochTimer",
     "GradientRatio",
     "MaskReapply",
     "RigL",
+    "SRigL",
     "TopologyLogger",
 ]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from torch.optim import Optimizer
 
-from psn_lightning.dynamics import CosineSchedule, RigLRule, Rule, update_layer
+from psn_lightning.callbacks.ranks import check_equal_connectivity
+from psn_lightning.dynamics import Change, LayerState, Rule, Schedule, Window, update_layer
+from psn_lightning.errors import SettingError
 from psn_lightning.nn import SparseLinear
 from psn_lightning.task import SparseClassifier
 
@@ -18,7 +21,8 @@ class DynamicTopology(pl.Callback):
 
     The gradient is read in ``on_before_optimizer_step``: accumulated over micro-batches, averaged over
     processes, unscaled and not yet clipped. Where it is not finite (a step that AMP's scaler will skip)
-    the topology step is skipped too.
+    the topology step is skipped too. Every process computes the same update from the same gradient and
+    the same generator; that their connections are equal is checked after each.
 
     Args:
         rule: How connections are scored.
@@ -26,21 +30,38 @@ class DynamicTopology(pl.Callback):
         skip_step_on_update: Whether an update takes the place of the optimizer step, as in RigL's original.
     """
 
-    def __init__(self, rule: Rule, schedule: CosineSchedule, skip_step_on_update: bool = True) -> None:
+    def __init__(self, rule: Rule, schedule: Schedule, skip_step_on_update: bool = True) -> None:
         self.rule = rule
         self.schedule = schedule
         self.skip_step_on_update = skip_step_on_update
+        self.window: Window | None = None
+        """The updates of this run; known once the run is set up."""
+        self.changes: dict[str, Change] = {}
+        """What the update of the present batch did to each layer; empty without one."""
         self._generator = torch.Generator()
-        self._total_steps: float = 0
+        self._initial: dict[str, int] = {}
         self._due = False
 
     def setup(self, trainer: pl.Trainer, pl_module: SparseClassifier, stage: str) -> None:  # type: ignore[override]
-        """Seed the generator alike on every process, and refuse a schedule that fits no update."""
+        """Seed the generator alike on every process, and refuse what cannot work before anything is run."""
         if stage != "fit":
             return
-        self._generator.manual_seed(pl_module.seed)  # a checkpoint, loaded later, overwrites it
-        self._total_steps = trainer.estimated_stepping_batches
-        self.schedule.end_step(self._total_steps)
+        if sum(isinstance(callback, DynamicTopology) for callback in trainer.callbacks) > 1:  # type: ignore[attr-defined]
+            raise SettingError("trainer.callbacks has two rules that would rewrite the same masks: keep one")
+        # A checkpoint, loaded later, overwrites both.
+        self._generator.manual_seed(pl_module.seed)
+        layers = pl_module.network.sparse_layers()
+        self._initial = {name: len(layer.active_positions()) for name, layer in layers.items()}
+        total_steps = trainer.estimated_stepping_batches
+        per_epoch = trainer.num_training_batches / trainer.accumulate_grad_batches
+        self.window = self.schedule.window(total_steps, per_epoch if math.isinf(per_epoch) else math.ceil(per_epoch))
+        for name, layer in layers.items():
+            n = self._initial[name]
+            self.rule.check(LayerState(name, layer.out_features, layer.in_features, n, n))
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: SparseClassifier) -> None:  # type: ignore[override]
+        """All processes start from the same connections."""
+        check_equal_connectivity(trainer, pl_module)
 
     def on_train_batch_start(
         self,
@@ -50,7 +71,8 @@ class DynamicTopology(pl.Callback):
         batch_idx: int,
     ) -> None:
         """Have the dense gradient recorded where the coming optimizer step is an update."""
-        self._due = self.schedule.is_update(trainer.global_step, self._total_steps)
+        self.changes = {}
+        self._due = self.window is not None and self.window.is_update(trainer.global_step)
         for layer in _layers(pl_module):
             layer.record_dense_gradient = self._due and self.rule.needs_gradient
 
@@ -63,48 +85,35 @@ class DynamicTopology(pl.Callback):
         """Update the topology when it is due."""
         if not self._due:
             return
-        layers = _layers(pl_module)
         if all(_is_finite(parameter.grad) for parameter in pl_module.parameters()):
-            fraction = self.schedule.fraction(trainer.global_step, self._total_steps)
-            for layer in layers:
-                update_layer(layer, self.rule, fraction, optimizer, self._generator)
-            if trainer.logger is not None:
-                trainer.logger.log_metrics({"topology/update_fraction": fraction}, step=trainer.global_step)
+            self._update(trainer, pl_module, optimizer)
             if self.skip_step_on_update:
                 optimizer.zero_grad(set_to_none=True)  # an optimizer passes over parameters without gradient
                 return
-        for layer in layers:
+        for layer in _layers(pl_module):
             layer.mask_gradient()
+
+    def _update(self, trainer: pl.Trainer, pl_module: SparseClassifier, optimizer: Optimizer) -> None:
+        assert self.window is not None
+        step = trainer.global_step
+        fraction = self.schedule.fraction(step, self.window)
+        self.changes = {
+            name: update_layer(layer, self.rule, fraction, optimizer, self._generator, name, self._initial[name])
+            for name, layer in pl_module.network.sparse_layers().items()
+        }
+        check_equal_connectivity(trainer, pl_module)
+        if trainer.logger is not None:
+            grown = {f"topology/grown/{name}": change.grown for name, change in self.changes.items()}
+            trainer.logger.log_metrics({"topology/update_fraction": fraction, **grown}, step=step)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next update depends on."""
-        return {"generator": self._generator.get_state()}
+        return {"generator": self._generator.get_state(), "initial": dict(self._initial)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where the checkpoint stopped."""
         self._generator.set_state(state_dict["generator"])
-
-
-class RigL(DynamicTopology):
-    """RigL (Evci et al., 2020): drop the smallest weights, grow the largest gradients, on a cosine schedule.
-
-    Args:
-        drop_fraction: Share of a layer's connections that the first update replaces (α).
-        period: Optimizer steps between updates (ΔT).
-        begin: Step of the first update.
-        end: Step before which the last update lies: share of the run (0.75), or an integer of steps.
-        skip_step_on_update: Whether an update takes the place of the optimizer step, as in the original.
-    """
-
-    def __init__(
-        self,
-        drop_fraction: float = 0.3,
-        period: int = 100,
-        begin: int = 0,
-        end: int | float = 0.75,
-        skip_step_on_update: bool = True,
-    ) -> None:
-        super().__init__(RigLRule(), CosineSchedule(drop_fraction, period, begin, end), skip_step_on_update)
+        self._initial = dict(state_dict["initial"])
 
 
 def _layers(pl_module: SparseClassifier) -> list[SparseLinear]:

@@ -1,7 +1,39 @@
 """Rules, schedules, and the engine that applies them."""
 
-from psn_lightning.dynamics.engine import moments_of, update_layer
-from psn_lightning.dynamics.rules import RigLRule, Rule
-from psn_lightning.dynamics.schedules import CosineSchedule
+from psn_lightning.dynamics.engine import Change, moments_of, update_layer
+from psn_lightning.dynamics.rules import (
+    LayerState,
+    MagnitudePruningRule,
+    RigLRule,
+    Rule,
+    SETRule,
+    SRigLRule,
+    StructuredRule,
+)
+from psn_lightning.dynamics.schedules import (
+    ConstantSchedule,
+    CosineSchedule,
+    CubicSchedule,
+    LinearSchedule,
+    Schedule,
+    Window,
+)
 
-__all__ = ["CosineSchedule", "RigLRule", "Rule", "moments_of", "update_layer"]
+__all__ = [
+    "Change",
+    "ConstantSchedule",
+    "CosineSchedule",
+    "CubicSchedule",
+    "LayerState",
+    "LinearSchedule",
+    "MagnitudePruningRule",
+    "RigLRule",
+    "Rule",
+    "SETRule",
+    "SRigLRule",
+    "Schedule",
+    "StructuredRule",
+    "Window",
+    "moments_of",
+    "update_layer",
+]

@@ -3,65 +3,145 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from psn_lightning.errors import SettingError
 
 
 @dataclass(frozen=True)
-class CosineSchedule:
-    """Updates every ``period`` steps; the drop fraction falls along half a cosine (Evci et al., 2020).
+class Window:
+    """The updates of one run: ``begin``, ``begin + period``, … below ``end``, in optimizer steps from 0."""
 
-    f(t) = α/2 · (1 + cos(π (t − begin) / (end − begin))) at t = begin, begin + period, … < end: α at the
-    first update, 0 at ``end``, also when updates begin late or a run resumes.
+    begin: int
+    end: int
+    period: int
+
+    @property
+    def last(self) -> int:
+        """Step of the last update."""
+        return self.begin + (self.end - 1 - self.begin) // self.period * self.period
+
+    def is_update(self, step: int) -> bool:
+        """Whether the topology changes at optimizer step ``step``."""
+        return self.begin <= step < self.end and (step - self.begin) % self.period == 0
+
+
+@dataclass(frozen=True)
+class Schedule(ABC):
+    """Updates every ``period`` steps from ``begin`` until before ``end``; subclasses say how much each changes.
 
     Args:
-        drop_fraction: α, in (0, 1].
-        period: Steps between updates (ΔT).
-        begin: Step of the first update.
-        end: Step before which the last update lies: a share of the run (float in (0, 1]) or a number of
-            steps (int).
+        drop_fraction: Share of the connections that the first update replaces (α), in (0, 1].
+        period: Optimizer steps between updates (int), or epochs (float: 1.0 is once per epoch).
+        begin: Step of the first update (int), or a share of the run (float in [0, 1)); None is one period
+            after the start.
+        end: Step before which the last update lies (int), or a share of the run (float in (0, 1]).
 
     Raises:
         SettingError: If a value is out of range.
     """
 
     drop_fraction: float = 0.3
-    period: int = 100
-    begin: int = 0
+    period: int | float = 100
+    begin: int | float | None = 0
     end: int | float = 0.75
 
     def __post_init__(self) -> None:
         if not 0 < self.drop_fraction <= 1:
             raise SettingError(f"drop_fraction {self.drop_fraction} is not in (0, 1]")
-        if self.period < 1:
-            raise SettingError(f"period {self.period} must be at least 1 step")
-        if self.begin < 0:
-            raise SettingError(f"begin {self.begin} must be a step ≥ 0")
+        if not 0 < self.period < math.inf or (isinstance(self.period, int) and self.period < 1):
+            raise SettingError(f"period {self.period} must be at least 1 step (int), or epochs above 0 (float)")
+        if self.begin is not None and (self.begin < 0 or (isinstance(self.begin, float) and not self.begin < 1)):
+            raise SettingError(f"begin {self.begin} must be a step ≥ 0 (int), or a share of the run in [0, 1) (float)")
         if isinstance(self.end, float) and not 0 < self.end <= 1:
             raise SettingError(f"end {self.end} is not in (0, 1]: give a share of the run, or an integer of steps")
 
-    def end_step(self, total_steps: float) -> int:
-        """Step before which the last update lies.
+    def window(self, total_steps: float, steps_per_epoch: float = math.inf) -> Window:
+        """The updates of a run.
+
+        Args:
+            total_steps: Optimizer steps of the run; may be infinite.
+            steps_per_epoch: Optimizer steps of an epoch; may be infinite.
 
         Raises:
-            SettingError: If no update would fall into the run.
+            SettingError: If no update would fall into the run, or a share is asked of something endless.
         """
-        if isinstance(self.end, float) and math.isinf(total_steps):
-            raise SettingError(f"end {self.end} is a share of a run without end: give max_epochs, or end as steps")
-        end = round(self.end * total_steps) if isinstance(self.end, float) else int(min(self.end, total_steps))
-        if end <= self.begin:
+        period = self._steps("period", self.period, steps_per_epoch, "an epoch", "max_steps and period as steps")
+        begin = period if self.begin is None else self._steps("begin", self.begin, total_steps, "a run", "max_epochs")
+        end = self._steps("end", self.end, total_steps, "a run", "max_epochs, or end as steps")
+        end = int(min(end, total_steps))
+        if end <= begin:
             raise SettingError(
-                f"no topology update fits: begin {self.begin} is not before end {self.end} "
+                f"no topology update fits: begin {begin} is not before end {self.end} "
                 f"(step {end} of {total_steps}); begin earlier, end later, or train longer"
             )
-        return end
+        return Window(begin, end, max(1, period))
 
-    def is_update(self, step: int, total_steps: float) -> bool:
-        """Whether the topology changes at optimizer step ``step`` (from 0)."""
-        return self.begin <= step < self.end_step(total_steps) and (step - self.begin) % self.period == 0
+    @staticmethod
+    def _steps(name: str, value: int | float, whole: float, of: str, remedy: str) -> int:
+        """A number of steps as it is, a share as steps of its whole."""
+        if isinstance(value, int):
+            return value
+        if math.isinf(whole):
+            raise SettingError(f"{name} {value} is a share of {of} without end: give {remedy}")
+        return round(value * whole)
 
-    def fraction(self, step: int, total_steps: float) -> float:
-        """Share of the active connections that an update at ``step`` drops."""
-        progress = (step - self.begin) / (self.end_step(total_steps) - self.begin)
-        return self.drop_fraction / 2 * (1 + math.cos(math.pi * progress))
+    def fraction(self, step: int, window: Window) -> float:
+        """Share that is left to change at ``step``: ``drop_fraction`` at the first update, then falling."""
+        return self.drop_fraction * self.factor((step - window.begin) / self._span(window))
+
+    def _span(self, window: Window) -> int:
+        """Steps over which the factor falls; at least 1."""
+        return window.end - window.begin
+
+    @abstractmethod
+    def factor(self, progress: float) -> float:
+        """What is left of ``drop_fraction`` at ``progress``, which runs from 0 at the first update towards 1."""
+
+
+@dataclass(frozen=True)
+class CosineSchedule(Schedule):
+    """f(t) = α/2 · (1 + cos(π (t − begin) / (end − begin))) (Evci et al., 2020): α at first, 0 at ``end``."""
+
+    def factor(self, progress: float) -> float:
+        """Half a cosine."""
+        return (1 + math.cos(math.pi * progress)) / 2
+
+
+@dataclass(frozen=True)
+class ConstantSchedule(Schedule):
+    """f(t) = α: every update changes as much as the first (SET's ζ)."""
+
+    def factor(self, progress: float) -> float:
+        """Always 1."""
+        return 1.0
+
+
+@dataclass(frozen=True)
+class LinearSchedule(Schedule):
+    """f(t) = α · (1 − (t − begin) / (end − begin))."""
+
+    def factor(self, progress: float) -> float:
+        """A straight line."""
+        return 1 - progress
+
+
+@dataclass(frozen=True)
+class CubicSchedule(Schedule):
+    """f(t) = α · (1 − (t − begin) / (last − begin))³ (Zhu & Gupta, 2017, Eq. 1): 0 at the *last update*.
+
+    There a pruning method has arrived at its final sparsity.
+    """
+
+    def factor(self, progress: float) -> float:
+        """A falling cubic."""
+        return (1 - progress) ** 3
+
+    def _span(self, window: Window) -> int:
+        """To the last update. A single update has nothing left to do later, see :meth:`fraction`."""
+        return max(1, window.last - window.begin)
+
+    def fraction(self, step: int, window: Window) -> float:
+        """As in the base class; the only update of a run goes all the way."""
+        return 0.0 if window.last == window.begin else super().fraction(step, window)

@@ -72,9 +72,15 @@ class MaskedLinear(SparseLinear):
         weight = _MaskGradient.apply(self.weight, self.active) if masks_gradient else self.weight
         return F.linear(x, weight, self.bias)
 
-    @torch.no_grad()
-    def set_mask(self, mask: Tensor, moments: Iterable[Tensor] = ()) -> None:
+    def active_positions(self) -> Tensor:
         """See the interface."""
+        return self.active.flatten().nonzero().squeeze(1)
+
+    @torch.no_grad()
+    def set_active(self, positions: Tensor, moments: Iterable[Tensor] = ()) -> None:
+        """See the interface."""
+        mask = torch.zeros_like(self.active)
+        mask.view(-1)[positions] = True
         changed = self.active ^ mask
         for tensor in (self.weight, *moments):
             tensor.masked_fill_(changed, 0)
@@ -98,15 +104,11 @@ class MaskedLinear(SparseLinear):
         """See the interface."""
         return self.weight.detach()[self.active]
 
-    def dense_weight(self) -> Tensor:
-        """See the interface."""
-        return self.weight.detach()
-
-    def dense_gradient(self) -> Tensor:
+    def dense_gradient(self, neurons: slice = slice(None)) -> Tensor:
         """See the interface."""
         if self.weight.grad is None or not (self.record_dense_gradient or self._full):
             raise RuntimeError("no dense gradient: set record_dense_gradient before the forward pass")
-        return self.weight.grad
+        return self.weight.grad[neurons]
 
     def gradient_magnitude(self) -> Tensor:
         """See the interface."""

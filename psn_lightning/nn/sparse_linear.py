@@ -64,15 +64,23 @@ class SparseLinear(nn.Module, ABC):
         """Dense boolean mask, shape ``(out_features, in_features)``; not to be written to."""
 
     @abstractmethod
-    def set_mask(self, mask: Tensor, moments: Iterable[Tensor] = ()) -> None:
+    def active_positions(self) -> Tensor:
+        """Flat position ``neuron * in_features + input`` of each connection, ascending, int64."""
+
+    @abstractmethod
+    def set_active(self, positions: Tensor, moments: Iterable[Tensor] = ()) -> None:
         """Change which connections exist.
 
         Connections that stay keep their weight and moments; those that go or come have both set to 0.
 
         Args:
-            mask: Boolean, shape ``(out_features, in_features)``.
+            positions: As :meth:`active_positions` gives them.
             moments: Optimizer tensors laid out like ``weight``; changed in place with it.
         """
+
+    def set_mask(self, mask: Tensor, moments: Iterable[Tensor] = ()) -> None:
+        """:meth:`set_active` by a dense boolean mask, shape ``(out_features, in_features)``."""
+        self.set_active(mask.flatten().nonzero().squeeze(1), moments)
 
     @abstractmethod
     def apply_mask(self, moments: Iterable[Tensor] = ()) -> None:
@@ -87,15 +95,17 @@ class SparseLinear(nn.Module, ABC):
         """Weights of the active connections in CSR order, shape ``(n_connections,)``, detached."""
 
     @abstractmethod
-    def dense_weight(self) -> Tensor:
-        """Weights with zeros where no connection is, shape ``(out_features, in_features)``, detached."""
-
-    @abstractmethod
-    def dense_gradient(self) -> Tensor:
-        """Gradient of the loss to every position, connected or not, shape ``(out_features, in_features)``.
+    def dense_gradient(self, neurons: slice = slice(None)) -> Tensor:
+        """Gradient of the loss to every position, connected or not, of a block of neurons.
 
         Read it in ``on_before_optimizer_step``: there it is accumulated, averaged over processes,
         unscaled and unclipped.
+
+        Args:
+            neurons: Which neurons; all by default.
+
+        Returns:
+            Shape ``(neurons, in_features)``.
 
         Raises:
             RuntimeError: If :attr:`record_dense_gradient` was off during the forward pass.

@@ -3,13 +3,13 @@
 from psn_lightning.topology.allocation import AllocationName, allocate
 from psn_lightning.topology.connectivity import Connectivity
 from psn_lightning.topology.design import BudgetName, Topology
-from psn_lightning.topology.distributions import Bernoulli, Lognormal, PowerLaw, Uniform
-from psn_lightning.topology.fan_in import FanIn, LayerBudget, sparsity_ceiling
+from psn_lightning.topology.distributions import Bernoulli, Lognormal, LognormalAtEquilibrium, PowerLaw, Uniform
+from psn_lightning.topology.fan_in import FanIn, LayerBudget, check_sparsity, sparsity_ceiling
 from psn_lightning.topology.profiles import Bell, Exponential, Linear, MultiPeak, Profile, Quadratic
 from psn_lightning.topology.spreading import SpreadingName, spread
 
 FAMILIES: tuple[type[FanIn], ...] = (
-    Linear, Quadratic, Exponential, Bell, MultiPeak, Lognormal, PowerLaw, Uniform, Bernoulli,
+    Linear, Quadratic, Exponential, Bell, MultiPeak, Lognormal, LognormalAtEquilibrium, PowerLaw, Uniform, Bernoulli,
 )  # fmt: skip
 """Every family of fan-in."""
 
@@ -25,6 +25,7 @@ __all__ = [
     "LayerBudget",
     "Linear",
     "Lognormal",
+    "LognormalAtEquilibrium",
     "MultiPeak",
     "PowerLaw",
     "Profile",
@@ -33,6 +34,7 @@ __all__ = [
     "Topology",
     "Uniform",
     "allocate",
+    "check_sparsity",
     "sparsity_ceiling",
     "spread",
 ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from psn_lightning.topology.connectivity import IntArray
+from psn_lightning.topology.equilibrium import TableName, equilibrium
 from psn_lightning.topology.fan_in import FanIn, LayerBudget, scale_clamped, solve_ccv
 
 MAX_SIGMA = 8.0
@@ -34,6 +35,25 @@ class Lognormal(FanIn):
         """Draw, scale, clamp and sort."""
         normal = np.sort(rng.standard_normal(budget.n_out))[::-1]
         return solve_ccv(lambda sigma: scale_clamped(sigma * normal, budget), self.ccv, MAX_SIGMA, "Lognormal", budget)
+
+
+@dataclass(frozen=True)
+class LognormalAtEquilibrium(FanIn):
+    """Lognormal fan-in at the CCV where RigL settles, plus an offset (section 3.3).
+
+    Args:
+        dataset: Row of the table: ``mnist``, ``fashion``, ``emnist`` or ``forest``.
+        offset: Target CCV minus equilibrium CCV.
+        table: Whose equilibrium: ``paper`` (Table 4, a claim) or ``measured`` (ours).
+    """
+
+    dataset: str = "fashion"
+    offset: float = 0.0
+    table: TableName = "paper"
+
+    def fan_in(self, budget: LayerBudget, rng: np.random.Generator) -> IntArray:
+        """Look the CCV up by the layer's sparsity, then draw."""
+        return Lognormal(equilibrium(self.table, self.dataset, budget.sparsity) + self.offset).fan_in(budget, rng)
 
 
 @dataclass(frozen=True)

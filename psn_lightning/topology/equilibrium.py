@@ -1,14 +1,20 @@
-"""Where RigL settles: what the paper claims, what we measured, and what no mask can pass."""
+"""Where RigL settles: what the paper claims, what we measured, how we decide, and what no mask can pass."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 from types import MappingProxyType
+from typing import Literal, get_args
+
+import numpy as np
 
 from psn_lightning.errors import SettingError
 from psn_lightning.topology.fan_in import check_sparsity
 
 EquilibriumTable = Mapping[str, Mapping[float, float]]
+TableName = Literal["paper", "measured"]
 
 PAPER_TABLE_4: EquilibriumTable = MappingProxyType(
     {
@@ -36,25 +42,22 @@ def two_level_bound(sparsity: float) -> float:
     return float((sparsity / (1 - sparsity)) ** 0.5)
 
 
-def paper_equilibrium(dataset: str, sparsity: float) -> float:
-    """The paper's equilibrium CCV (Table 4).
+def equilibrium(table: TableName, dataset: str, sparsity: float) -> float:
+    """The fan-in CCV at which RigL settles.
 
     Args:
+        table: ``paper``: Table 4; ``measured``: our own.
         dataset: ``mnist``, ``fashion``, ``emnist`` or ``forest``.
         sparsity: 0.80, 0.90, 0.95 or 0.98.
 
     Raises:
-        SettingError: If the table has no such entry; nothing is interpolated.
+        SettingError: If the table has no such entry; nothing is interpolated. Where we have not measured,
+            the message gives the paper's value if there is one.
     """
-    return _look_up(PAPER_TABLE_4, dataset, sparsity, "the paper's Table 4")
-
-
-def measured_equilibrium(dataset: str, sparsity: float) -> float:
-    """Our measured equilibrium CCV.
-
-    Raises:
-        SettingError: If there is no measurement; the message gives the paper's value where it has one.
-    """
+    if table not in get_args(TableName):
+        raise SettingError(f"table {table!r} is not one of {', '.join(get_args(TableName))}")
+    if table == "paper":
+        return _look_up(PAPER_TABLE_4, dataset, sparsity, "the paper's Table 4")
     return _look_up(MEASURED, dataset, sparsity, "our measurements")
 
 
@@ -69,3 +72,43 @@ def _look_up(table: EquilibriumTable, dataset: str, sparsity: float, source: str
     if table is not PAPER_TABLE_4 and paper is not None:
         message += f"; the paper claims {paper:g}: give that ccv yourself to use it"
     raise SettingError(message)
+
+
+TURNOVER = 1.0
+"""Share of a layer's connections that must have stood for replacement before a still CCV means anything."""
+
+TOLERANCE = 0.05
+"""How far the CCV may move meanwhile, relative to its mean."""
+
+
+@dataclass(frozen=True)
+class Settlement:
+    """Whether a layer's fan-in CCV has settled, and where."""
+
+    ccv: float
+    """Mean over the deciding updates."""
+    drift: float
+    """Largest minus smallest CCV over them, relative to the mean."""
+    first: int
+    """Index of the first deciding update."""
+    converged: bool
+
+
+def settlement(ccv: Sequence[float], contested: Sequence[float]) -> Settlement:
+    """Decide whether a trajectory has come to rest.
+
+    A schedule that fades out freezes any CCV; that is no equilibrium. So rest is measured in turnover, not
+    in time: the deciding updates are the fewest last ones in which connections amounting to
+    :data:`TURNOVER` of the layer stood for replacement, and the CCV may move by :data:`TOLERANCE` over
+    them.
+
+    Args:
+        ccv: Fan-in CCV after each update, at least one.
+        contested: Share of the connections that stood for replacement in each.
+    """
+    backwards = list(accumulate(reversed(contested)))
+    enough = next((n for n, turnover in enumerate(backwards, start=1) if turnover >= TURNOVER), None)
+    tail = np.asarray(ccv[-enough:] if enough else ccv)
+    mean = float(tail.mean())
+    drift = float(np.ptp(tail)) / mean if mean > 0 else 0.0
+    return Settlement(mean, drift, len(ccv) - len(tail), enough is not None and drift <= TOLERANCE)

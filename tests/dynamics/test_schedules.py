@@ -5,53 +5,95 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from psn_lightning.dynamics import CosineSchedule
+from psn_lightning.dynamics import ConstantSchedule, CosineSchedule, CubicSchedule, LinearSchedule, Window
 from psn_lightning.errors import SettingError
 
 
-def test_first_middle_and_last_fraction():
+def test_first_middle_and_last_fraction_of_the_cosine():
     schedule = CosineSchedule(drop_fraction=0.3, period=100, end=0.75)
-    assert schedule.end_step(8000) == 6000
-    assert schedule.fraction(0, 8000) == pytest.approx(0.3)
-    assert schedule.fraction(3000, 8000) == pytest.approx(0.15)
-    assert schedule.fraction(5900, 8000) == pytest.approx(0.15 * (1 + math.cos(math.pi * 5900 / 6000)))
-    assert schedule.fraction(6000, 8000) == pytest.approx(0, abs=1e-12)
+    window = schedule.window(8000)
+    assert window == Window(0, 6000, 100)
+    assert window.last == 5900
+    assert schedule.fraction(0, window) == pytest.approx(0.3)
+    assert schedule.fraction(3000, window) == pytest.approx(0.15)
+    assert schedule.fraction(5900, window) == pytest.approx(0.15 * (1 + math.cos(math.pi * 5900 / 6000)))
+    assert schedule.fraction(6000, window) == pytest.approx(0, abs=1e-12)
 
 
 def test_a_late_begin_starts_the_cosine_afresh():
     schedule = CosineSchedule(drop_fraction=0.4, period=50, begin=1000, end=3000)
-    assert schedule.fraction(1000, 9999) == pytest.approx(0.4)
-    assert schedule.fraction(2000, 9999) == pytest.approx(0.2)
-    assert [s for s in range(9999) if schedule.is_update(s, 9999)] == list(range(1000, 3000, 50))
+    window = schedule.window(9999)
+    assert schedule.fraction(1000, window) == pytest.approx(0.4)
+    assert schedule.fraction(2000, window) == pytest.approx(0.2)
+    assert [s for s in range(9999) if window.is_update(s)] == list(range(1000, 3000, 50))
 
 
+def test_constant_linear_and_cubic():
+    window = Window(100, 900, 100)  # last update: 800
+    assert ConstantSchedule(0.3).fraction(800, window) == 0.3
+    assert LinearSchedule(0.4).fraction(300, window) == pytest.approx(0.4 * 6 / 8)
+    assert CubicSchedule(1.0).fraction(100, window) == 1.0
+    assert CubicSchedule(1.0).fraction(450, window) == pytest.approx(0.125)
+    assert CubicSchedule(1.0).fraction(800, window) == 0.0
+
+
+def test_the_only_update_of_a_cubic_goes_all_the_way():
+    schedule = CubicSchedule(1.0, period=100, begin=10, end=50)
+    assert schedule.fraction(10, schedule.window(1000)) == 0.0
+
+
+def test_steps_epochs_and_shares():
+    assert SETLIKE.window(1000, 50) == Window(50, 1000, 50)
+    assert SETLIKE.window(1000, 49.0).period == 49
+    assert LinearSchedule(period=0.5, begin=0.25, end=0.5).window(1000, 100) == Window(250, 500, 50)
+    assert LinearSchedule(period=0.001).window(1000, 100).period == 1
+
+
+SETLIKE = ConstantSchedule(period=1.0, begin=None, end=1.0)
+
+
+@pytest.mark.parametrize("kind", [ConstantSchedule, CosineSchedule, CubicSchedule, LinearSchedule])
 @given(st.integers(1, 50), st.integers(0, 100), st.floats(0.5, 1.0), st.integers(300, 2000))
-def test_updates_lie_in_the_window_and_fractions_fall(period, begin, end, total):
-    schedule = CosineSchedule(period=period, begin=begin, end=end)
-    steps = [s for s in range(total) if schedule.is_update(s, total)]
-    fractions = [schedule.fraction(s, total) for s in steps]
+def test_updates_lie_in_the_window_and_fractions_fall(kind, period, begin, end, total):
+    schedule = kind(0.3, period, begin, end)
+    window = schedule.window(total)
+    steps = [s for s in range(total) if window.is_update(s)]
+    fractions = [schedule.fraction(s, window) for s in steps]
     assert steps[0] == begin
-    assert steps[-1] < schedule.end_step(total)
+    assert steps[-1] == window.last < window.end
     assert {b - a for a, b in pairwise(steps)} <= {period}
     assert fractions == sorted(fractions, reverse=True)
-    assert fractions[-1] > 0
+    assert fractions[0] == pytest.approx(0.3)
+    assert all(0 <= f <= 0.3 + 1e-12 for f in fractions)
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"drop_fraction": 0.0}, {"drop_fraction": 1.1}, {"period": 0}, {"begin": -1}, {"end": 0.0}, {"end": 1.5}],
+    [
+        {"drop_fraction": 0.0},
+        {"drop_fraction": 1.1},
+        {"period": 0},
+        {"period": 0.0},
+        {"period": math.inf},
+        {"begin": -1},
+        {"begin": 1.0},
+        {"end": 0.0},
+        {"end": 1.5},
+    ],
 )
 def test_values_out_of_range_are_named(arguments):
     with pytest.raises(SettingError, match=next(iter(arguments))):
         CosineSchedule(**arguments)
 
 
-def test_a_run_without_end_needs_an_end_in_steps():
-    with pytest.raises(SettingError, match="share of a run without end"):
-        CosineSchedule(end=0.75).end_step(math.inf)
-    assert CosineSchedule(end=500).end_step(math.inf) == 500
+def test_a_run_without_end_needs_steps():
+    with pytest.raises(SettingError, match=r"end 0\.75 is a share of a run without end"):
+        CosineSchedule(end=0.75).window(math.inf)
+    with pytest.raises(SettingError, match=r"period 1\.0 is a share of an epoch without end"):
+        CosineSchedule(period=1.0).window(1000)
+    assert CosineSchedule(end=500).window(math.inf).end == 500
 
 
 def test_a_window_without_updates_is_refused():
     with pytest.raises(SettingError, match="no topology update fits"):
-        CosineSchedule(begin=80, end=0.75).end_step(100)
+        CosineSchedule(begin=80, end=0.75).window(100)

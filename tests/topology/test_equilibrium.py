@@ -3,8 +3,8 @@ import pytest
 from psn_lightning.errors import SettingError
 from psn_lightning.topology.equilibrium import (
     PAPER_TABLE_4,
-    measured_equilibrium,
-    paper_equilibrium,
+    equilibrium,
+    settlement,
     two_level_bound,
 )
 
@@ -19,17 +19,43 @@ def test_the_papers_table_stays_below_the_bound():
 
 
 def test_look_up_of_the_paper():
-    assert paper_equilibrium("fashion", 0.9) == 2.52
-    assert paper_equilibrium("forest", 0.1 * 9) == 2.10  # float noise in the key does not matter
+    assert equilibrium("paper", "fashion", 0.9) == 2.52
+    assert equilibrium("paper", "forest", 0.1 * 9) == 2.10  # float noise in the key does not matter
 
 
 def test_nothing_is_interpolated():
     with pytest.raises(SettingError, match=r"no equilibrium CCV for fashion at sparsity 0\.85 in the paper's Table 4"):
-        paper_equilibrium("fashion", 0.85)
+        equilibrium("paper", "fashion", 0.85)
 
 
 def test_no_measurement_says_so_and_offers_the_papers_value():
     with pytest.raises(SettingError, match=r"in our measurements .*the paper claims 2\.52"):
-        measured_equilibrium("fashion", 0.9)
+        equilibrium("measured", "fashion", 0.9)
     with pytest.raises(SettingError, match="no equilibrium CCV for cifar"):
-        measured_equilibrium("cifar", 0.9)
+        equilibrium("measured", "cifar", 0.9)
+    with pytest.raises(SettingError, match="table 'ours' is not one of paper, measured"):
+        equilibrium("ours", "fashion", 0.9)
+
+
+def test_a_still_trajectory_has_settled_at_its_mean():
+    result = settlement([0.2, 0.5, 0.80, 0.82, 0.81, 0.80], [0.3] * 6)
+    assert result.converged
+    assert result.first == 2  # the last four updates make up the turnover
+    assert result.ccv == pytest.approx(0.8075)
+    assert result.drift == pytest.approx(0.02 / 0.8075)
+
+
+def test_a_moving_trajectory_has_not():
+    result = settlement([0.2, 0.4, 0.6, 0.8, 1.0], [0.5] * 5)
+    assert not result.converged
+    assert (result.first, result.ccv) == (3, pytest.approx(0.9))
+
+
+def test_a_schedule_that_fades_out_does_not_make_an_equilibrium():
+    ccv = [0.5, 0.9, 1.1, 1.12] + [1.12] * 50
+    assert not settlement(ccv, [0.3, 0.2, 0.1, 0.05] + [0.001] * 50).converged
+    assert settlement(ccv, [0.3, 0.2, 0.1, 0.05] + [0.05] * 50).converged
+
+
+def test_no_fan_in_at_all_is_still():
+    assert settlement([0.0, 0.0], [0.6, 0.6]).drift == 0

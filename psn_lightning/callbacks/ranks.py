@@ -1,0 +1,31 @@
+"""What all processes of a run must agree on."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import cast
+
+import lightning.pytorch as pl
+import torch
+
+from psn_lightning.task import SparseClassifier
+
+
+def check_equal_connectivity(trainer: pl.Trainer, pl_module: SparseClassifier) -> None:
+    """Compare a digest of the connections over the processes; free where there is only one.
+
+    Raises:
+        RuntimeError: If they differ.
+    """
+    if trainer.world_size == 1:
+        return
+    digest = hashlib.blake2b(digest_size=8)
+    for layer in pl_module.network.sparse_layers().values():
+        digest.update(layer.active_positions().cpu().numpy().tobytes())
+    mine = torch.tensor(int.from_bytes(digest.digest(), "big", signed=True), device=pl_module.device)
+    every = cast(torch.Tensor, pl_module.all_gather(mine))
+    if (every != mine).any():
+        raise RuntimeError(
+            f"step {trainer.global_step}: the processes' connections differ (digests {every.tolist()}); "
+            "something has changed weights, gradients or random numbers on one process only"
+        )

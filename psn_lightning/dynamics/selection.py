@@ -1,0 +1,88 @@
+"""Exact selection of the highest scores: ties go to the lower position, NaN is the lowest score."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def top(scores: Tensor, count: int) -> Tensor:
+    """Positions of exactly ``count`` scores, the highest ones.
+
+    Args:
+        scores: Shape ``(n,)``.
+        count: How many, at most ``n``.
+
+    Returns:
+        Positions in ascending order, int64, shape ``(count,)``.
+    """
+    if count == 0:
+        return torch.empty(0, dtype=torch.int64, device=scores.device)
+    scores = torch.nan_to_num(scores, nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+    threshold = scores.topk(count, sorted=False).values.min()
+    chosen = scores > threshold
+    tied = (scores == threshold).nonzero().squeeze(1)
+    chosen[tied[: count - int(chosen.sum())]] = True
+    return chosen.nonzero().squeeze(1)
+
+
+class RunningTop:
+    """:func:`top` over scores that arrive block by block, in ascending order of position.
+
+    Holds at most ``count`` scores beside those of a block, so that a layer whose dense scores would not
+    fit into memory can be searched.
+
+    Args:
+        count: How many positions are wanted.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._scores: Tensor | None = None
+        self._positions: Tensor | None = None
+
+    def add(self, scores: Tensor, candidates: Tensor, offset: int) -> None:
+        """Take a block into account.
+
+        Args:
+            scores: Any shape.
+            candidates: Which of them may be chosen, boolean, same shape.
+            offset: Position of the block's first score.
+        """
+        if self._scores is not None and self._positions is not None and len(self._scores) == self.count > 0:
+            candidates = candidates & (scores > self._scores.min())  # equal ones came too late
+        index = candidates.flatten().nonzero().squeeze(1)
+        values, positions = scores.flatten()[index], index + offset
+        if self._scores is not None and self._positions is not None:
+            values, positions = torch.cat([self._scores, values]), torch.cat([self._positions, positions])
+        chosen = top(values, min(self.count, len(values)))
+        self._scores = torch.nan_to_num(values[chosen], nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+        self._positions = positions[chosen]
+
+    def positions(self) -> Tensor:
+        """The chosen positions in ascending order, int64.
+
+        Raises:
+            RuntimeError: If fewer candidates came than are wanted.
+        """
+        if self._positions is None or len(self._positions) < self.count:
+            raise RuntimeError(f"{self.count} connections are to grow, but fewer positions are free")
+        return self._positions
+
+
+def top_per_row(scores: Tensor, candidates: Tensor, counts: Tensor) -> Tensor:
+    """Mask of the highest scores among each row's candidates.
+
+    Args:
+        scores: Shape ``(rows, n)``.
+        candidates: Which of them may be chosen, boolean, same shape.
+        counts: How many in each row, shape ``(rows,)``; at most the row's candidates.
+
+    Returns:
+        Boolean, shape ``(rows, n)``.
+    """
+    lowest = torch.finfo(scores.dtype).min
+    scores = torch.nan_to_num(scores, nan=lowest).masked_fill(~candidates, -torch.inf)
+    order = scores.argsort(dim=1, descending=True, stable=True)
+    wanted = torch.arange(scores.shape[1], device=scores.device) < counts[:, None]
+    return torch.zeros_like(candidates).scatter_(1, order, wanted)

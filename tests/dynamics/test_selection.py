@@ -1,0 +1,61 @@
+"""Selections against sorting Python lists."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from psn_lightning.dynamics.selection import RunningTop, top, top_per_row
+
+scores = st.lists(
+    st.sampled_from([-math.inf, -1.0, 0.0, 0.5, 0.5000001, 2.0, math.inf, math.nan]), min_size=1, max_size=40
+)
+
+
+def best(values, count):
+    """Highest first, NaN last with -inf, ties by position."""
+    key = [-math.inf if math.isnan(v) else v for v in values]
+    return sorted(sorted(range(len(key)), key=lambda i: (-key[i], i))[:count])
+
+
+@given(scores, st.floats(0, 1))
+def test_top(values, share):
+    count = int(share * len(values))
+    assert top(torch.tensor(values), count).tolist() == best(values, count)
+
+
+@given(scores, st.floats(0, 1), st.integers(1, 7), st.data())
+def test_running_top_is_top_in_blocks(values, share, size, data):
+    free = data.draw(st.lists(st.booleans(), min_size=len(values), max_size=len(values)))
+    positions = [i for i, f in enumerate(free) if f]
+    count = int(share * len(positions))
+    running = RunningTop(count)
+    for start in range(0, len(values), size):
+        block, mask = values[start : start + size], free[start : start + size]
+        running.add(torch.tensor(block), torch.tensor(mask), start)
+    expected = [positions[i] for i in best([values[p] for p in positions], count)]
+    assert running.positions().tolist() == expected
+
+
+def test_running_top_says_when_too_few_came():
+    running = RunningTop(3)
+    running.add(torch.ones(2), torch.tensor([True, True]), 0)
+    with pytest.raises(RuntimeError, match="3 connections are to grow"):
+        running.positions()
+
+
+@given(st.lists(scores, min_size=1, max_size=5), st.data())
+def test_top_per_row(rows, data):
+    width = min(len(row) for row in rows)
+    rows = [row[:width] for row in rows]
+    free = data.draw(
+        st.lists(st.lists(st.booleans(), min_size=width, max_size=width), min_size=len(rows), max_size=len(rows))
+    )
+    counts = [data.draw(st.integers(0, sum(row))) for row in free]
+    mask = top_per_row(torch.tensor(rows), torch.tensor(free), torch.tensor(counts))
+    for values, candidates, count, chosen in zip(rows, free, counts, mask.tolist(), strict=True):
+        positions = [i for i, f in enumerate(candidates) if f]
+        expected = [positions[i] for i in best([values[p] for p in positions], count)]
+        assert [i for i, c in enumerate(chosen) if c] == expected

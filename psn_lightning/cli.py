@@ -16,7 +16,14 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from psn_lightning import __version__
-from psn_lightning.callbacks import BestAndLast, EpochTimer, GradientRatio, MaskReapply, TopologyLogger
+from psn_lightning.callbacks import (
+    BestAndLast,
+    EpochTimer,
+    EquilibriumMonitor,
+    GradientRatio,
+    MaskReapply,
+    TopologyLogger,
+)
 from psn_lightning.callbacks.predictions import PredictionTable
 from psn_lightning.commands import data, summary, topology
 from psn_lightning.data import ClassificationData
@@ -47,7 +54,7 @@ class PSNCLI(LightningCLI):
 
     def __init__(self, args: Sequence[str], run: bool = True) -> None:
         self._trains = run
-        topology_logger, checkpoints = TopologyLogger(), BestAndLast()
+        topology_logger, equilibrium, checkpoints = TopologyLogger(), EquilibriumMonitor(), BestAndLast()
         super().__init__(
             SparseClassifier,
             ClassificationData,
@@ -62,9 +69,10 @@ class PSNCLI(LightningCLI):
                     MaskReapply(),
                     GradientRatio(),
                     topology_logger,
+                    equilibrium,
                     EpochTimer(),
                     checkpoints,
-                    RunRecord(topology_logger, checkpoints),
+                    RunRecord(topology_logger, equilibrium, checkpoints),
                 ],
             },
             args=list(args),

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from psn_lightning.topology import Connectivity
+from psn_lightning.topology.equilibrium import Trajectory, settlement, two_level_bound
 from psn_lightning.topology.statistics import fan_in_ccv
 
 _MASK_PIXELS = 256  # a mask is drawn as the density of this many bins a side: no dense matrix is built
@@ -48,6 +49,35 @@ def fan_in_histogram(before: Mapping[str, Connectivity], after: Mapping[str, Con
             axis.hist(layers[name].fan_in, bins=bins.tolist(), alpha=0.55, label=f"{label}, CCV {ccv:.2f}")
         axis.set(title=name, xlabel="fan-in", ylabel="neurons", yscale="log")
         axis.legend()
+    return figure
+
+
+def equilibrium_figure(trajectories: Mapping[str, Trajectory], sparsity: Mapping[str, float]) -> Figure:
+    """Fan-in CCV over the topology updates, one panel per hidden layer, with the updates that decide.
+
+    Args:
+        trajectories: By layer; at least one update each.
+        sparsity: Realised sparsity by layer; gives the two-level bound that no mask can pass.
+    """
+    figure = Figure(figsize=(5.5 * len(trajectories), 3.8), layout="constrained")
+    for axis, (name, path) in zip(
+        figure.subplots(1, len(trajectories), squeeze=False)[0], trajectories.items(), strict=True
+    ):
+        verdict = settlement(path)
+        axis.plot(path.steps, path.ccv, marker=".", markersize=4)
+        axis.axvspan(path.steps[verdict.first], path.steps[-1], alpha=0.12, label="updates that decide")
+        axis.axhline(verdict.ccv, linestyle="--", linewidth=1, label=f"their mean {verdict.ccv:.2f}")
+        bound = two_level_bound(sparsity[name])
+        if bound < 3 * max(path.ccv):
+            axis.axhline(bound, color="tab:red", linewidth=1, label=f"two-level bound {bound:.2f}")
+        word = "converged" if verdict.converged else "not converged"
+        axis.set(
+            title=f"{name}: {word} (drift {verdict.drift:.1%})",
+            xlabel="optimizer step",
+            ylabel="fan-in CCV",
+            ylim=(0, None),
+        )
+        axis.legend(fontsize="small")
     return figure
 
 

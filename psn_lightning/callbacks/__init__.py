@@ -2,6 +2,7 @@
 
 from psn_lightning.callbacks.checkpoint import BestAndLast
 from psn_lightning.callbacks.dynamic import DynamicTopology
+from psn_lightning.callbacks.equilibrium import EquilibriumMonitor
 from psn_lightning.callbacks.gradients import GradientRatio
 from psn_lightning.callbacks.masks import MaskReapply
 from psn_lightning.callbacks.methods import GMP, SET, RigL, SRigL
@@ -13,6 +14,7 @@ __all__ = [
     "BestAndLast",
     "DynamicTopology",
     "EpochTimer",
+    "EquilibriumMonitor",
     "GradientRatio",
     "MaskReapply",
     "RigL",

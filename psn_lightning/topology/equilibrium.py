@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import accumulate
 from types import MappingProxyType
 from typing import Literal, get_args
@@ -81,6 +81,24 @@ TOLERANCE = 0.05
 """How far the CCV may move meanwhile, relative to its mean."""
 
 
+@dataclass
+class Trajectory:
+    """A layer's fan-in CCV over the topology updates of a run."""
+
+    steps: list[int] = field(default_factory=list)
+    """Optimizer step of each update."""
+    ccv: list[float] = field(default_factory=list)
+    """Fan-in CCV after it."""
+    contested: list[float] = field(default_factory=list)
+    """Share of the connections that stood for replacement in it."""
+
+    def add(self, step: int, ccv: float, contested: float) -> None:
+        """Append an update."""
+        self.steps.append(step)
+        self.ccv.append(ccv)
+        self.contested.append(contested)
+
+
 @dataclass(frozen=True)
 class Settlement:
     """Whether a layer's fan-in CCV has settled, and where."""
@@ -94,7 +112,7 @@ class Settlement:
     converged: bool
 
 
-def settlement(ccv: Sequence[float], contested: Sequence[float]) -> Settlement:
+def settlement(trajectory: Trajectory) -> Settlement:
     """Decide whether a trajectory has come to rest.
 
     A schedule that fades out freezes any CCV; that is no equilibrium. So rest is measured in turnover, not
@@ -103,11 +121,11 @@ def settlement(ccv: Sequence[float], contested: Sequence[float]) -> Settlement:
     them.
 
     Args:
-        ccv: Fan-in CCV after each update, at least one.
-        contested: Share of the connections that stood for replacement in each.
+        trajectory: At least one update.
     """
-    backwards = list(accumulate(reversed(contested)))
-    enough = next((n for n, turnover in enumerate(backwards, start=1) if turnover >= TURNOVER), None)
+    turnover = accumulate(reversed(trajectory.contested))
+    enough = next((n for n, share in enumerate(turnover, start=1) if share >= TURNOVER), None)
+    ccv = trajectory.ccv
     tail = np.asarray(ccv[-enough:] if enough else ccv)
     mean = float(tail.mean())
     drift = float(np.ptp(tail)) / mean if mean > 0 else 0.0

@@ -13,10 +13,11 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 from mlflow.entities import RunTag
 
-from psn_lightning.callbacks import BestAndLast, TopologyLogger
+from psn_lightning.callbacks import BestAndLast, DynamicTopology, EquilibriumMonitor, TopologyLogger
 from psn_lightning.data import ClassificationData
-from psn_lightning.figures import fan_in_histogram
+from psn_lightning.figures import equilibrium_figure, fan_in_histogram
 from psn_lightning.task import SparseClassifier
+from psn_lightning.topology.statistics import realised_sparsity
 from psn_lightning.tracking.logger import Tracking
 from psn_lightning.tracking.provenance import provenance
 
@@ -41,11 +42,13 @@ class RunRecord(pl.Callback):
 
     Args:
         topology: Knows the topology that the run began with.
+        equilibrium: Knows how the fan-in CCV moved.
         checkpoints: Knows where the checkpoints are.
     """
 
-    def __init__(self, topology: TopologyLogger, checkpoints: BestAndLast) -> None:
+    def __init__(self, topology: TopologyLogger, equilibrium: EquilibriumMonitor, checkpoints: BestAndLast) -> None:
         self.topology = topology
+        self.equilibrium = equilibrium
         self.checkpoints = checkpoints
         self._tagged = False
 
@@ -54,12 +57,21 @@ class RunRecord(pl.Callback):
         """Tag the run, whatever it does first."""
         if isinstance(trainer.logger, Tracking) and not self._tagged:
             self._tagged = True
-            tags = provenance() | {"stage": TrainerFn(stage).value}
+            tags = provenance() | {"stage": TrainerFn(stage).value, "rule": self._rule(trainer)}
             data = getattr(trainer, "datamodule", None)
             if isinstance(data, ClassificationData):
                 tags |= data.description()
             run_tags = [RunTag(key, value) for key, value in tags.items()]
             trainer.logger.experiment.log_batch(trainer.logger.run, tags=run_tags)
+
+    @staticmethod
+    def _rule(trainer: pl.Trainer) -> str:
+        """What rewrites the topology: ``RigL``, say, or the rule of a :class:`DynamicTopology`; else ``static``."""
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, DynamicTopology):
+                plain = type(callback) is DynamicTopology
+                return type(callback.rule if plain else callback).__name__
+        return "static"
 
     @rank_zero_only
     def on_fit_end(self, trainer: pl.Trainer, pl_module: SparseClassifier) -> None:  # type: ignore[override]
@@ -71,6 +83,10 @@ class RunRecord(pl.Callback):
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
             fan_in_histogram(self.topology.initial, final).savefig(folder / "fan_in_before_after.png", dpi=110)
+            if self.equilibrium.trajectories:
+                sparsity = {name: realised_sparsity([connectivity]) for name, connectivity in final.items()}
+                figure = equilibrium_figure(self.equilibrium.trajectories, sparsity)
+                figure.savefig(folder / "equilibrium.png", dpi=110)
             (folder / "connectivity").mkdir()
             for name, connectivity in final.items():
                 connectivity.save(folder / "connectivity" / f"{name}.npz")

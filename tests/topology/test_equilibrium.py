@@ -3,6 +3,7 @@ import pytest
 from psn_lightning.errors import SettingError
 from psn_lightning.topology.equilibrium import (
     PAPER_TABLE_4,
+    Trajectory,
     equilibrium,
     settlement,
     two_level_bound,
@@ -37,8 +38,12 @@ def test_no_measurement_says_so_and_offers_the_papers_value():
         equilibrium("ours", "fashion", 0.9)
 
 
+def settled(ccv, contested):
+    return settlement(Trajectory(list(range(len(ccv))), ccv, contested))
+
+
 def test_a_still_trajectory_has_settled_at_its_mean():
-    result = settlement([0.2, 0.5, 0.80, 0.82, 0.81, 0.80], [0.3] * 6)
+    result = settled([0.2, 0.5, 0.80, 0.82, 0.81, 0.80], [0.3] * 6)
     assert result.converged
     assert result.first == 2  # the last four updates make up the turnover
     assert result.ccv == pytest.approx(0.8075)
@@ -46,16 +51,16 @@ def test_a_still_trajectory_has_settled_at_its_mean():
 
 
 def test_a_moving_trajectory_has_not():
-    result = settlement([0.2, 0.4, 0.6, 0.8, 1.0], [0.5] * 5)
+    result = settled([0.2, 0.4, 0.6, 0.8, 1.0], [0.5] * 5)
     assert not result.converged
     assert (result.first, result.ccv) == (3, pytest.approx(0.9))
 
 
 def test_a_schedule_that_fades_out_does_not_make_an_equilibrium():
     ccv = [0.5, 0.9, 1.1, 1.12] + [1.12] * 50
-    assert not settlement(ccv, [0.3, 0.2, 0.1, 0.05] + [0.001] * 50).converged
-    assert settlement(ccv, [0.3, 0.2, 0.1, 0.05] + [0.05] * 50).converged
+    assert not settled(ccv, [0.3, 0.2, 0.1, 0.05] + [0.001] * 50).converged
+    assert settled(ccv, [0.3, 0.2, 0.1, 0.05] + [0.05] * 50).converged
 
 
 def test_no_fan_in_at_all_is_still():
-    assert settlement([0.0, 0.0], [0.6, 0.6]).drift == 0
+    assert settled([0.0, 0.0], [0.6, 0.6]).drift == 0

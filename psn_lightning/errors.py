@@ -16,3 +16,9 @@ class SettingError(ValueError):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         SettingError.latest = message
+
+
+def compact(error: Exception) -> str:
+    """An error as at most two lines."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return "\n  ".join(lines[:1] + ([" ".join(lines[1:])[:300]] if lines[1:] else []))

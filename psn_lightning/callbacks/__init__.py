@@ -3,10 +3,12 @@
 from psn_lightning.callbacks.checkpoint import BestAndLast
 from psn_lightning.callbacks.dynamic import DynamicTopology
 from psn_lightning.callbacks.equilibrium import EquilibriumMonitor
+from psn_lightning.callbacks.generators import GeneratorState
 from psn_lightning.callbacks.gradients import GradientRatio
 from psn_lightning.callbacks.masks import MaskReapply
 from psn_lightning.callbacks.methods import GMP, SET, RigL, SRigL
 from psn_lightning.callbacks.recording import EpochTimer, TopologyLogger
+from psn_lightning.callbacks.settings import OptimizerSettings
 
 __all__ = [
     "GMP",
@@ -15,8 +17,10 @@ __all__ = [
     "DynamicTopology",
     "EpochTimer",
     "EquilibriumMonitor",
+    "GeneratorState",
     "GradientRatio",
     "MaskReapply",
+    "OptimizerSettings",
     "RigL",
     "SRigL",
     "TopologyLogger",

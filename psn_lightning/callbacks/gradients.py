@@ -45,3 +45,11 @@ class GradientRatio(pl.Callback):
         """Log what was measured."""
         pl_module.log_dict(self._metrics)
         self._metrics = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was measured and not logged yet."""
+        return dict(self._metrics)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """See :meth:`state_dict`."""
+        self._metrics = dict(state_dict)

@@ -6,6 +6,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+from psn_lightning.callbacks.ranks import refuse_sharding
 from psn_lightning.dynamics import moments_of
 from psn_lightning.task import SparseClassifier
 
@@ -16,6 +17,10 @@ class MaskReapply(pl.Callback):
     The layers mask their gradient already; this is what holds when something else writes to the weights:
     stale moments after a resume, weight averaging, a user's hook.
     """
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Masks need whole layers."""
+        refuse_sharding(type(trainer.strategy).__name__)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: SparseClassifier) -> None:  # type: ignore[override]
         """Clean what a checkpoint may have brought: moments of connections that do not exist."""

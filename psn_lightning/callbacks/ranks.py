@@ -8,6 +8,7 @@ from typing import cast
 import lightning.pytorch as pl
 import torch
 
+from psn_lightning.errors import SettingError
 from psn_lightning.task import SparseClassifier
 
 
@@ -28,4 +29,21 @@ def check_equal_connectivity(trainer: pl.Trainer, pl_module: SparseClassifier) -
         raise RuntimeError(
             f"step {trainer.global_step}: the processes' connections differ (digests {every.tolist()}); "
             "something has changed weights, gradients or random numbers on one process only"
+        )
+
+
+def refuse_sharding(strategy: str) -> None:
+    """Refuse strategies that cut parameters into pieces.
+
+    Args:
+        strategy: Name or class of the Trainer's strategy.
+
+    Raises:
+        SettingError: For FSDP, DeepSpeed and model parallelism.
+    """
+    plain = strategy.lower().replace("_", "")
+    if any(kind in plain for kind in ("fsdp", "deepspeed", "modelparallel")):
+        raise SettingError(
+            f"trainer.strategy {strategy} cuts the weights into pieces, but masks and growth scores need whole layers: "
+            "use ddp, which trains the same network on every process"
         )

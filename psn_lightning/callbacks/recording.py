@@ -75,3 +75,11 @@ class EpochTimer(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop it."""
         pl_module.log("time/epoch_seconds", time.perf_counter() - self._start)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Time that the epoch has taken so far."""
+        return {"elapsed": time.perf_counter() - self._start}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with an epoch that was cut."""
+        self._start = time.perf_counter() - state_dict["elapsed"]

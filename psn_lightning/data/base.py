@@ -10,11 +10,14 @@ from typing import ClassVar, Literal
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 from torch.utils.data import DataLoader
+from torch.utils.data.distributed import DistributedSampler
 
 from psn_lightning.data.batches import Batch, TensorData, as_is
+from psn_lightning.data.sampling import EpochOrder, ResumableLoader
 from psn_lightning.data.sources import Source, fetch_into, find, search_roots
 from psn_lightning.errors import SettingError
 
@@ -189,26 +192,45 @@ class ClassificationData(pl.LightningDataModule):
         return f"{self.title} subset ({rows} rows)"
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Shuffled training batches; the last one may be smaller."""
-        return self._loader("train", self.batch_size, shuffle=True)
+        """Shuffled training batches; the last one may be smaller. See :class:`EpochOrder`."""
+        rows = self._sets["train"]
+        order = EpochOrder(rows, *self._place(), seen=lambda: self._batches_done() * self.batch_size)
+        return self._loader(rows, self.batch_size, order)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """What is evaluated after every epoch: see :attr:`evaluation_split`."""
-        return self._loader(self.evaluation_split, _EVALUATION_BATCH)
+        return self._evaluation_loader(self.evaluation_split)
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """The test set."""
-        return self._loader("test", _EVALUATION_BATCH)
+        return self._evaluation_loader("test")
 
     def predict_dataloader(self) -> DataLoader[Batch]:
         """The test set, in order."""
-        return self._loader("test", _EVALUATION_BATCH)
+        return self._evaluation_loader("test")
 
-    def _loader(self, name: str, batch_size: int, shuffle: bool = False) -> DataLoader[Batch]:
-        return DataLoader(
-            self._sets[name],
+    def _place(self) -> tuple[int, int]:
+        """Number of processes, and which of them this is."""
+        return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+
+    def _batches_done(self) -> int:
+        """Training batches of the present epoch that are behind; above 0 only after a resume in mid-epoch."""
+        return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready if self.trainer else 0
+
+    def _evaluation_loader(self, name: str) -> DataLoader[Batch]:
+        """Each row on exactly one process: a repeated one would count twice."""
+        rows = self._sets[name]
+        world_size, rank = self._place()
+        order = UnrepeatedDistributedSampler(rows, num_replicas=world_size, rank=rank, shuffle=False)
+        return self._loader(rows, _EVALUATION_BATCH, order)
+
+    @staticmethod
+    def _loader(rows: TensorData, batch_size: int, order: DistributedSampler[int]) -> DataLoader[Batch]:
+        return ResumableLoader(
+            rows,
             batch_size=batch_size,
-            shuffle=shuffle,
+            sampler=order,
             collate_fn=as_is,  # type: ignore[arg-type]  # __getitems__ hands over a batch, not a list
             pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator(),  # else every new iterator draws from the global one
         )

@@ -61,6 +61,8 @@ class Tracking(MLFlowLogger):
         if self._local is not None:
             self._make(self._local)
         self._buffer: list[Metric] = []
+        self._last_step: dict[str, int] = {}
+        self._resumed_at: int | None = None
         self._flushed = time.monotonic()
         with self._told():
             super().__init__(
@@ -115,6 +117,59 @@ class Tracking(MLFlowLogger):
         self.start()
         return self._experiment_id
 
+    def described(self) -> str:
+        """Experiment and run name in words."""
+        name = f" named {self._run_name!r}" if self._run_name else ""
+        return f"experiment {self._experiment_name!r}{name}"
+
+    def runs(self) -> list[tuple[str, str]]:
+        """Ids (experiment, run) of the runs of this experiment and name, the newest first.
+
+        Raises:
+            SettingError: If the store does not answer.
+        """
+        with self._told():
+            self._check_server()
+            experiment = self._mlflow_client.get_experiment_by_name(self._experiment_name)
+            if experiment is None:
+                return []
+            same_name = "" if self._run_name is None else f"attributes.run_name = {_quoted(self._run_name)}"
+            runs = self._mlflow_client.search_runs([experiment.experiment_id], same_name, order_by=["start_time DESC"])
+        return [(experiment.experiment_id, run.info.run_id) for run in runs]
+
+    def resume(self, run_id: str, step: int) -> None:
+        """Go on with a run instead of beginning one.
+
+        Once it starts it is RUNNING again, and what it has already is not logged a second time.
+
+        Args:
+            run_id: The MLflow run.
+            step: Where it goes on; tagged as ``resumed_at``.
+        """
+        self._run_id = run_id
+        self._resumed_at = step
+
+    @property
+    def resumed(self) -> bool:
+        """Whether this is a run that a checkpoint continues."""
+        return self._resumed_at is not None
+
+    def branch_off(self, run_id: str | None, step: int, changed: Mapping[str, tuple[Any, Any]]) -> None:
+        """Tag the run that will be as the continuation of another one under other settings.
+
+        Args:
+            run_id: The run that it comes from; None where that was not tracked.
+            step: Where it goes on.
+            changed: ``{key: (before, now)}``.
+        """
+        listed = "; ".join(f"{key}: {before!r} → {now!r}" for key, (before, now) in changed.items())
+        origin = {"branched_from": run_id or "an untracked run", "branched_at": str(step), "branched_with": listed}
+        self.tags = {**(self.tags or {}), **origin}
+
+    def _check_server(self) -> None:
+        if self.uri.startswith("http"):
+            _probe(self.uri)  # MLflow itself would retry for minutes
+
     @rank_zero_only
     def start(self) -> None:
         """Create experiment and run, once.
@@ -126,14 +181,25 @@ class Tracking(MLFlowLogger):
             return
         environment = os.environ.get(_URI_VARIABLE)
         with self._told():
-            if self.uri.startswith("http"):
-                _probe(self.uri)  # MLflow itself would retry for minutes
+            self._check_server()
             _ = super().experiment
+            if self.resumed:
+                self._take_up()
         # Lightning's logger leaves its store in the environment, where the next run would take it for the user's.
         if environment is None:
             os.environ.pop(_URI_VARIABLE, None)
         else:
             os.environ[_URI_VARIABLE] = environment
+
+    def _take_up(self) -> None:
+        client, run_id = self._mlflow_client, self._run_id
+        assert run_id is not None
+        run = client.get_run(run_id)
+        for key in run.data.metrics:
+            self._last_step[key] = max(metric.step for metric in client.get_metric_history(run_id, key))
+        client.update_run(run_id, status="RUNNING")
+        earlier = run.data.tags.get("resumed_at")
+        client.set_tag(run_id, "resumed_at", f"{earlier}, {self._resumed_at}" if earlier else str(self._resumed_at))
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -163,9 +229,16 @@ class Tracking(MLFlowLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Collect metrics; send them when there are many or the last batch is some seconds old."""
-        now = int(time.time() * 1000)
-        self._buffer += [Metric(key, float(value), now, step or 0) for key, value in metrics.items() if key != "epoch"]
+        """Collect metrics; send them when there are many or the last batch is some seconds old.
+
+        Each metric has one value per step, and steps only grow: what a run that is continued computes
+        again is not logged again.
+        """
+        now, step = int(time.time() * 1000), step or 0
+        for key, value in metrics.items():
+            if key != "epoch" and step > self._last_step.get(key, -1):
+                self._buffer.append(Metric(key, float(value), now, step))
+                self._last_step[key] = step
         if len(self._buffer) >= MAX_METRICS_PER_BATCH or time.monotonic() - self._flushed > _FLUSH_SECONDS:
             self.flush()
 
@@ -184,6 +257,11 @@ class Tracking(MLFlowLogger):
         if self._initialized:
             self.flush()
         super().finalize(status)
+
+
+def _quoted(name: str) -> str:
+    """A name inside one of the quotes that MLflow's search knows; it knows no escapes."""
+    return f'"{name}"' if "'" in name else f"'{name}'"
 
 
 def _probe(uri: str) -> None:

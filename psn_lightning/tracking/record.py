@@ -18,8 +18,10 @@ from psn_lightning.data import ClassificationData
 from psn_lightning.figures import equilibrium_figure, fan_in_histogram
 from psn_lightning.task import SparseClassifier
 from psn_lightning.topology.statistics import realised_sparsity
+from psn_lightning.tracking.flat import flatten
 from psn_lightning.tracking.logger import Tracking
 from psn_lightning.tracking.provenance import provenance
+from psn_lightning.tracking.resume import KEY
 
 
 class ConfigRecord(SaveConfigCallback):
@@ -29,12 +31,37 @@ class ConfigRecord(SaveConfigCallback):
         super().__init__(*args, **{**kwargs, "save_to_log_dir": False})
 
     def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Log it to the run, if there is one."""
-        if not isinstance(trainer.logger, Tracking):
+        """Log it to the run, if there is one; a run that is continued has it already."""
+        logger = trainer.logger
+        if not isinstance(logger, Tracking) or logger.resumed:
             return
-        text = self.parser.dump(self.config, skip_none=False)
-        trainer.logger.experiment.log_text(trainer.logger.run, text, "config.yaml")
-        trainer.logger.log_hyperparams(flatten(yaml.safe_load(text)))
+        text = self._text()
+        logger.experiment.log_text(logger.run, text, "config.yaml")
+        logger.log_hyperparams(flatten(yaml.safe_load(text)))
+
+    def _text(self) -> str:
+        return self.parser.dump(self.config, skip_none=False)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Let every checkpoint know its configuration and its run; send the run all that is behind.
+
+        A kill after this moment then loses no metric: what comes later is computed, and logged, again.
+        """
+        logger = trainer.logger if isinstance(trainer.logger, Tracking) else None
+        checkpoint[KEY] = {"config": self._text(), "run_id": logger.run_id if logger else None}
+        if logger:
+            if trainer.training:
+                _log_step_metrics(trainer)
+            logger.flush()
+
+
+def _log_step_metrics(trainer: pl.Trainer) -> None:
+    """Log a step's metrics now: Lightning does so only after the hooks in which checkpoints are saved."""
+    progress: Any = trainer.fit_loop.epoch_loop.batch_progress.total
+    if progress.completed < progress.processed:
+        trainer._logger_connector.update_train_step_metrics()
 
 
 class RunRecord(pl.Callback):
@@ -43,10 +70,12 @@ class RunRecord(pl.Callback):
     Args:
         topology: Knows the topology that the run began with.
         equilibrium: Knows how the fan-in CCV moved.
-        checkpoints: Knows where the checkpoints are.
+        checkpoints: Knows where the checkpoints are; None where none are written.
     """
 
-    def __init__(self, topology: TopologyLogger, equilibrium: EquilibriumMonitor, checkpoints: BestAndLast) -> None:
+    def __init__(
+        self, topology: TopologyLogger, equilibrium: EquilibriumMonitor, checkpoints: BestAndLast | None
+    ) -> None:
         self.topology = topology
         self.equilibrium = equilibrium
         self.checkpoints = checkpoints
@@ -90,28 +119,13 @@ class RunRecord(pl.Callback):
             (folder / "connectivity").mkdir()
             for name, connectivity in final.items():
                 connectivity.save(folder / "connectivity" / f"{name}.npz")
-            self._link_checkpoints(folder / "checkpoints")
+            if self.checkpoints:
+                _link_checkpoints(self.checkpoints, folder / "checkpoints")
             logger.experiment.log_artifacts(logger.run, str(folder))
 
-    def _link_checkpoints(self, folder: Path) -> None:
-        folder.mkdir()
-        for name, path in (
-            ("best.ckpt", self.checkpoints.best_model_path),
-            ("last.ckpt", self.checkpoints.last_model_path),
-        ):
-            if path:
-                (folder / name).symlink_to(Path(path).resolve())
 
-
-def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
-    """``{"a": {"b": 1}, "c": [{"d": 2}]}`` → ``{"a.b": 1, "c.0.d": 2}``; lists of scalars stay whole."""
-    if isinstance(config, dict) and config:
-        items = ((str(key), value) for key, value in config.items())
-    elif isinstance(config, list) and any(isinstance(value, dict | list) for value in config):
-        items = ((str(index), value) for index, value in enumerate(config))
-    else:
-        return {prefix: config}
-    flat: dict[str, Any] = {}
-    for key, value in items:
-        flat |= flatten(value, f"{prefix}.{key}" if prefix else key)
-    return flat
+def _link_checkpoints(checkpoints: BestAndLast, folder: Path) -> None:
+    folder.mkdir()
+    for name, path in (("best.ckpt", checkpoints.best_model_path), ("last.ckpt", checkpoints.last_model_path)):
+        if path:
+            (folder / name).symlink_to(Path(path).resolve())

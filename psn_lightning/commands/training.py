@@ -1,0 +1,166 @@
+"""``psn-train fit``, ``validate``, ``test`` and ``predict``: LightningCLI with everything a run has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import lightning.pytorch as pl
+import yaml
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+
+from psn_lightning.callbacks import (
+    BestAndLast,
+    EpochTimer,
+    EquilibriumMonitor,
+    GeneratorState,
+    GradientRatio,
+    MaskReapply,
+    OptimizerSettings,
+    TopologyLogger,
+)
+from psn_lightning.callbacks.predictions import PredictionTable
+from psn_lightning.callbacks.ranks import refuse_sharding
+from psn_lightning.commands import summary
+from psn_lightning.data import ClassificationData
+from psn_lightning.errors import SettingError, compact
+from psn_lightning.task import SparseClassifier
+from psn_lightning.tracking import ConfigRecord, RunRecord, Tracking
+from psn_lightning.tracking.flat import flatten
+from psn_lightning.tracking.resume import Origin, check_same, newest_checkpoint, read_origin
+
+_NEWEST = ("last", "best")  # instead of a path: that checkpoint of the newest run
+
+
+class PSNCLI(LightningCLI):
+    """LightningCLI with our model, our data, our logger, and the callbacks that every run has."""
+
+    def __init__(self, args: Sequence[str], run: bool = True) -> None:
+        self._trains = run
+        self._origin: Origin | None = None
+        self._changed: dict[str, Any] = {}
+        super().__init__(
+            SparseClassifier,
+            ClassificationData,
+            subclass_mode_data=True,
+            save_config_callback=ConfigRecord,
+            seed_everything_default=42,
+            auto_configure_optimizers=False,
+            parser_kwargs={"exit_on_error": False} | {name: {"exit_on_error": False} for name in self.subcommands()},
+            trainer_defaults={
+                "num_sanity_val_steps": 0,
+                "use_distributed_sampler": False,  # the data module shards by itself
+            },
+            args=list(args),
+            run=run,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Tracking and predictions as groups of their own; the model learns its shape from the data."""
+        parser.add_class_arguments(Tracking, "tracking", instantiate=False)
+        parser.add_lightning_class_args(PredictionTable, "predictions")
+        parser.add_lightning_class_args(BestAndLast, "checkpoints")
+        parser.add_argument(
+            "--allow_config_changes",
+            type=bool,
+            default=False,
+            help="go on from ckpt_path although the configuration differs, as an MLflow run of its own",
+        )
+        parser.set_defaults({"model.topology": {"class_path": "Uniform"}})
+        if not self._trains:
+            parser.add_argument("--figure", type=str, default="topology.png", help="where the figure goes")
+            for key in ("ckpt_path", "weights_only"):
+                parser.add_argument(f"--{key}", help="not used here; lets a run's own config.yaml be given")
+        parser.link_arguments("seed_everything", "model.seed")
+        for attribute in ("n_features", "n_classes", "evaluation_split"):
+            parser.link_arguments(f"data.{attribute}", f"model.{attribute}", apply_on="instantiate")
+
+    def _set_seed(self) -> None:
+        """Refuse what Lightning would only partly name."""
+        seed = self._get(self.config, "seed_everything")
+        if isinstance(seed, bool) or not 0 <= seed < 2**32:
+            raise SettingError(f"seed_everything {seed} must be an integer from 0 to {2**32 - 1}")
+        super()._set_seed()
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse without Lightning's warning about ``sys.argv``: ours are the same."""
+        self.config = parser.parse_args(cast(Sequence[str], args))
+
+    def _parse_ckpt_path(self) -> None:
+        """Keep a checkpoint's hyper-parameters from overriding the configuration silently."""
+
+    def before_instantiate_classes(self) -> None:
+        """Refuse what cannot work before anything is built; find the checkpoint to go on from."""
+        if self.subcommand is None:
+            return
+        strategy = self._get(self.config, "trainer.strategy")
+        refuse_sharding(strategy if isinstance(strategy, str) else strategy.class_path)
+        path = self._get(self.config, "ckpt_path")
+        if path in _NEWEST:
+            path = str(newest_checkpoint(Tracking(**self._get(self.config, "tracking")), path))
+            self.config[self.subcommand]["ckpt_path"] = path
+        if path is None and self.subcommand != "fit":
+            raise SettingError(f"{self.subcommand} needs a trained network: give --ckpt_path …/last.ckpt")
+        if path is not None and not Path(path).is_file():
+            raise SettingError(
+                f"--ckpt_path {path} is no file; a run keeps its own under artifacts, checkpoints. "
+                f"The words last and best mean those of the newest run"
+            )
+        if self._get(self.config, "weights_only") is None:
+            self.config[self.subcommand]["weights_only"] = True  # a checkpoint of unknown origin runs no code
+        if path is not None and self.subcommand == "fit":
+            self._origin = read_origin(Path(path), self._get(self.config, "weights_only"))
+            if self._origin:
+                text = self._parser("fit").dump(self.config["fit"], skip_none=False)
+                allowed = self._get(self.config, "allow_config_changes")
+                self._changed = check_same(self._origin, flatten(yaml.safe_load(text)), allowed)
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        """The trainer with our logger and the callbacks that every run has."""
+        trainer = self._get(self.config_init, "trainer")
+        logger = trainer.get("logger")
+        if not (logger is None or isinstance(logger, bool)):
+            raise SettingError("trainer.logger must be true or false: runs are logged to MLflow, see tracking")
+        records = logger is not False and self.subcommand in {"fit", "validate", "test"}
+        kwargs["logger"] = self._tracking() if records else False
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (ValueError, RuntimeError) as error:  # an unknown accelerator, a callback twice
+            raise SettingError(f"trainer: {compact(error)}") from error
+
+    def _tracking(self) -> Tracking:
+        """A new run, or the one that the checkpoint belongs to."""
+        tracking = Tracking(**self._get(self.config_init, "tracking"))
+        if self._origin and self._origin.run_id and not self._changed:
+            tracking.resume(self._origin.run_id, self._origin.step)
+        elif self._origin and self._changed:
+            tracking.branch_off(self._origin.run_id, self._origin.step, self._changed)
+        return tracking
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[pl.Callback]) -> pl.Trainer:
+        """Add what every run has, less what the configuration turns off."""
+        if config.get("enable_checkpointing") is False:
+            callbacks = [callback for callback in callbacks if not isinstance(callback, BestAndLast)]
+        checkpoints = next((callback for callback in callbacks if isinstance(callback, BestAndLast)), None)
+        topology, equilibrium = TopologyLogger(), EquilibriumMonitor()
+        callbacks += [
+            MaskReapply(),
+            GradientRatio(),
+            topology,
+            equilibrium,
+            EpochTimer(),
+            GeneratorState(),
+            OptimizerSettings(self._changed),
+            RunRecord(topology, equilibrium, checkpoints),
+        ]
+        return super()._instantiate_trainer(config, callbacks)
+
+    def after_fit(self) -> None:
+        """Touch the test set once where a validation split was used, then sum up."""
+        metrics = dict(self.trainer.callback_metrics)
+        if self.model.evaluation_split == "val":
+            self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
+            metrics |= self.trainer.callback_metrics
+        if self.trainer.is_global_zero:
+            summary.show(metrics, self.trainer.logger)

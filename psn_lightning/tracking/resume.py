@@ -1,0 +1,130 @@
+"""Where a run that is continued comes from, and whether the configuration still fits it."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from psn_lightning.errors import SettingError
+from psn_lightning.tracking.flat import flatten
+from psn_lightning.tracking.logger import Tracking
+
+KEY = "psn_lightning.origin"
+"""Where a checkpoint keeps the configuration and the MLflow run that it belongs to."""
+
+_FREE = (
+    "ckpt_path",
+    "weights_only",
+    "allow_config_changes",
+    "config",
+    "tracking",
+    "predictions",
+    "checkpoints",
+    "data.init_args.data_dir",
+    "data.init_args.download",
+    "trainer.default_root_dir",
+    "trainer.enable_progress_bar",
+    "trainer.enable_model_summary",
+    "trainer.enable_checkpointing",
+    "trainer.logger",
+    "trainer.profiler",
+    "trainer.max_time",
+)
+"""Settings (and everything below them) that change nothing about what is computed."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a checkpoint says about the run that wrote it."""
+
+    path: Path
+    step: int
+    config: dict[str, Any]
+    """Flat: ``{"model.sparsity": 0.9, …}``."""
+    run_id: str | None
+    """MLflow run; None where nothing was tracked."""
+
+
+def read_origin(path: Path, weights_only: bool) -> Origin | None:
+    """Read a checkpoint's origin; its tensors stay on disk.
+
+    Args:
+        path: The checkpoint.
+        weights_only: Whether to refuse everything but tensors and plain values, which cannot run code.
+
+    Returns:
+        None for a checkpoint that ``psn-train`` did not write.
+
+    Raises:
+        SettingError: If the file is no checkpoint.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=weights_only, mmap=True)
+        origin, step = checkpoint.get(KEY), checkpoint["global_step"]
+    except (RuntimeError, OSError, EOFError, KeyError, AttributeError, TypeError, pickle.UnpicklingError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise SettingError(
+            f"--ckpt_path {path} cannot be read as a checkpoint ({reason}). If it holds classes of your own and you "
+            "trust it: --weights_only false"
+        ) from error
+    if origin is None:
+        return None
+    return Origin(path, step, flatten(yaml.safe_load(origin["config"])), origin["run_id"])
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Settings that would change what is computed: ``{key: (before, now)}``, both configurations flat."""
+    keys = sorted(key for key in {*before, *now} if not any(key == f or key.startswith(f"{f}.") for f in _FREE))
+    missing = "(absent)"
+    pairs = {key: (before.get(key, missing), now.get(key, missing)) for key in keys}
+    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def check_same(origin: Origin, now: Mapping[str, Any], allowed: bool) -> dict[str, tuple[Any, Any]]:
+    """Compare a configuration with that of the checkpoint that is to be continued.
+
+    Args:
+        origin: The checkpoint's.
+        now: The present one, flat.
+        allowed: Whether they may differ.
+
+    Returns:
+        What differs, see :func:`differences`.
+
+    Raises:
+        SettingError: If they differ and may not.
+    """
+    changed = differences(origin.config, now)
+    if changed and not allowed:
+        listed = "; ".join(f"{key}: {before!r} there, {after!r} here" for key, (before, after) in changed.items())
+        raise SettingError(
+            f"the configuration contradicts --ckpt_path {origin.path}: {listed}. Take these back, or give "
+            "--allow_config_changes true to go on as an MLflow run of its own"
+        )
+    return changed
+
+
+def newest_checkpoint(tracking: Tracking, name: str) -> Path:
+    """``last.ckpt`` or ``best.ckpt`` of the newest run of the same experiment and name that has one.
+
+    Args:
+        tracking: Says which store, experiment and run name.
+        name: ``last`` or ``best``.
+
+    Raises:
+        SettingError: If there is none.
+    """
+    for experiment_id, run_id in tracking.runs():
+        path = Path(tracking.save_dir) / experiment_id / run_id / "checkpoints" / f"{name}.ckpt"
+        if path.is_file():
+            return path
+    raise SettingError(
+        f"--ckpt_path {name}: no run of {tracking.described()} has left a {name}.ckpt under {tracking.save_dir}; "
+        "give the path of the file, or start without --ckpt_path"
+    )

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from psn_lightning.data import Batch
@@ -99,9 +100,9 @@ class SparseClassifier(pl.LightningModule):
         )
         if compile:
             self.network.compile()
-        self.accuracy = nn.ModuleDict(
-            {split: MulticlassAccuracy(n_classes, average="micro") for split in ("val", "test")}
-        )
+        splits = ("val", "test")
+        self.accuracy = nn.ModuleDict({split: MulticlassAccuracy(n_classes, average="micro") for split in splits})
+        self.loss = nn.ModuleDict({split: MeanMetric() for split in splits})
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``(batch, n_classes)`` of features ``(batch, n_features)``."""
@@ -136,12 +137,14 @@ class SparseClassifier(pl.LightningModule):
         self._evaluate(batch, "test")
 
     def _evaluate(self, batch: Batch, split: str) -> None:
+        """Both figures count rows, whatever share of them a process or a batch has."""
         x, y = batch
         logits = self(x)
-        accuracy = cast(MulticlassAccuracy, self.accuracy[split])
+        accuracy, loss = cast(MulticlassAccuracy, self.accuracy[split]), cast(MeanMetric, self.loss[split])
         accuracy(logits, y)
-        self.log(f"{split}/loss", F.cross_entropy(logits, y), batch_size=len(y), sync_dist=True)
-        self.log(f"{split}/accuracy", accuracy, prog_bar=True, batch_size=len(y), metric_attribute=f"accuracy.{split}")
+        loss(F.cross_entropy(logits, y), weight=len(y))
+        self.log(f"{split}/loss", loss, metric_attribute=f"loss.{split}")
+        self.log(f"{split}/accuracy", accuracy, prog_bar=True, metric_attribute=f"accuracy.{split}")
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Predicted class, its probability, and the label."""

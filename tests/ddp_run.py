@@ -1,0 +1,65 @@
+"""One training run on any number of processes, for tests/test_ddp.py: what each process saw goes to files.
+
+python ddp_run.py FOLDER PROCESSES RULE
+"""
+
+import sys
+from pathlib import Path
+
+import lightning.pytorch as pl
+import torch
+
+from psn_lightning.callbacks import SET, MaskReapply, RigL, SRigL
+from psn_lightning.data import Digits
+from psn_lightning.task import SparseClassifier
+from psn_lightning.topology import Bernoulli
+
+STEPS, UPDATES = 300, 5
+RULES = {
+    "RigL": lambda: RigL(period=STEPS // UPDATES, end=1.0),
+    "SET": lambda: SET(period=STEPS // UPDATES, begin=0),
+    "SRigL": lambda: SRigL(period=STEPS // UPDATES, end=1.0),
+}
+
+
+class Record(pl.Callback):
+    """Loss of every step, rows of the first batches, masks after every update."""
+
+    def __init__(self):
+        self.losses, self.masks, self.rows = [], [], []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.losses.append(pl_module.all_gather(outputs["loss"]).mean().item())
+        self.rows.append(batch[0].sum(dim=1))
+        if (trainer.global_step - 1) % (STEPS // UPDATES) == 0:
+            self.masks.append([layer.mask.clone() for layer in pl_module.network.sparse_layers().values()])
+
+
+def main(folder, processes, rule):
+    pl.seed_everything(3)
+    record = Record()
+    trainer = pl.Trainer(
+        max_steps=STEPS,
+        max_epochs=-1,
+        precision="64-true",
+        accelerator="cpu",
+        devices=processes,
+        strategy="ddp" if processes > 1 else "auto",
+        callbacks=[RULES[rule](), MaskReapply(), record],
+        use_distributed_sampler=False,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    # 1422 training rows, an even number: with an odd one two processes repeat a row in every epoch.
+    data = Digits(batch_size=128 // processes, val_fraction=0.01)
+    task = SparseClassifier(64, 10, hidden=[96, 64], topology=Bernoulli(), sparsity=0.8, evaluation_split="val")
+    trainer.fit(task, data)
+    metrics = {key: value.item() for key, value in trainer.callback_metrics.items()}
+    saved = {"losses": record.losses, "masks": record.masks, "rows": record.rows, "metrics": metrics}
+    torch.save(saved, Path(folder) / f"{rule}-{processes}-{trainer.global_rank}.pt")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])

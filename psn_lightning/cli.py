@@ -8,6 +8,7 @@ import sys
 import warnings
 from argparse import ArgumentError
 from collections.abc import Sequence
+from pathlib import Path
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -85,6 +86,7 @@ def _buried(error: Exception) -> str | None:
 def entry_point() -> None:
     """What the installed command calls."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    sys.path.append(str(Path.cwd()))  # classes of the user's own, by class_path
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")  # Lightning's own, on recent torch
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")  # a resumed run's own
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda r: "litlogger" not in r.getMessage())

@@ -1,8 +1,11 @@
 """Every YAML in conf/: it runs, and each of its keys carries a comment."""
 
+import inspect
+
 import pytest
 import yaml
 
+from psn_lightning import callbacks as callbacks_module
 from psn_lightning.cli import main
 from psn_lightning.data import DATASETS
 from tests.conftest import CONF, QUIET, only_run, require
@@ -50,3 +53,45 @@ def test_the_papers_settings(name, workdir, capsys):
     assert config["data"]["init_args"]["batch_size"] == (256 if data == "forest" else 128)
     assert config["model"]["hidden"] == [1024] * (3 if data == "forest" else 2)
     assert config["model"]["lr"] == 0.001
+
+
+RULES = sorted(path.stem for path in (CONF / "rules").glob("*.yaml"))
+SPARSE = [name for name in PAPER if not name.endswith("dense")]
+
+
+def test_the_five_rules_are_there():
+    assert RULES == ["gmp", "rigl", "set", "srigl", "static"]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_rule_overlays_the_quickstart(rule, client):
+    overlay = ["--config", str(CONF / "rules" / f"{rule}.yaml")]
+    assert main(["fit", "--config", str(CONF / "quickstart.yaml"), *overlay, *QUIET, "--trainer.max_epochs=8"]) == 0
+    run = only_run(client)
+    assert run.data.tags["rule"].lower() == rule
+    assert run.data.metrics["sparsity/realised"] == pytest.approx(0.9, abs=0.005)
+    moved = any(run.data.metrics[f"topology/overlap_with_initial/fc{i}"] < 1 for i in (1, 2))
+    assert moved == (rule not in {"static", "gmp"})  # what pruning leaves was all there at the start
+    artifacts = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
+    assert ("equilibrium.png" in artifacts) == (rule != "static")
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("name", SPARSE)
+def test_a_rule_overlays_every_data_set(rule, name, workdir, capsys):
+    overlay = ["--config", str(CONF / "rules" / f"{rule}.yaml")]
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", "--config", str(CONF / f"{name}.yaml"), *overlay, "--print_config"])
+    assert stopped.value.code == 0
+    callbacks = yaml.safe_load(capsys.readouterr().out)["trainer"]["callbacks"]
+    assert [c["class_path"].rsplit(".", 1)[1].lower() for c in callbacks] == ([] if rule == "static" else [rule])
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_every_key_of_a_rule_is_explained_and_is_the_default(rule):
+    path = CONF / "rules" / f"{rule}.yaml"
+    for line in path.read_text().splitlines():
+        assert not line.strip() or "# " in line or line.startswith("#"), f"{rule}.yaml: {line}"
+    for callback in yaml.safe_load(path.read_text())["trainer"]["callbacks"]:
+        parameters = inspect.signature(getattr(callbacks_module, callback["class_path"])).parameters
+        assert {key: parameter.default for key, parameter in parameters.items()} == callback["init_args"]

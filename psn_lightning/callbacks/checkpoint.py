@@ -88,7 +88,7 @@ class BestAndLast(ModelCheckpoint):
         assert self.dirpath is not None
         self._saved_step = trainer.global_step
         self.last_model_path = str(Path(self.dirpath) / f"{self.CHECKPOINT_NAME_LAST}{self.FILE_EXTENSION}")
-        trainer.save_checkpoint(self.last_model_path)
+        trainer.save_checkpoint(self.last_model_path, weights_only=False)
 
 
 def _in_mid_epoch(trainer: pl.Trainer) -> bool:

@@ -215,7 +215,8 @@ class ClassificationData(pl.LightningDataModule):
 
     def _batches_done(self) -> int:
         """Training batches of the present epoch that are behind; above 0 only after a resume in mid-epoch."""
-        return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready if self.trainer else 0
+        training = self.trainer is not None and self.trainer.training
+        return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready if training else 0
 
     def _evaluation_loader(self, name: str) -> DataLoader[Batch]:
         """Each row on exactly one process: a repeated one would count twice."""

@@ -254,8 +254,7 @@ class Tracking(MLFlowLogger):
     @rank_zero_only
     def finalize(self, status: str = "success") -> None:
         """Send the rest and close the run."""
-        if self._initialized:
-            self.flush()
+        self.flush()  # which begins the run, if there is anything to send
         super().finalize(status)
 
 

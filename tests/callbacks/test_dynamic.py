@@ -5,13 +5,14 @@ import copy
 import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.pytorch.plugins.precision import MixedPrecision
 
-from psn_lightning.callbacks import DynamicTopology, MaskReapply, RigL
+from psn_lightning.callbacks import GMP, SET, DynamicTopology, MaskReapply, RigL, SRigL
 from psn_lightning.data import Digits
 from psn_lightning.dynamics import CosineSchedule, RigLRule, moments_of
 from psn_lightning.errors import SettingError
 from psn_lightning.task import SparseClassifier
-from psn_lightning.topology import Bernoulli
+from psn_lightning.topology import FAMILIES, Bernoulli, LognormalAtEquilibrium
 
 
 def trainer(*callbacks, **arguments):
@@ -30,7 +31,8 @@ def trainer(*callbacks, **arguments):
 
 def model(**arguments):
     torch.manual_seed(0)
-    return SparseClassifier(64, 10, hidden=[48, 32], topology=Bernoulli(), sparsity=0.8, **arguments)
+    defaults = {"hidden": [48, 32], "topology": Bernoulli(), "sparsity": 0.8}
+    return SparseClassifier(64, 10, **{**defaults, **arguments})
 
 
 class Watch(pl.Callback):
@@ -82,9 +84,7 @@ def test_first_update_is_the_oracles():
     """Step 0 by hand: same batch, autograd on dense weights, drop and grow by sorting."""
     data, watch, task = Digits(batch_size=64), Watch(), model()
     reference = copy.deepcopy(task)
-    pl.seed_everything(3)
     trainer(RigL(period=10, drop_fraction=0.3), watch, max_steps=1).fit(task, data)
-    pl.seed_everything(3)
     x, y = next(iter(data.train_dataloader()))
     for layer in reference.network.sparse_layers().values():
         layer.record_dense_gradient = True
@@ -147,6 +147,96 @@ def test_the_generators_state_is_in_the_checkpoint():
     other = RigL()
     other.load_state_dict(callback.state_dict())
     assert torch.equal(torch.rand(3, generator=callback._generator), torch.rand(3, generator=other._generator))
+
+
+METHODS = {
+    "RigL": lambda: RigL(period=10, end=1.0),
+    "SET": lambda: SET(period=10, begin=0),
+    "SRigL": lambda: SRigL(period=10, end=1.0),
+    "GMP": lambda: GMP(period=10, final_sparsity=0.95),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("allocation", ["uniform", "erk"])
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f.__name__)
+def test_every_rule_from_every_start(method, family, allocation):
+    if family is LognormalAtEquilibrium and allocation == "erk":
+        pytest.skip("the equilibrium is tabulated for the sparsity of the whole")
+    topology = family(offset=-1.0) if family is LognormalAtEquilibrium else family()
+    task, watch = model(topology=topology, allocation=allocation), Watch()
+    before = task.network.connectivities()
+    trainer(METHODS[method](), watch, max_steps=21).fit(task, Digits(batch_size=64))
+    assert watch.stray == 0.0
+    for connectivity, first in zip(task.network.connectivities().values(), before.values(), strict=True):
+        n = connectivity.n_connections
+        if method == "GMP":
+            assert n == min(round(0.05 * first.n_in * first.n_out), first.n_connections)
+        elif method == "SRigL":
+            alive = connectivity.fan_in[connectivity.fan_in > 0]
+            assert len(set(alive)) == 1
+            assert first.n_connections - len(alive) < n <= first.n_connections
+        else:
+            assert n == first.n_connections
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=1e-4),
+        lambda parameters: torch.optim.AdamW(parameters, lr=0.01, amsgrad=True),
+    ],
+)
+def test_nothing_strays_whatever_the_optimizer(method, optimizer):
+    watch = Watch()
+    task = model(optimizer=optimizer, lr_scheduler=lambda o: torch.optim.lr_scheduler.ExponentialLR(o, 0.9))
+    arguments = {"gradient_clip_val": 0.5, "accumulate_grad_batches": 2, "max_steps": 25}
+    trainer(METHODS[method](), watch, **arguments).fit(task, Digits(batch_size=32))
+    assert watch.stray == 0.0
+    if method in {"RigL", "SET"}:
+        assert len({tuple(counts) for counts in watch.counts}) == 1
+
+
+@pytest.mark.parametrize(("scale", "updates"), [(2.0**45, []), (2.0**10, [5, 10])])
+def test_a_step_that_the_fp16_scaler_skips_skips_the_topology_step(scale, updates):
+    scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=1000)
+    watch = Watch()
+    plugin = MixedPrecision("16-mixed", "cpu", scaler=scaler)
+    trainer(RigL(period=5, end=1.0), watch, max_steps=14, plugins=[plugin]).fit(model(), Digits(batch_size=64))
+    assert changes(watch.masks) == updates
+    assert (scaler.get_scale() < scale) == (not updates)
+    assert watch.stray == 0.0
+
+
+@pytest.mark.slow  # the compiler takes half a minute
+def test_torch_compile_changes_nothing_but_rounding():
+    runs = []
+    for compiled in (False, True):
+        watch = Watch()
+        pl.seed_everything(5)
+        trainer(RigL(period=10, end=1.0), watch, max_steps=25).fit(model(compile=compiled), Digits(batch_size=64))
+        runs.append(watch)
+    for a, b in zip(runs[0].weights[-1], runs[1].weights[-1], strict=True):
+        assert torch.allclose(a, b, atol=1e-4)
+    assert all(torch.equal(a, b) for a, b in zip(runs[0].masks[-1], runs[1].masks[-1], strict=True))
+
+
+def test_two_rules_are_refused():
+    with pytest.raises(SettingError, match="two rules that would rewrite the same masks"):
+        trainer(RigL(), SET()).fit(model(), Digits())
+
+
+def test_what_a_rule_cannot_start_from_is_refused_before_training():
+    with pytest.raises(SettingError, match=r"fc1 starts at sparsity 0\.[78]"):
+        trainer(GMP(final_sparsity=0.5)).fit(model(), Digits())
+
+
+def test_periods_in_epochs_follow_the_accumulated_steps():
+    callback = SET()
+    trainer(callback, max_epochs=3, max_steps=-1, accumulate_grad_batches=4).fit(model(), Digits(batch_size=64))
+    assert callback.window.period == callback.window.begin == 6  # 23 batches are 6 optimizer steps
+    assert callback.window.end == 18
 
 
 def test_a_schedule_that_fits_no_update_is_refused():

@@ -1,6 +1,5 @@
 import pytest
 import torch
-from torch.utils.data import DistributedSampler
 
 from psn_lightning.data import Digits
 from psn_lightning.data.batches import TensorData, as_is
@@ -16,7 +15,6 @@ def ready(**arguments):
 
 def test_batches_come_whole_and_cover_every_row_once():
     data = ready(batch_size=100)
-    torch.manual_seed(1)
     batches = list(data.train_dataloader())
     assert [len(y) for _, y in batches] == [100] * 14 + [37]
     x = torch.cat([x for x, _ in batches])
@@ -31,13 +29,6 @@ def test_whole_batch_indexing_is_sample_by_sample_indexing():
     assert torch.equal(x, torch.stack([data[i][0] for i in (3, 1, 1)]))
     assert y.tolist() == [3, 1, 1]
     assert as_is((x, y)) == (x, y)
-
-
-def test_distributed_sharding_still_works():
-    data = ready()
-    loader = data.train_dataloader()
-    shards = [set(DistributedSampler(loader.dataset, 2, rank, shuffle=True)) for rank in (0, 1)]
-    assert shards[0] | shards[1] == set(range(1437))
 
 
 def test_normalised_by_the_rows_that_are_trained_on():

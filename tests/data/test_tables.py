@@ -66,7 +66,9 @@ def test_damaged_tables(tmp_path, columns, change, message):
         write_covertype(tmp_path, columns=columns, change=change).setup()
 
 
-@pytest.mark.parametrize("content", [b"not gzip", gzip.compress(b"1,2\n" * 5000)[:-20], b""])
+@pytest.mark.parametrize(
+    "content", [b"not gzip", gzip.compress(b"1,2\n" * 5000)[:-20], b""], ids=["text", "cut", "empty"]
+)
 def test_damaged_gzip(tmp_path, content):
     data = write_covertype(tmp_path)
     (tmp_path / "covertype" / "covtype.data.gz").write_bytes(content)

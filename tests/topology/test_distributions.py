@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from psn_lightning.errors import SettingError
-from psn_lightning.topology import Bernoulli, LayerBudget, Lognormal, PowerLaw, Uniform
+from psn_lightning.topology import Bernoulli, LayerBudget, Lognormal, LognormalAtEquilibrium, PowerLaw, Uniform
 
 BUDGET = LayerBudget(784, 1024, 0.9)
 
@@ -20,6 +20,20 @@ def test_lognormal_realises_its_ccv_after_clamping(target, seed):
     assert ccv(fan_in) == pytest.approx(target, abs=0.01)
     assert fan_in.mean() == pytest.approx(78.4, abs=0.05)
     assert (np.diff(fan_in) <= 0).all()
+
+
+@pytest.mark.parametrize("offset", [-0.5, 0.0, 0.2])
+def test_lognormal_at_an_offset_from_the_equilibrium(offset):
+    fan_in = LognormalAtEquilibrium("fashion", offset).fan_in(BUDGET, np.random.default_rng(42))
+    assert ccv(fan_in) == pytest.approx(2.52 + offset, abs=0.01)
+    assert (fan_in == Lognormal(2.52 + offset).fan_in(BUDGET, np.random.default_rng(42))).all()
+
+
+def test_what_is_not_tabulated_is_said():
+    with pytest.raises(SettingError, match=r"sparsity 0\.85 in the paper's Table 4"):
+        LognormalAtEquilibrium("fashion").fan_in(LayerBudget(784, 1024, 0.85), np.random.default_rng(0))
+    with pytest.raises(SettingError, match="in our measurements"):
+        LognormalAtEquilibrium("fashion", table="measured").fan_in(BUDGET, np.random.default_rng(0))
 
 
 @settings(max_examples=15, deadline=None)

@@ -7,12 +7,13 @@ import yaml
 from psn_lightning.cli import main
 from psn_lightning.task import SparseClassifier
 from psn_lightning.topology import Connectivity
-from psn_lightning.tracking.record import flatten
+from psn_lightning.tracking.flat import flatten
 from tests.conftest import QUIET
 
 PER_LAYER = [
     "sparsity/realised", "fan_in/ccv", "fan_in/min", "fan_in/max", "topology/dead_neurons",
-    "topology/overlap_with_initial", "gradient/ratio", "gradient/ratio_active",
+    "topology/overlap_with_initial", "topology/grown", "gradient/ratio", "gradient/ratio_active",
+    "equilibrium/trajectory", "equilibrium/ccv", "equilibrium/drift", "equilibrium/converged",
 ]  # fmt: skip
 WHOLE = [
     "train/loss", "test/accuracy", "test/loss", "sparsity/realised", "fan_in/ccv", "gradient/ratio",
@@ -38,7 +39,7 @@ def test_metrics_params_tags_and_artifacts(fit, client, workdir):
     path = client.download_artifacts(run.info.run_id, "", str(workdir / "got"))
     got = {str(p.relative_to(path)) for p in (workdir / "got").rglob("*") if p.is_file()}
     assert got == {
-        "config.yaml", "fan_in_before_after.png", "connectivity/fc1.npz", "connectivity/fc2.npz",
+        "config.yaml", "fan_in_before_after.png", "equilibrium.png", "connectivity/fc1.npz", "connectivity/fc2.npz",
         "checkpoints/best.ckpt", "checkpoints/last.ckpt",
     }  # fmt: skip
     task = SparseClassifier.load_from_checkpoint(

@@ -1,0 +1,55 @@
+"""docs/ is run, not believed."""
+
+import re
+import shlex
+
+import numpy as np
+import pytest
+import yaml
+
+from psn_lightning.cli import main
+from tests.conftest import CONF, QUIET, ROOT, only_run
+
+DYNAMICS = (ROOT / "docs" / "dynamics.md").read_text()
+COMMANDS = [
+    line
+    for block in re.findall(r"```bash\n(.*?)```", DYNAMICS, re.DOTALL)
+    for line in block.splitlines()
+    if "soft.yaml" not in line
+]
+
+
+def block(language):
+    (code,) = re.findall(rf"```{language}\n(.*?)```", DYNAMICS, re.DOTALL)
+    return code
+
+
+def test_a_rule_of_ones_own_by_class_path(workdir, client, monkeypatch):
+    (workdir / "my_rules.py").write_text(block("python"))
+    (workdir / "soft.yaml").write_text(block("yaml"))
+    monkeypatch.syspath_prepend(str(workdir))
+    few = ["--trainer.max_epochs=10", "--trainer.callbacks.init_args.schedule.init_args.period=20"]
+    assert main(["fit", "--config", str(CONF / "quickstart.yaml"), "--config", "soft.yaml", *QUIET, *few]) == 0
+    run = only_run(client)
+    assert run.data.tags["rule"] == "SoftRigL"
+    assert run.data.metrics["topology/overlap_with_initial/fc1"] < 0.95
+    history = client.get_metric_history(run.info.run_id, "sparsity/realised")
+    assert np.ptp([m.value for m in history]) < 1e-6
+    assert run.data.params["trainer.callbacks.0.init_args.rule.init_args.temperature"] == "0.5"
+
+
+def test_the_rule_is_about_twenty_lines():
+    assert len([line for line in block("python").splitlines() if line.strip()]) <= 20
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_parses(command, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(SystemExit) as stopped:
+        main([*shlex.split(command)[1:], "--print_config"])
+    assert stopped.value.code == 0
+    assert yaml.safe_load(capsys.readouterr().out)["trainer"]["callbacks"]
+
+
+def test_every_overlay_it_names_exists():
+    assert all((ROOT / path).is_file() for path in re.findall(r"conf/[a-z_/]+\.yaml", DYNAMICS))

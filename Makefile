@@ -15,7 +15,7 @@ demo: $(VENV)/installed ## Install, then train RigL at 90% sparsity on the digit
 
 .PHONY: test
 test: $(VENV)/installed-test ## Install, then run the default tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 .PHONY: lint
 lint: $(VENV)/installed-lint ## Style, format and types

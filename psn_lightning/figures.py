@@ -68,7 +68,7 @@ def equilibrium_figure(trajectories: Mapping[str, Trajectory], sparsity: Mapping
         axis.axvspan(path.steps[verdict.first], path.steps[-1], alpha=0.12, label="updates that decide")
         axis.axhline(verdict.ccv, linestyle="--", linewidth=1, label=f"their mean {verdict.ccv:.2f}")
         bound = two_level_bound(sparsity[name])
-        if bound < 3 * max(path.ccv):
+        if bound < 2 * max(path.ccv):
             axis.axhline(bound, color="tab:red", linewidth=1, label=f"two-level bound {bound:.2f}")
         word = "converged" if verdict.converged else "not converged"
         axis.set(

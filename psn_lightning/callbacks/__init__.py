@@ -7,6 +7,7 @@ from psn_lightning.callbacks.generators import GeneratorState
 from psn_lightning.callbacks.gradients import GradientRatio
 from psn_lightning.callbacks.masks import MaskReapply
 from psn_lightning.callbacks.methods import GMP, SET, RigL, SRigL
+from psn_lightning.callbacks.moments import PortableMoments
 from psn_lightning.callbacks.recording import EpochTimer, TopologyLogger
 from psn_lightning.callbacks.settings import OptimizerSettings
 
@@ -21,6 +22,7 @@ __all__ = [
     "GradientRatio",
     "MaskReapply",
     "OptimizerSettings",
+    "PortableMoments",
     "RigL",
     "SRigL",
     "TopologyLogger",

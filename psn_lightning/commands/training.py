@@ -18,6 +18,7 @@ from psn_lightning.callbacks import (
     GradientRatio,
     MaskReapply,
     OptimizerSettings,
+    PortableMoments,
     TopologyLogger,
 )
 from psn_lightning.callbacks.predictions import PredictionTable
@@ -146,6 +147,7 @@ class PSNCLI(LightningCLI):
         topology, equilibrium = TopologyLogger(), EquilibriumMonitor()
         callbacks += [
             MaskReapply(),
+            PortableMoments(),
             GradientRatio(),
             topology,
             equilibrium,

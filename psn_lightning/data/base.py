@@ -215,8 +215,9 @@ class ClassificationData(pl.LightningDataModule):
 
     def _batches_done(self) -> int:
         """Training batches of the present epoch that are behind; above 0 only after a resume in mid-epoch."""
-        training = self.trainer is not None and self.trainer.training
-        return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready if training else 0
+        if self.trainer is None or not self.trainer.training:
+            return 0
+        return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
 
     def _evaluation_loader(self, name: str) -> DataLoader[Batch]:
         """Each row on exactly one process: a repeated one would count twice."""

@@ -87,6 +87,16 @@ class MaskedLinear(SparseLinear):
         self.active.copy_(mask)
         self._note_full()
 
+    def compress(self, moment: Tensor) -> Tensor:
+        """See the interface."""
+        return moment[self.active]
+
+    def expand(self, moment: Tensor, positions: Tensor) -> Tensor:
+        """See the interface."""
+        dense = moment.new_zeros(self.out_features, self.in_features)
+        dense.view(-1)[positions] = moment
+        return dense
+
     @torch.no_grad()
     def apply_mask(self, moments: Iterable[Tensor] = ()) -> None:
         """See the interface."""

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import nn
 
-from psn_lightning.errors import SettingError
 from psn_lightning.nn.init import InitName, initial_values
-from psn_lightning.nn.masked import MaskedLinear
 from psn_lightning.nn.sparse_linear import SparseLinear
+from psn_lightning.nn.storages import StorageName, layer_class, resolve
 from psn_lightning.topology import Connectivity, SpreadingName, Topology
-
-StorageName = Literal["masked"]
-
-STORAGES: dict[str, type[SparseLinear]] = {"masked": MaskedLinear}
 
 _WEIGHT_STREAM = 1_000_003  # keeps the weights' random streams apart from the topology's
 
@@ -33,7 +27,7 @@ class SparseMLP(nn.Sequential):
         topology: What is asked of the hidden layers.
         spreading: Which inputs a neuron reads, given how many.
         init: How the weights are drawn.
-        storage: How the sparse weights are kept.
+        storage: How the sparse weights are kept: masked, csr or auto; :attr:`storage` says what it became.
         seed: Seed of topology and weights.
 
     Raises:
@@ -49,16 +43,16 @@ class SparseMLP(nn.Sequential):
         storage: StorageName = "masked",
         seed: int = 42,
     ) -> None:
-        if storage not in STORAGES:
-            raise SettingError(f"storage {storage!r} is not one of {', '.join(get_args(StorageName))}")
+        resolved = resolve(storage, topology.sparsity)
         modules: OrderedDict[str, nn.Module] = OrderedDict()
         connectivities = topology.connect(layer_sizes, spreading, seed)
         for i, connectivity in enumerate(connectivities, start=1):
-            modules[f"fc{i}"] = STORAGES[storage](connectivity, init, self._rng(seed, i))
+            modules[f"fc{i}"] = layer_class(resolved)(connectivity, init, self._rng(seed, i))
             modules[f"norm{i}"] = nn.LayerNorm(connectivity.n_out)
             modules[f"relu{i}"] = nn.ReLU()
         modules["output"] = self._output(layer_sizes[-2], layer_sizes[-1], self._rng(seed, 0))
         super().__init__(modules)
+        self.storage = resolved
 
     @staticmethod
     def _rng(seed: int, layer: int) -> np.random.Generator:

@@ -83,6 +83,14 @@ class SparseLinear(nn.Module, ABC):
         self.set_active(mask.flatten().nonzero().squeeze(1), moments)
 
     @abstractmethod
+    def compress(self, moment: Tensor) -> Tensor:
+        """An optimizer tensor laid out like ``weight`` as one in CSR order, shape ``(n_connections,)``."""
+
+    @abstractmethod
+    def expand(self, moment: Tensor, positions: Tensor) -> Tensor:
+        """The opposite of :meth:`compress`, for connections at ``positions``."""
+
+    @abstractmethod
     def apply_mask(self, moments: Iterable[Tensor] = ()) -> None:
         """Zero whatever an optimizer may have put where no connection is: weight and moments."""
 

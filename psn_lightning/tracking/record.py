@@ -82,11 +82,15 @@ class RunRecord(pl.Callback):
         self._tagged = False
 
     @rank_zero_only
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+    def setup(self, trainer: pl.Trainer, pl_module: SparseClassifier, stage: str) -> None:  # type: ignore[override]
         """Tag the run, whatever it does first."""
         if isinstance(trainer.logger, Tracking) and not self._tagged:
             self._tagged = True
-            tags = provenance() | {"stage": TrainerFn(stage).value, "rule": self._rule(trainer)}
+            tags = provenance() | {
+                "stage": TrainerFn(stage).value,
+                "rule": self._rule(trainer),
+                "storage": pl_module.network.storage,
+            }
             data = getattr(trainer, "datamodule", None)
             if isinstance(data, ClassificationData):
                 tags |= data.description()

@@ -1,0 +1,69 @@
+"""From batches to tiles and back: ``(batch, n)`` ↔ ``(n_tiles, n, width)``."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from numba import carray, cfunc, float32, float64, void
+
+from psn_lightning.nn.kernels.pool import Job, next_piece, pointer_to
+
+_DTYPES: dict[int, Any] = {4: float32, 8: float64}
+_FEATURES = 16  # a cache line of them is moved at a time
+
+
+@functools.cache
+def pack(itemsize: int, width: int) -> int:
+    """Address of the kernel that fills tiles from a batch; columns beyond the batch become 0.
+
+    Its arguments: n_rows, n, n_tiles, and the addresses of the batch ``(n_rows, n)`` and of the tiles.
+    """
+    real = _DTYPES[itemsize]
+
+    @cfunc(void(Job), cache=True)
+    def kernel(job):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+        n_pieces, n_rows, n, n_tiles = job[1], job[2], job[3], job[4]
+        batch = carray(pointer_to(job[5], real), (n_rows, n))
+        tiles = carray(pointer_to(job[6], real), (n_tiles, n, width))
+        n_groups = (n + _FEATURES - 1) // _FEATURES
+        piece = next_piece(job)
+        while piece < n_pieces:
+            for group in range(piece * n_groups // n_pieces, (piece + 1) * n_groups // n_pieces):
+                first, last = group * _FEATURES, min(n, (group + 1) * _FEATURES)
+                for t in range(n_tiles):
+                    count = min(width, n_rows - t * width)
+                    for column in range(count):
+                        for i in range(first, last):
+                            tiles[t, i, column] = batch[t * width + column, i]
+                    for i in range(first, last):
+                        tiles[t, i, count:] = 0
+            piece = next_piece(job)
+
+    address: int = kernel.address
+    return address
+
+
+@functools.cache
+def unpack(itemsize: int, width: int) -> int:
+    """Address of the kernel that fills a batch from tiles; arguments as for :func:`pack`."""
+    real = _DTYPES[itemsize]
+
+    @cfunc(void(Job), cache=True)
+    def kernel(job):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+        n_pieces, n_rows, n, n_tiles = job[1], job[2], job[3], job[4]
+        batch = carray(pointer_to(job[5], real), (n_rows, n))
+        tiles = carray(pointer_to(job[6], real), (n_tiles, n, width))
+        n_groups = (n + _FEATURES - 1) // _FEATURES
+        piece = next_piece(job)
+        while piece < n_pieces:
+            for group in range(piece * n_groups // n_pieces, (piece + 1) * n_groups // n_pieces):
+                first, last = group * _FEATURES, min(n, (group + 1) * _FEATURES)
+                for t in range(n_tiles):
+                    for column in range(min(width, n_rows - t * width)):
+                        for i in range(first, last):
+                            batch[t * width + column, i] = tiles[t, i, column]
+            piece = next_piece(job)
+
+    address: int = kernel.address
+    return address

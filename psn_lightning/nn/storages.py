@@ -1,0 +1,48 @@
+"""How a sparse layer keeps its weights, by name."""
+
+from __future__ import annotations
+
+import warnings
+from importlib.util import find_spec
+from typing import Literal, get_args
+
+import torch
+
+from psn_lightning.errors import SettingError
+from psn_lightning.nn.masked import MaskedLinear
+from psn_lightning.nn.sparse_linear import SparseLinear
+
+StorageName = Literal["auto", "csr", "masked"]
+
+CSR_WINS_FROM = 0.7
+"""Sparsity from which csr is the faster one on a CPU (``make bench``)."""
+
+
+def resolve(storage: StorageName, sparsity: float) -> Literal["csr", "masked"]:
+    """The storage that ``auto`` stands for.
+
+    Args:
+        storage: ``masked``: dense weights times a mask, on any device; ``csr``: active weights only, on CPUs;
+            ``auto``: csr where there is no accelerator and the sparsity is at least :data:`CSR_WINS_FROM`.
+        sparsity: Target sparsity of the hidden layers.
+
+    Raises:
+        SettingError: If the name is unknown.
+    """
+    if storage not in get_args(StorageName):
+        raise SettingError(f"storage {storage!r} is not one of {', '.join(get_args(StorageName))}")
+    if storage == "auto":
+        storage = "masked" if torch.accelerator.is_available() or sparsity < CSR_WINS_FROM else "csr"
+    if storage == "csr" and find_spec("numba") is None:
+        warnings.warn("storage csr needs numba, which is not installed: masked is used instead", stacklevel=2)
+        return "masked"
+    return storage
+
+
+def layer_class(storage: Literal["csr", "masked"]) -> type[SparseLinear]:
+    """The layer that keeps its weights so."""
+    if storage == "masked":
+        return MaskedLinear
+    from psn_lightning.nn.csr import CSRLinear  # numba is slow to import, and need not be there
+
+    return CSRLinear

@@ -1,0 +1,105 @@
+"""Training in csr is training in masked, and a checkpoint of one goes on in the other."""
+
+import warnings
+
+import lightning.pytorch as pl
+import pytest
+import torch
+
+from psn_lightning.callbacks import GMP, SET, BestAndLast, DynamicTopology, MaskReapply, PortableMoments, RigL, SRigL
+from psn_lightning.cli import main
+from psn_lightning.data import Digits
+from psn_lightning.dynamics import ConstantSchedule, RigLRule
+from psn_lightning.errors import SettingError
+from psn_lightning.nn import storages
+from psn_lightning.task import SparseClassifier
+from psn_lightning.topology import Bernoulli
+from tests.conftest import CONF, QUIET, only_run
+
+METHODS = {
+    "RigL": lambda: RigL(period=50, end=1.0),
+    "RigL-both": lambda: RigL(period=50, end=1.0, skip_step_on_update=False),
+    "SET": lambda: SET(period=50, begin=0),
+    "SRigL": lambda: SRigL(period=50, end=1.0),
+    "GMP": lambda: GMP(period=50, final_sparsity=0.9),
+    "constant": lambda: DynamicTopology(RigLRule(), ConstantSchedule(0.3, 50, 0, 1000)),  # whatever the run's length
+}
+
+
+class Watch(pl.Callback):
+    def __init__(self):
+        self.losses, self.masks = [], []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.losses.append(outputs["loss"].item())
+        self.masks.append([layer.mask.clone() for layer in pl_module.network.sparse_layers().values()])
+
+
+def train(storage, method, folder, max_steps=200, checkpoint=None, **arguments):
+    pl.seed_everything(4)
+    watch = Watch()
+    trainer = pl.Trainer(
+        max_steps=max_steps,
+        max_epochs=-1,
+        precision="64-true",
+        callbacks=[METHODS[method](), MaskReapply(), PortableMoments(), BestAndLast(), watch],
+        default_root_dir=folder,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        **arguments,
+    )
+    task = SparseClassifier(64, 10, hidden=[96, 64], topology=Bernoulli(), sparsity=0.8, storage=storage)
+    trainer.fit(task, Digits(batch_size=64), ckpt_path=checkpoint, weights_only=True if checkpoint else None)
+    return watch, trainer, task
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "arguments", [{}, {"accumulate_grad_batches": 3, "gradient_clip_val": 0.5}], ids=["plain", "accumulated"]
+)
+def test_one_seed_trains_alike(method, arguments, tmp_path):
+    masked, _, _ = train("masked", method, tmp_path / "masked", **arguments)
+    csr, _, task = train("csr", method, tmp_path / "csr", **arguments)
+    assert task.network.storage == "csr"
+    assert csr.losses == pytest.approx(masked.losses, abs=1e-6)
+    for a, b in zip(csr.masks, masked.masks, strict=True):
+        assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize("storages", [("masked", "csr"), ("csr", "masked"), ("csr", "csr")])
+def test_a_checkpoint_goes_on_in_the_other_storage(storages, tmp_path):
+    whole, _, task = train(storages[0], "constant", tmp_path / "whole", max_steps=115)
+    _, trainer, _ = train(storages[0], "constant", tmp_path / "first", max_steps=69)  # three epochs
+    last = trainer.checkpoint_callback.last_model_path
+    rest, _, again = train(storages[1], "constant", tmp_path / "rest", max_steps=115, checkpoint=last)
+    assert rest.losses == pytest.approx(whole.losses[-len(rest.losses) :], abs=1e-9)
+    assert again.network.connectivities() == task.network.connectivities()
+
+
+def test_auto_takes_csr_where_it_wins(monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    assert storages.resolve("auto", 0.9) == "csr"
+    assert storages.resolve("auto", 0.3) == "masked"
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    assert storages.resolve("auto", 0.9) == "masked"
+    with pytest.raises(SettingError, match="storage 'dense' is not one of auto, csr, masked"):
+        storages.resolve("dense", 0.9)
+
+
+def test_without_numba_it_is_masked_with_one_warning(monkeypatch):
+    monkeypatch.setattr(storages, "find_spec", lambda name: None)
+    with pytest.warns(UserWarning, match="needs numba, which is not installed") as caught:
+        assert storages.resolve("csr", 0.9) == "masked"
+    assert len(caught) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert storages.resolve("masked", 0.9) == "masked"
+
+
+def test_the_run_says_what_it_was(client, workdir):
+    arguments = ["--model.storage=csr", "--trainer.max_epochs=2"]
+    assert main(["fit", "--config", str(CONF / "quickstart.yaml"), *QUIET, *arguments]) == 0
+    assert only_run(client).data.tags["storage"] == "csr"

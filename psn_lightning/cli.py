@@ -52,8 +52,8 @@ def main(arguments: Sequence[str]) -> int:
         arguments.remove("--debug")
     try:
         _dispatch(arguments)
-    except SIGTERMException:
-        sys.stderr.write("psn-train: stopped; the same command with --ckpt_path last goes on\n")
+    except SIGTERMException as stop:
+        sys.stderr.write(f"psn-train: {stop.code or 'stopped'}\n")
         return _STOPPED
     except (ValueError, *_TOLD) as error:
         told = compact(error) if isinstance(error, _TOLD) else _buried(error)

@@ -1,10 +1,12 @@
 """A run that was stopped and continued is the run that was not, bit for bit."""
 
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import lightning.pytorch as pl
 import numpy as np
@@ -19,6 +21,7 @@ from psn_lightning.callbacks import (
     GeneratorState,
     GradientRatio,
     MaskReapply,
+    OptimizerSettings,
     RigL,
     SRigL,
     TopologyLogger,
@@ -26,6 +29,7 @@ from psn_lightning.callbacks import (
 from psn_lightning.cli import main
 from psn_lightning.data import Digits
 from psn_lightning.dynamics import moments_of
+from psn_lightning.errors import SettingError
 from psn_lightning.task import SparseClassifier
 from psn_lightning.topology import Bernoulli
 from psn_lightning.tracking import Tracking
@@ -70,7 +74,7 @@ class Record(pl.Callback):
         self.digests[trainer.global_step] = [c.digest() for c in pl_module.network.connectivities().values()]
 
 
-def run(rule, folder, stops=(), checkpoint=None, **arguments):
+def run(rule, folder, stops=(), checkpoint=None, extra=(), loop=None, **arguments):
     """Train; returns (task, trainer, record), also when the run was stopped."""
     pl.seed_everything(11)
     task = SparseClassifier(
@@ -80,7 +84,7 @@ def run(rule, folder, stops=(), checkpoint=None, **arguments):
     trainer = pl.Trainer(
         max_epochs=EPOCHS,
         callbacks=[RULES[rule](), MaskReapply(), GradientRatio(), TopologyLogger(), EquilibriumMonitor(),
-                   GeneratorState(), BestAndLast(), Noise(), record, Stop(stops)],
+                   GeneratorState(), BestAndLast(), Noise(), record, Stop(stops), *extra],
         logger=Tracking(run_name=folder.name),
         default_root_dir=folder,
         enable_progress_bar=False,
@@ -88,6 +92,7 @@ def run(rule, folder, stops=(), checkpoint=None, **arguments):
         accelerator="cpu",
         log_every_n_steps=1,
         use_distributed_sampler=False,
+        **(loop or {}),
     )  # fmt: skip
     try:
         trainer.fit(task, Digits(batch_size=96), ckpt_path=checkpoint, weights_only=True if checkpoint else None)
@@ -105,6 +110,7 @@ def stopped_and_resumed(rule, folder, stops, **arguments):
         joined.digests |= record.digests
         checkpoint = trainer.checkpoint_callback.last_model_path
         assert stop is None or trainer.global_step == stop
+        assert torch.load(checkpoint, weights_only=True)["global_step"] == trainer.global_step
     return task, trainer, joined
 
 
@@ -112,7 +118,7 @@ def assert_identical(straight, resumed):
     (task, trainer, record), (again, continued, joined) = straight, resumed
     assert joined.losses == record.losses
     assert joined.digests == record.digests
-    assert continued.global_step == trainer.global_step == STEPS_PER_EPOCH * EPOCHS
+    assert continued.global_step == trainer.global_step == max(record.losses)
     for a, b in zip(task.state_dict().values(), again.state_dict().values(), strict=True):
         assert torch.equal(a, b)
     for name, layer in task.network.sparse_layers().items():
@@ -162,6 +168,59 @@ def test_a_stop_at_the_end_of_an_epoch(workdir):
         assert_identical(straight, stopped_and_resumed("RigL", workdir / f"resumed{stop}", (stop,)))
 
 
+class Decline(pl.Callback):
+    """An accuracy that falls, so that the first epoch stays the best."""
+
+    def on_validation_epoch_end(self, trainer, pl_module):
+        pl_module.log("test/accuracy", 1 / (2 + trainer.current_epoch))
+
+
+def test_last_is_the_last_also_where_the_best_came_first(workdir):
+    _, trainer, _ = run("RigL", workdir / "declining", extra=[Decline()])
+    steps = {
+        name: torch.load(Path(trainer.checkpoint_callback.dirpath) / f"{name}.ckpt", weights_only=True)["global_step"]
+        for name in ("best", "last")
+    }
+    assert steps == {"best": STEPS_PER_EPOCH, "last": STEPS_PER_EPOCH * EPOCHS}
+
+
+def test_a_stop_waits_for_the_accumulated_gradients(workdir):
+    """15 batches an epoch in groups of 4: 4 optimizer steps, the last of 3 batches."""
+    arguments = {"loop": {"accumulate_grad_batches": 4}}
+
+    class StopAtBatch(pl.Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            if trainer.current_epoch == 2 and batch_idx == 5:  # the second of its group
+                signal.raise_signal(signal.SIGTERM)
+
+    straight = run("RigL", workdir / "straight", **arguments)
+    _, first, joined = run("RigL", workdir / "cut", (-1,), extra=[StopAtBatch()], **arguments)
+    assert first.global_step == 10  # the group was finished
+    task, second, record = run("RigL", workdir / "cut", (), first.checkpoint_callback.last_model_path, **arguments)
+    joined.losses |= record.losses
+    joined.digests |= record.digests
+    assert_identical(straight, (task, second, joined))
+
+
+def test_a_run_that_ends_within_an_epoch_goes_on_there(workdir):
+    class EnoughForNow(pl.Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            trainer.should_stop = trainer.should_stop or trainer.global_step == 20
+
+    straight = run("RigL", workdir / "straight")
+    _, first, joined = run("RigL", workdir / "cut", extra=[EnoughForNow()])
+    assert first.global_step == 20
+    task, second, record = run("RigL", workdir / "cut", checkpoint=first.checkpoint_callback.last_model_path)
+    joined.losses |= record.losses
+    joined.digests |= record.digests
+    assert_identical(straight, (task, second, joined))
+
+
+def test_evaluation_between_micro_batches_is_refused(workdir):
+    with pytest.raises(SettingError, match="within the 4 whose gradients are accumulated"):
+        run("RigL", workdir / "a", loop={"accumulate_grad_batches": 4, "val_check_interval": 5})
+
+
 # --- the command line, MLflow, kill
 
 FIT = ["fit", "--config", str(CONF / "quickstart.yaml"), *QUIET, "--trainer.max_epochs=6"]
@@ -182,52 +241,76 @@ def start(*arguments):
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def wait_for_mid_epoch(workdir):
-    """Return soon after a checkpoint has been written within an epoch."""
+def wait_for_checkpoint(workdir, step):
+    """Return soon after a checkpoint of that step, or a later one, has been written."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         for path in workdir.glob("mlruns/*/*/checkpoints/last.ckpt"):
-            if torch.load(path, weights_only=True)["global_step"] >= 50:
+            if torch.load(path, weights_only=True)["global_step"] >= step:
                 return
-        time.sleep(0.02)
+        time.sleep(0.005)
     raise AssertionError("no checkpoint was written")
 
 
-def test_kill_9_then_last(workdir, client):
-    process = start("--checkpoints.every_n_steps=10")
-    wait_for_mid_epoch(workdir)
+@pytest.mark.parametrize("every", ["10", "null"])
+def test_kill_9_then_last(every, workdir, client):
+    """Killed within an epoch, soon after its own checkpoint or that of the epoch before."""
+    process = start(f"--checkpoints.every_n_steps={every}")
+    wait_for_checkpoint(workdir, 50 if every == "10" else 46)
     process.kill()
     process.wait()
     killed = only_run(client)
     assert killed.info.status == "RUNNING"
-    assert main([*FIT, "--ckpt_path=last", "--checkpoints.every_n_steps=10"]) == 0
+    assert main([*FIT, "--ckpt_path=last", f"--checkpoints.every_n_steps={every}"]) == 0
     resumed = only_run(client)
     assert resumed.info.status == "FINISHED"
-    assert 50 <= int(resumed.data.tags["resumed_at"]) < 138
+    assert 46 <= int(resumed.data.tags["resumed_at"]) < 138
+    assert_every_step_once(client, resumed)
+
+
+def assert_every_step_once(client, resumed):
+    """Compare a run in parts with one that was never cut."""
     assert main([*FIT, "--tracking.experiment=straight"]) == 0
     (straight,) = client.search_runs([client.get_experiment_by_name("straight").experiment_id])
-    metrics = history(client, resumed)
-    assert all(len({step for step, _ in values}) == len(values) for values in metrics.values())
-    assert deterministic(metrics) == deterministic(history(client, straight))
-    assert {k: [s for s, _ in v] for k, v in metrics.items()} == {
-        k: [s for s, _ in v] for k, v in history(client, straight).items()
-    }
+    metrics, expected = history(client, resumed), history(client, straight)
+    assert deterministic(metrics) == deterministic(expected)
+    assert {k: [s for s, _ in v] for k, v in metrics.items()} == {k: [s for s, _ in v] for k, v in expected.items()}
+
+
+def test_kill_9_before_any_checkpoint_begins_again_in_the_same_run(workdir, client):
+    assert main([*FIT, "--seed_everything=1"]) == 0  # an older run of that name, which is not meant
+    (older,) = client.search_runs(["1"])
+    process = start("--data.init_args.batch_size=4", "--trainer.max_epochs=2")
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and len(client.search_runs(["1"], "params.trainer.max_epochs != ''")) < 2:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert not list(workdir.glob(f"mlruns/1/{client.search_runs(['1'])[0].info.run_id}/checkpoints/last.ckpt"))
+    assert main([*FIT, "--ckpt_path=last"]) == 2  # the older one's settings are not the newer one's
+    again = ["--data.init_args.batch_size=4", "--trainer.max_epochs=2", "--ckpt_path=last"]
+    assert main([*FIT, *again]) == 0
+    newest, same = client.search_runs(["1"])
+    assert same.info.run_id == older.info.run_id
+    assert newest.info.status == "FINISHED"
+    assert newest.data.tags["resumed_at"] == "0"
+    steps = [step for step, _ in history(client, newest)["train/loss"]]
+    assert steps == sorted(set(steps))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_polite_stop_saves_the_step(number, workdir, client):
     process = start("--checkpoints.every_n_steps=10")
-    wait_for_mid_epoch(workdir)
+    wait_for_checkpoint(workdir, 50)
     process.send_signal(number)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 143, out
-    assert "--ckpt_path last goes on" in out
+    assert re.search(r"stopped at step \d+; the same command with --ckpt_path \S+/last.ckpt goes on", out)
     assert main([*FIT, "--ckpt_path=last"]) == 0
     resumed = only_run(client)
     assert resumed.info.status == "FINISHED"
     assert int(resumed.data.tags["resumed_at"]) >= 50
-    steps = [step for step, _ in history(client, resumed)["train/loss"]]
-    assert steps == sorted(set(steps))
+    assert_every_step_once(client, resumed)
 
 
 def test_a_run_that_is_finished_stays_as_it_is(workdir, client):
@@ -272,12 +355,32 @@ def test_another_optimizer_cannot_be_meant(workdir, client, capsys):
     assert "model.optimizer" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("setting", ["--model.sparsity=0.5", "--seed_everything=7", "--model.topology=Uniform"])
+def test_what_the_checkpoint_brings_cannot_be_changed(setting, workdir, client, capsys):
+    assert main(FIT) == 0
+    assert main([*FIT, setting, "--ckpt_path=last", "--allow_config_changes=true"]) == 2
+    assert "cannot change within a run" in capsys.readouterr().err
+    only_run(client)
+
+
+def test_only_the_optimizer_settings_that_were_changed_are(workdir):
+    arguments = {"lr_scheduler": lambda o: torch.optim.lr_scheduler.StepLR(o, 1, gamma=0.1)}
+    first = {**arguments, "optimizer": lambda p: torch.optim.SGD(p, lr=0.1, weight_decay=0.0)}
+    _, trainer, _ = run("RigL", workdir / "a", (40,), **first)
+    second = {**arguments, "optimizer": lambda p: torch.optim.SGD(p, lr=0.1, weight_decay=0.5)}
+    last = trainer.checkpoint_callback.last_model_path
+    changed = OptimizerSettings(["model.optimizer.init_args.weight_decay"])
+    _, trainer, _ = run("RigL", workdir / "a", (41,), last, extra=[changed], **second)
+    (group,) = trainer.optimizers[0].param_groups
+    assert group["weight_decay"] == 0.5
+    assert group["lr"] == pytest.approx(0.001)
+    with pytest.raises(SettingError, match="learning rate cannot change"):
+        run("RigL", workdir / "a", (41,), last, extra=[OptimizerSettings(["model.lr"])], **second)
+
+
 def test_last_without_a_run_says_where_it_looked(workdir, capsys):
     assert main([*FIT, "--ckpt_path=last"]) == 2
-    assert (
-        "no run of experiment 'psn_lightning' named 'quickstart' has left a last.ckpt under mlruns"
-        in capsys.readouterr().err
-    )
+    assert "no training run of experiment 'psn_lightning' named 'quickstart'" in capsys.readouterr().err
 
 
 def test_what_is_no_checkpoint_is_refused(workdir, capsys):

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from psn_lightning.callbacks.signals import StopRequest
 from psn_lightning.errors import SettingError
 from psn_lightning.task import SparseClassifier
 
@@ -20,8 +17,9 @@ from psn_lightning.task import SparseClassifier
 class BestAndLast(ModelCheckpoint):
     """Keeps ``best.ckpt`` (by the accuracy that is evaluated after every epoch) and ``last.ckpt``.
 
-    ``last.ckpt`` is written after every epoch, every ``every_n_steps`` steps, and where a run is asked to
-    stop (Ctrl-C, SIGTERM): the step is finished first. A second Ctrl-C stops at once.
+    ``last.ckpt`` is written after every epoch, every ``every_n_steps`` steps, and where a run ends within an
+    epoch, be it by ``max_steps``, by ``max_time`` or because it is asked to stop (Ctrl-C, SIGTERM): always
+    between two optimizer steps. A second Ctrl-C stops at once.
 
     Args:
         every_n_steps: Optimizer steps between further writes of ``last.ckpt`` within an epoch; None: none.
@@ -33,10 +31,11 @@ class BestAndLast(ModelCheckpoint):
     def __init__(self, every_n_steps: int | None = None) -> None:
         if every_n_steps is not None and every_n_steps < 1:
             raise SettingError(f"checkpoints.every_n_steps {every_n_steps} must be at least 1, or null")
-        super().__init__(filename="best", save_last=True, mode="max", enable_version_counter=False)
+        # Lightning would write its last.ckpt only where the best one changes as well.
+        super().__init__(filename="best", save_last=False, mode="max", enable_version_counter=False)
         self.every_n_steps = every_n_steps
+        self._stop = StopRequest()
         self._saved_step = 0
-        self._on_interrupt: Any = None
 
     @property
     def state_key(self) -> str:
@@ -49,49 +48,67 @@ class BestAndLast(ModelCheckpoint):
         super().setup(trainer, pl_module, stage)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Turn the first Ctrl-C into a request that Lightning answers between two steps."""
+        """Listen for requests to stop; refuse to save between two micro-batches."""
         super().on_train_start(trainer, pl_module)
+        every, accumulated = trainer.val_check_batch, trainer.accumulate_grad_batches
+        if trainer.enable_validation and every and every < trainer.num_training_batches and every % accumulated:
+            raise SettingError(
+                f"trainer.val_check_interval {trainer.val_check_interval} evaluates after {every} batches, within the "
+                f"{accumulated} whose gradients are accumulated: give a multiple of trainer.accumulate_grad_batches"
+            )
         self._saved_step = trainer.global_step
-        if trainer.world_size == 1 and threading.current_thread() is threading.main_thread():
-            self._on_interrupt = signal.signal(signal.SIGINT, self._ask_to_stop)
-
-    def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
-        rank_zero_info("\nStopping after this step; press Ctrl-C again to stop at once.")
-        self._restore_interrupt()
-        signal.raise_signal(signal.SIGTERM)
-
-    def _restore_interrupt(self) -> None:
-        if self._on_interrupt is not None:
-            signal.signal(signal.SIGINT, self._on_interrupt)
-            self._on_interrupt = None
+        self._stop.listen()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Write ``last.ckpt`` where it is due; the end of an epoch has its own."""
+        """Save where it is due and the epoch goes on; its end has its own."""
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        step = trainer.global_step
-        if self.every_n_steps and step - self._saved_step >= self.every_n_steps and _in_mid_epoch(trainer):
+        stop, step = self._stop.asked(trainer), trainer.global_step
+        if trainer.fit_loop._should_accumulate() or not _batches_are_left(trainer):
+            return
+        due = self.every_n_steps and step - self._saved_step >= self.every_n_steps
+        if stop or due or trainer.should_stop or step == trainer.max_steps:
             self._save_last(trainer)
+        if stop:
+            raise self._stopped(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save after every epoch that has come to its end."""
+        super().on_train_epoch_end(trainer, pl_module)
+        if _batches_are_left(trainer):
+            return  # stopped within the epoch, and saved there
+        self._save_last(trainer)
+        if self._stop.asked(trainer):
+            raise self._stopped(trainer)
+
+    def _stopped(self, trainer: pl.Trainer) -> SIGTERMException:
+        return SIGTERMException(
+            f"stopped at step {trainer.global_step}; the same command with --ckpt_path {self.last_model_path} goes on"
+        )
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Write ``last.ckpt`` where a stop was asked for; any other exception may have cut a step in two."""
+        """Give the signals back."""
         super().on_exception(trainer, pl_module, exception)
-        if isinstance(exception, SIGTERMException) and trainer.training and _in_mid_epoch(trainer):
-            self._save_last(trainer)
+        self._stop.ignore()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Give Ctrl-C back."""
-        self._restore_interrupt()
+        """Give the signals back."""
+        self._stop.ignore()
 
     def _save_last(self, trainer: pl.Trainer) -> None:
+        """Write beside the old file, then replace it: at every moment there is a whole one."""
         assert self.dirpath is not None
         self._saved_step = trainer.global_step
-        self.last_model_path = str(Path(self.dirpath) / f"{self.CHECKPOINT_NAME_LAST}{self.FILE_EXTENSION}")
-        trainer.save_checkpoint(self.last_model_path, weights_only=False)
+        last = Path(self.dirpath) / f"{self.CHECKPOINT_NAME_LAST}{self.FILE_EXTENSION}"
+        self.last_model_path = str(last)
+        new = last.with_suffix(".new")
+        trainer.save_checkpoint(new, weights_only=False)
+        if trainer.is_global_zero:
+            new.replace(last)
+        trainer.strategy.barrier("last.ckpt")
 
 
-def _in_mid_epoch(trainer: pl.Trainer) -> bool:
-    """Whether batches of the epoch are left, and no micro-batches are waiting for their optimizer step."""
-    loop = trainer.fit_loop.epoch_loop
-    return loop.batch_progress.current.ready < trainer.num_training_batches and not loop._should_accumulate()
+def _batches_are_left(trainer: pl.Trainer) -> bool:
+    """Whether the epoch is not at its end."""
+    return trainer.fit_loop.epoch_loop.batch_progress.current.ready < trainer.num_training_batches

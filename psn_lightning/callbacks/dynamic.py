@@ -21,8 +21,9 @@ class DynamicTopology(pl.Callback):
 
     The gradient is read in ``on_before_optimizer_step``: accumulated over micro-batches, averaged over
     processes, unscaled and not yet clipped. Where it is not finite (a step that AMP's scaler will skip)
-    the topology step is skipped too. Every process computes the same update from the same gradient and
-    the same generator; that their connections are equal is checked after each.
+    the topology step is skipped too; the last one of a run is made up for at once. Every process computes
+    the same update from the same gradient and the same generator; that their connections are equal is
+    checked after each.
 
     Args:
         rule: How connections are scored.
@@ -41,6 +42,7 @@ class DynamicTopology(pl.Callback):
         self._generator = torch.Generator()
         self._initial: dict[str, int] = {}
         self._due = False
+        self._owed = False  # the last update fell on a step that was skipped
 
     def setup(self, trainer: pl.Trainer, pl_module: SparseClassifier, stage: str) -> None:  # type: ignore[override]
         """Seed the generator alike on every process, and refuse what cannot work before anything is run."""
@@ -72,7 +74,7 @@ class DynamicTopology(pl.Callback):
     ) -> None:
         """Have the dense gradient recorded where the coming optimizer step is an update."""
         self.changes = {}
-        self._due = self.window is not None and self.window.is_update(trainer.global_step)
+        self._due = self._owed or (self.window is not None and self.window.is_update(trainer.global_step))
         for layer in _layers(pl_module):
             layer.record_dense_gradient = self._due and self.rule.needs_gradient
 
@@ -85,7 +87,10 @@ class DynamicTopology(pl.Callback):
         """Update the topology when it is due."""
         if not self._due:
             return
-        if all(_is_finite(parameter.grad) for parameter in pl_module.parameters()):
+        assert self.window is not None
+        finite = all(_is_finite(parameter.grad) for parameter in pl_module.parameters())
+        self._owed = not finite and trainer.global_step >= self.window.last
+        if finite:
             self._update(trainer, pl_module, optimizer)
             if self.skip_step_on_update:
                 optimizer.zero_grad(set_to_none=True)  # an optimizer passes over parameters without gradient
@@ -96,7 +101,7 @@ class DynamicTopology(pl.Callback):
     def _update(self, trainer: pl.Trainer, pl_module: SparseClassifier, optimizer: Optimizer) -> None:
         assert self.window is not None
         step = trainer.global_step
-        fraction = self.schedule.fraction(step, self.window)
+        fraction = self.schedule.fraction(min(step, self.window.last), self.window)
         self.changes = {
             name: update_layer(layer, self.rule, fraction, optimizer, self._generator, name, self._initial[name])
             for name, layer in pl_module.network.sparse_layers().items()
@@ -108,12 +113,13 @@ class DynamicTopology(pl.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next update depends on."""
-        return {"generator": self._generator.get_state(), "initial": dict(self._initial)}
+        return {"generator": self._generator.get_state(), "initial": dict(self._initial), "owed": self._owed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where the checkpoint stopped."""
         self._generator.set_state(state_dict["generator"])
         self._initial = dict(state_dict["initial"])
+        self._owed = state_dict["owed"]
 
 
 def _layers(pl_module: SparseClassifier) -> list[SparseLinear]:

@@ -7,6 +7,7 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 
+from psn_lightning.callbacks.recording import log_epoch
 from psn_lightning.task import SparseClassifier
 from psn_lightning.topology.statistics import gradient_ratio
 
@@ -43,7 +44,7 @@ class GradientRatio(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log what was measured."""
-        pl_module.log_dict(self._metrics)
+        log_epoch(trainer, pl_module, self._metrics)
         self._metrics = {}
 
     def state_dict(self) -> dict[str, Any]:

@@ -25,7 +25,6 @@ class PortableMoments(pl.Callback):
         checkpoint: dict[str, Any],
     ) -> None:
         """Compress what the storage keeps otherwise."""
-
         _convert(checkpoint, pl_module, _compressed)
 
     def on_load_checkpoint(

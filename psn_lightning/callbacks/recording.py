@@ -13,6 +13,13 @@ from psn_lightning.topology import Connectivity
 from psn_lightning.topology.statistics import mean_fan_in_ccv, overlap, realised_sparsity, summarize
 
 
+def log_epoch(trainer: pl.Trainer, pl_module: pl.LightningModule, metrics: dict[str, float]) -> None:
+    """Log figures of an epoch at once: Lightning would do so only after the epoch's checkpoint is saved."""
+    pl_module.log_dict(metrics, logger=False, sync_dist=True)
+    if trainer.logger is not None:
+        trainer.logger.log_metrics(metrics, step=trainer.global_step - 1)
+
+
 class TopologyLogger(pl.Callback):
     """Logs sparsity, fan-in figures, dead neurons and the overlap with the first topology, every epoch."""
 
@@ -30,7 +37,7 @@ class TopologyLogger(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: SparseClassifier) -> None:  # type: ignore[override]
         """Log where the epoch has led."""
-        pl_module.log_dict(self.figures(pl_module.network.connectivities()))
+        log_epoch(trainer, pl_module, self.figures(pl_module.network.connectivities()))
 
     def figures(self, layers: dict[str, Connectivity]) -> dict[str, float]:
         """The metrics of a network's hidden layers."""
@@ -74,7 +81,7 @@ class EpochTimer(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop it."""
-        pl_module.log("time/epoch_seconds", time.perf_counter() - self._start)
+        log_epoch(trainer, pl_module, {"time/epoch_seconds": time.perf_counter() - self._start})
 
     def state_dict(self) -> dict[str, Any]:
         """Time that the epoch has taken so far."""

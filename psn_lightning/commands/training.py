@@ -29,7 +29,7 @@ from psn_lightning.errors import SettingError, compact
 from psn_lightning.task import SparseClassifier
 from psn_lightning.tracking import ConfigRecord, RunRecord, Tracking
 from psn_lightning.tracking.flat import flatten
-from psn_lightning.tracking.resume import Origin, check_same, newest_checkpoint, read_origin
+from psn_lightning.tracking.resume import Origin, check_same, newest_origin, read_origin
 
 _NEWEST = ("last", "best")  # instead of a path: that checkpoint of the newest run
 
@@ -97,25 +97,29 @@ class PSNCLI(LightningCLI):
             return
         strategy = self._get(self.config, "trainer.strategy")
         refuse_sharding(strategy if isinstance(strategy, str) else strategy.class_path)
-        path = self._get(self.config, "ckpt_path")
+        if self._get(self.config, "weights_only") is None:
+            self.config[self.subcommand]["weights_only"] = True  # a checkpoint of unknown origin runs no code
+        self._find_origin(self._get(self.config, "ckpt_path"), self._get(self.config, "weights_only"))
+        if self._origin and self.subcommand == "fit":
+            text = self._parser("fit").dump(self.config["fit"], skip_none=False)
+            allowed = self._get(self.config, "allow_config_changes")
+            self._changed = check_same(self._origin, flatten(yaml.safe_load(text)), allowed)
+
+    def _find_origin(self, path: str | None, weights_only: bool) -> None:
+        """The checkpoint that is meant, and the run that it belongs to."""
         if path in _NEWEST:
-            path = str(newest_checkpoint(Tracking(**self._get(self.config, "tracking")), path))
-            self.config[self.subcommand]["ckpt_path"] = path
+            self._origin = newest_origin(Tracking(**self._get(self.config, "tracking")), path, weights_only)
+            path = str(self._origin.path) if self._origin.path else None
+            self.config[str(self.subcommand)]["ckpt_path"] = path
         if path is None and self.subcommand != "fit":
             raise SettingError(f"{self.subcommand} needs a trained network: give --ckpt_path …/last.ckpt")
         if path is not None and not Path(path).is_file():
             raise SettingError(
                 f"--ckpt_path {path} is no file; a run keeps its own under artifacts, checkpoints. "
-                f"The words last and best mean those of the newest run"
+                "The words last and best mean those of the newest run"
             )
-        if self._get(self.config, "weights_only") is None:
-            self.config[self.subcommand]["weights_only"] = True  # a checkpoint of unknown origin runs no code
-        if path is not None and self.subcommand == "fit":
-            self._origin = read_origin(Path(path), self._get(self.config, "weights_only"))
-            if self._origin:
-                text = self._parser("fit").dump(self.config["fit"], skip_none=False)
-                allowed = self._get(self.config, "allow_config_changes")
-                self._changed = check_same(self._origin, flatten(yaml.safe_load(text)), allowed)
+        if path is not None and self._origin is None and self.subcommand == "fit":
+            self._origin = read_origin(Path(path), weights_only)
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """The trainer with our logger and the callbacks that every run has."""
@@ -133,6 +137,8 @@ class PSNCLI(LightningCLI):
     def _tracking(self) -> Tracking:
         """A new run, or the one that the checkpoint belongs to."""
         tracking = Tracking(**self._get(self.config_init, "tracking"))
+        if self.subcommand != "fit":
+            return tracking
         if self._origin and self._origin.run_id and not self._changed:
             tracking.resume(self._origin.run_id, self._origin.step)
         elif self._origin and self._changed:

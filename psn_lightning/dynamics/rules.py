@@ -166,7 +166,7 @@ class SRigLRule(RigLRule, StructuredRule):
 
     def fan_in(self, salient: Tensor, layer: LayerState) -> Tensor:
         """The same for all that stay, 0 for the ablated."""
-        threshold = int(self.gamma_sal * (layer.n_initial // layer.n_out))
+        threshold = self.gamma_sal * (layer.n_initial // layer.n_out)
         fewest = -(-layer.n_initial // layer.n_in)  # with fewer neurons the connections would not fit
         stays = salient >= threshold
         if int(stays.sum()) < fewest:

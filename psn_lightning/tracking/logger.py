@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,7 @@ from urllib.request import urlopen
 from lightning.pytorch.loggers import MLFlowLogger
 from lightning.pytorch.utilities import rank_zero_only
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param
+from mlflow.entities import Metric, Param, Run
 from mlflow.exceptions import MlflowException
 from mlflow.utils.validation import MAX_METRICS_PER_BATCH, MAX_PARAM_VAL_LENGTH, MAX_PARAMS_TAGS_PER_BATCH
 from sqlalchemy.exc import SQLAlchemyError
@@ -63,6 +64,7 @@ class Tracking(MLFlowLogger):
         self._buffer: list[Metric] = []
         self._last_step: dict[str, int] = {}
         self._resumed_at: int | None = None
+        self._configured = False
         self._flushed = time.monotonic()
         with self._told():
             super().__init__(
@@ -122,8 +124,8 @@ class Tracking(MLFlowLogger):
         name = f" named {self._run_name!r}" if self._run_name else ""
         return f"experiment {self._experiment_name!r}{name}"
 
-    def runs(self) -> list[tuple[str, str]]:
-        """Ids (experiment, run) of the runs of this experiment and name, the newest first.
+    def newest_fit(self) -> Run | None:
+        """The newest training run of this experiment and name; None without any.
 
         Raises:
             SettingError: If the store does not answer.
@@ -132,10 +134,20 @@ class Tracking(MLFlowLogger):
             self._check_server()
             experiment = self._mlflow_client.get_experiment_by_name(self._experiment_name)
             if experiment is None:
-                return []
-            same_name = "" if self._run_name is None else f"attributes.run_name = {_quoted(self._run_name)}"
-            runs = self._mlflow_client.search_runs([experiment.experiment_id], same_name, order_by=["start_time DESC"])
-        return [(experiment.experiment_id, run.info.run_id) for run in runs]
+                return None
+            wanted = "tags.stage = 'fit'"
+            if self._run_name is not None:
+                wanted += f" AND attributes.run_name = {_quoted(self._run_name)}"
+            ids, order = [experiment.experiment_id], ["start_time DESC"]
+            return next(iter(self._mlflow_client.search_runs(ids, wanted, order_by=order, max_results=1)), None)
+
+    def logged_config(self, run_id: str) -> str | None:
+        """The ``config.yaml`` that a run has logged; None if it did not come so far."""
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                return Path(self._mlflow_client.download_artifacts(run_id, "config.yaml", folder)).read_text()
+        except (MlflowException, OSError):
+            return None
 
     def resume(self, run_id: str, step: int) -> None:
         """Go on with a run instead of beginning one.
@@ -150,9 +162,10 @@ class Tracking(MLFlowLogger):
         self._resumed_at = step
 
     @property
-    def resumed(self) -> bool:
-        """Whether this is a run that a checkpoint continues."""
-        return self._resumed_at is not None
+    def configured(self) -> bool:
+        """Whether the run has its configuration already: it is one that goes on."""
+        self.start()
+        return self._configured
 
     def branch_off(self, run_id: str | None, step: int, changed: Mapping[str, tuple[Any, Any]]) -> None:
         """Tag the run that will be as the continuation of another one under other settings.
@@ -183,7 +196,7 @@ class Tracking(MLFlowLogger):
         with self._told():
             self._check_server()
             _ = super().experiment
-            if self.resumed:
+            if self._resumed_at is not None:
                 self._take_up()
         # Lightning's logger leaves its store in the environment, where the next run would take it for the user's.
         if environment is None:
@@ -195,6 +208,7 @@ class Tracking(MLFlowLogger):
         client, run_id = self._mlflow_client, self._run_id
         assert run_id is not None
         run = client.get_run(run_id)
+        self._configured = bool(run.data.params)
         for key in run.data.metrics:
             self._last_step[key] = max(metric.step for metric in client.get_metric_history(run_id, key))
         client.update_run(run_id, status="RUNNING")

@@ -33,7 +33,7 @@ class ConfigRecord(SaveConfigCallback):
     def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Log it to the run, if there is one; a run that is continued has it already."""
         logger = trainer.logger
-        if not isinstance(logger, Tracking) or logger.resumed:
+        if not isinstance(logger, Tracking) or logger.configured:
             return
         text = self._text()
         logger.experiment.log_text(logger.run, text, "config.yaml")

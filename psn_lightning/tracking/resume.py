@@ -41,9 +41,10 @@ _FREE = (
 
 @dataclass(frozen=True)
 class Origin:
-    """What a checkpoint says about the run that wrote it."""
+    """What is known of the run that is to be continued."""
 
-    path: Path
+    path: Path | None
+    """The checkpoint; None where the run was lost before it wrote one and begins again."""
     step: int
     config: dict[str, Any]
     """Flat: ``{"model.sparsity": 0.9, …}``."""
@@ -98,33 +99,54 @@ def check_same(origin: Origin, now: Mapping[str, Any], allowed: bool) -> dict[st
         What differs, see :func:`differences`.
 
     Raises:
-        SettingError: If they differ and may not.
+        SettingError: If they differ and may not, or if they differ in what cannot change within a run.
     """
-    changed = differences(origin.config, now)
+    changed = differences(origin.config, now) if origin.config else {}
+    fixed = [key for key in changed if _is_fixed(key)]
+    if fixed and allowed:
+        raise SettingError(
+            f"{', '.join(fixed)} cannot change within a run: network, masks and optimizer are the checkpoint's. "
+            "Start a new run, or take these back"
+        )
     if changed and not allowed:
         listed = "; ".join(f"{key}: {before!r} there, {after!r} here" for key, (before, after) in changed.items())
+        source = origin.path or f"run {origin.run_id}"
         raise SettingError(
-            f"the configuration contradicts --ckpt_path {origin.path}: {listed}. Take these back, or give "
-            "--allow_config_changes true to go on as an MLflow run of its own"
+            f"the configuration contradicts {source}: {listed}. Take these back, or give --allow_config_changes true "
+            "to go on as an MLflow run of its own"
         )
     return changed
 
 
-def newest_checkpoint(tracking: Tracking, name: str) -> Path:
-    """``last.ckpt`` or ``best.ckpt`` of the newest run of the same experiment and name that has one.
+def _is_fixed(key: str) -> bool:
+    """Whether a setting is made of what the checkpoint brings: it would be ignored, not changed."""
+    changeable = ("model.lr", "model.storage", "model.compile")
+    own = key.startswith("model.") and key not in changeable and not key.startswith("model.optimizer.init_args.")
+    return own or key == "seed_everything"
+
+
+def newest_origin(tracking: Tracking, name: str, weights_only: bool) -> Origin:
+    """Where the newest training run of the same experiment and name stands.
 
     Args:
         tracking: Says which store, experiment and run name.
         name: ``last`` or ``best``.
+        weights_only: See :func:`read_origin`.
 
     Raises:
-        SettingError: If there is none.
+        SettingError: If there is no such run.
     """
-    for experiment_id, run_id in tracking.runs():
-        path = Path(tracking.save_dir) / experiment_id / run_id / "checkpoints" / f"{name}.ckpt"
-        if path.is_file():
-            return path
-    raise SettingError(
-        f"--ckpt_path {name}: no run of {tracking.described()} has left a {name}.ckpt under {tracking.save_dir}; "
-        "give the path of the file, or start without --ckpt_path"
-    )
+    run = tracking.newest_fit()
+    if run is None:
+        raise SettingError(
+            f"--ckpt_path {name}: there is no training run of {tracking.described()} in {tracking.uri}; "
+            "give the path of a checkpoint, or start without --ckpt_path"
+        )
+    run_id = run.info.run_id
+    path = Path(tracking.save_dir) / run.info.experiment_id / run_id / "checkpoints" / f"{name}.ckpt"
+    if path.is_file():
+        return read_origin(path, weights_only) or Origin(path, 0, {}, run_id)
+    if run.info.status == "FINISHED":
+        raise SettingError(f"--ckpt_path {name}: run {run_id} has finished, but {path} is not there; give its path")
+    config = tracking.logged_config(run_id)
+    return Origin(None, 0, flatten(yaml.safe_load(config)) if config else {}, run_id)

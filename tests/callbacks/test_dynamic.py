@@ -149,6 +149,19 @@ def test_the_generators_state_is_in_the_checkpoint():
     assert torch.equal(torch.rand(3, generator=callback._generator), torch.rand(3, generator=other._generator))
 
 
+def test_the_last_update_is_made_up_for_when_its_step_was_skipped():
+    class Overflow(pl.Callback):
+        def on_after_backward(self, trainer, pl_module):
+            if trainer.global_step in (20, 21):
+                pl_module.network.output.bias.grad[0] = torch.inf
+
+    watch, callback = Watch(), GMP(period=10, begin=0, end=25, final_sparsity=0.9)
+    task = model(sparsity=0.0)
+    trainer(callback, Overflow(), watch, max_steps=30).fit(task, Digits(batch_size=64))
+    assert changes(watch.masks) == [10, 22]
+    assert [int(layer.mask.sum()) for layer in task.network.sparse_layers().values()] == [307, 154]
+
+
 METHODS = {
     "RigL": lambda: RigL(period=10, end=1.0),
     "SET": lambda: SET(period=10, begin=0),

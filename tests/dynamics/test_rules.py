@@ -85,7 +85,7 @@ def srigl_oracle(weight, gradient, active, n_out, n_in, fraction, gamma_sal, n_i
     free = sorted((i for i in range(n_out * n_in) if i not in kept), key=lambda i: (-gradient[i], i))
     salient = [sum(i // n_in == neuron for i in kept | set(free[:n_drop])) for neuron in range(n_out)]
     k = n_initial // n_out
-    alive = [neuron for neuron in range(n_out) if salient[neuron] >= int(gamma_sal * k)]
+    alive = [neuron for neuron in range(n_out) if not salient[neuron] < gamma_sal * k]
     fewest = -(-n_initial // n_in)
     if len(alive) < fewest:
         alive = sorted(set(alive) | set(sorted(range(n_out), key=lambda n: (-salient[n], n))[:fewest]))

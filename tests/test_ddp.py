@@ -1,8 +1,10 @@
 """Two processes are one with twice the batch."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -14,16 +16,19 @@ from psn_lightning.callbacks.ranks import check_equal_connectivity, refuse_shard
 from psn_lightning.cli import main
 from psn_lightning.data import Digits
 from psn_lightning.errors import SettingError
-from tests.conftest import CONF, QUIET, only_run
+from tests.conftest import CONF, QUIET
 
 SCRIPT = Path(__file__).with_name("ddp_run.py")
 
 
+def environment():
+    launched = {"LOCAL_RANK", "WORLD_SIZE", "NODE_RANK"}
+    return {k: v for k, v in os.environ.items() if k not in launched} | {"OMP_NUM_THREADS": "1"}
+
+
 def processes(*command, cwd):
-    environment = {k: v for k, v in os.environ.items() if k not in {"LOCAL_RANK", "WORLD_SIZE", "NODE_RANK"}}
-    environment |= {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, *command]
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -48,20 +53,47 @@ def test_two_processes_against_one(rule, tmp_path):
     assert rank0["metrics"]["val/loss"] == pytest.approx(one["metrics"]["val/loss"], abs=1e-6)
 
 
+FIT = ["fit", "--config", str(CONF / "quickstart.yaml"), *QUIET, "--trainer.max_epochs=8"]
+DDP = ["--trainer.strategy=ddp", "--trainer.devices=2", "--data.init_args.batch_size=32"]
+
+
+def history(client, experiment):
+    """All metrics of an experiment's only run, but times."""
+    (run,) = client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
+    assert run.info.status == "FINISHED"
+    keys = [key for key in run.data.metrics if not key.startswith("time/")]
+    return {key: [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, key)] for key in keys}
+
+
 def test_the_command_line_on_two_processes(workdir, client):
-    ddp = ["--trainer.strategy=ddp", "--trainer.devices=2", "--data.init_args.batch_size=32", "--trainer.max_epochs=3"]
-    fit = ["fit", "--config", str(CONF / "quickstart.yaml"), *QUIET]
+    """One run, rank 0 logs; what it logs is what one process logs; stopped and continued it is the same run."""
     script = workdir / "psn_train.py"  # what the installed command is
     script.write_text("from psn_lightning.cli import entry_point; entry_point()")
-    out = processes(str(script), *fit, *ddp, cwd=workdir)
+    out = processes(str(script), *FIT, *DDP, "--tracking.experiment=two", cwd=workdir)
     assert out.count("MLflow run") == 1
-    run = only_run(client)  # the other process logs nothing
-    assert run.info.status == "FINISHED"
-    steps = [m.step for m in client.get_metric_history(run.info.run_id, "train/loss")]
-    assert steps == sorted(set(steps))
-    assert main([*fit, "--trainer.max_epochs=3", "--tracking.experiment=single"]) == 0
-    (single,) = client.search_runs([client.get_experiment_by_name("single").experiment_id])
-    assert run.data.metrics["test/accuracy"] == pytest.approx(single.data.metrics["test/accuracy"], abs=0.02)
+    assert main([*FIT, "--tracking.experiment=one"]) == 0
+    one, two = history(client, "one"), history(client, "two")
+    assert two.keys() == one.keys()
+    # float32, and 1437 rows are not even: nearly equal while the first epoch lasts
+    assert two["train/loss"][0] == pytest.approx(one["train/loss"][0], rel=1e-3)
+    assert two["test/accuracy"][-1] == pytest.approx(one["test/accuracy"][-1], abs=0.02)
+
+    cut = [str(script), *FIT, *DDP, "--tracking.experiment=cut"]
+    process = subprocess.Popen(
+        [sys.executable, *cut], cwd=workdir, env=environment(), stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    folder = client.get_experiment_by_name  # known once the run has begun
+    while time.monotonic() < deadline and not (
+        folder("cut") and list(workdir.glob(f"mlruns/{folder('cut').experiment_id}/*/checkpoints/last.ckpt"))
+    ):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    assert "stopped at step" in err
+    processes(*cut, "--ckpt_path=last", cwd=workdir)
+    assert history(client, "cut") == two
 
 
 @pytest.mark.parametrize("strategy", ["fsdp", "deepspeed_stage_2", "ModelParallelStrategy"])

@@ -104,6 +104,10 @@ class SparseClassifier(pl.LightningModule):
         self.accuracy = nn.ModuleDict({split: MulticlassAccuracy(n_classes, average="micro") for split in splits})
         self.loss = nn.ModuleDict({split: MeanMetric() for split in splits})
 
+    def setup(self, stage: str) -> None:
+        """Take on the precision before a checkpoint is loaded: Lightning does it after, through float32."""
+        self.trainer.precision_plugin.convert_module(self)
+
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``(batch, n_classes)`` of features ``(batch, n_features)``."""
         logits: Tensor = self.network(x)

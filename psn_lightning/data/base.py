@@ -194,7 +194,7 @@ class ClassificationData(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled training batches; the last one may be smaller. See :class:`EpochOrder`."""
         rows = self._sets["train"]
-        order = EpochOrder(rows, *self._place(), seen=lambda: self._batches_done() * self.batch_size)
+        order = EpochOrder(rows, *self._place(), self._progress)
         return self._loader(rows, self.batch_size, order)
 
     def val_dataloader(self) -> DataLoader[Batch]:
@@ -213,11 +213,13 @@ class ClassificationData(pl.LightningDataModule):
         """Number of processes, and which of them this is."""
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
 
-    def _batches_done(self) -> int:
-        """Training batches of the present epoch that are behind; above 0 only after a resume in mid-epoch."""
+    def _progress(self) -> tuple[int, int] | None:
+        """Epoch, and its rows that are behind; above 0 only after a resume in mid-epoch."""
         if self.trainer is None or not self.trainer.training:
-            return 0
-        return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+            return None
+        batches = self.trainer.fit_loop.epoch_loop.batch_progress
+        epoch = (batches.total.completed - batches.current.ready) // int(self.trainer.num_training_batches)
+        return epoch, batches.current.ready * self.batch_size
 
     def _evaluation_loader(self, name: str) -> DataLoader[Batch]:
         """Each row on exactly one process: a repeated one would count twice."""

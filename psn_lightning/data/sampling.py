@@ -24,17 +24,22 @@ class EpochOrder(DistributedSampler[int]):
         rows: The training rows.
         world_size: Number of processes.
         rank: Which of them this is.
-        seen: Tells how many rows of the epoch this process has had already.
+        progress: Tells the epoch, and how many of its rows this process has had already; None leaves the epoch
+            to ``set_epoch``. (Lightning's own count is off by one after some resumes with ``max_steps``.)
     """
 
-    def __init__(self, rows: TensorData, world_size: int, rank: int, seen: Callable[[], int]) -> None:
+    def __init__(
+        self, rows: TensorData, world_size: int, rank: int, progress: Callable[[], tuple[int, int] | None]
+    ) -> None:
         seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))  # seed_everything leaves it there for all processes
         super().__init__(rows, num_replicas=world_size, rank=rank, shuffle=True, seed=seed)
-        self._seen = seen
+        self._progress = progress
 
     def __iter__(self) -> Iterator[int]:
-        """Row numbers; what is skipped is decided when the first one is asked for."""
-        yield from islice(super().__iter__(), self._seen(), None)
+        """Row numbers; epoch and place are asked for with the first one, when a checkpoint is restored."""
+        epoch, seen = self._progress() or (self.epoch, 0)
+        self.set_epoch(epoch)
+        yield from islice(super().__iter__(), seen, None)
 
 
 class ResumableLoader(DataLoader[Batch]):

@@ -16,9 +16,7 @@ def rows(n):
 
 
 def order(n, world_size=1, rank=0, seen=0, epoch=0):
-    sampler = EpochOrder(rows(n), world_size, rank, lambda: seen)
-    sampler.set_epoch(epoch)
-    return list(sampler)
+    return list(EpochOrder(rows(n), world_size, rank, lambda: (epoch, seen)))
 
 
 @given(st.integers(1, 200), st.integers(1, 5), st.integers(0, 3))
@@ -38,9 +36,16 @@ def test_a_cut_epoch_goes_on_behind_what_was_seen(seen):
 
 def test_what_was_seen_is_asked_for_late():
     progress = {"rows": 0}
-    iterator = iter(EpochOrder(rows(50), 1, 0, lambda: progress["rows"]))
+    iterator = iter(EpochOrder(rows(50), 1, 0, lambda: (0, progress["rows"])))
     progress["rows"] = 40  # a checkpoint is restored after the iterator is made
     assert list(iterator) == order(50)[40:]
+
+
+def test_outside_of_a_fit_the_epoch_is_what_was_set():
+    sampler = EpochOrder(rows(50), 1, 0, lambda: None)
+    assert list(sampler) == order(50)
+    sampler.set_epoch(3)
+    assert list(sampler) == order(50, epoch=3)
 
 
 def test_epochs_and_seeds_differ_and_repeat(monkeypatch):

@@ -14,7 +14,7 @@ from psn_lightning.nn.kernels.layout import pack, unpack
 from psn_lightning.nn.kernels.pool import run
 from psn_lightning.nn.kernels.products import connection_dots, multiply
 from psn_lightning.nn.sparse_linear import SparseLinear
-from psn_lightning.nn.structure import Half, Structure
+from psn_lightning.nn.structure import Half, IndexVector, Structure
 from psn_lightning.topology import Connectivity
 
 _WIDTHS = (32, 64, 128)  # columns of a tile; the widest amortises best, the others fit small batches
@@ -161,8 +161,7 @@ class _Product(torch.autograd.Function):
         to_input = None
         if ctx.needs_input_grad[0]:
             half, order = structure.columns()
-            by_input = values[torch.from_numpy(order)]
-            to_input = _unpacked(_multiplied(half, by_input, g, bias=None), ctx.n_rows)
+            to_input = _unpacked(_multiplied(half, values, g, order=order), ctx.n_rows)
         return to_input, _dots(structure, tiles, g), gradient.sum(dim=0), None
 
 
@@ -183,14 +182,17 @@ def _unpacked(tiles: Tensor, n_rows: int) -> Tensor:
     return batch
 
 
-def _multiplied(half: Half, values: Tensor, tiles: Tensor, bias: Tensor | None) -> Tensor:
-    """``bias + values · tiles`` over the rows of ``half``."""
+def _multiplied(
+    half: Half, values: Tensor, tiles: Tensor, bias: Tensor | None = None, order: IndexVector | None = None
+) -> Tensor:
+    """``bias + values[order] · tiles`` over the rows of ``half``."""
     n_tiles, n_in, width = tiles.shape
     n_rows = half.blocks.shape[1]
     out = tiles.new_empty(n_tiles, n_rows, width)
     shape = (n_tiles, n_rows, n_in, len(half.blocks) - 1)
+    connections = (half.blocks.ctypes.data, half.indices.ctypes.data, 0 if order is None else order.ctypes.data)
     sources = (values.data_ptr(), tiles.data_ptr(), 0 if bias is None else bias.data_ptr())
-    _run(multiply, tiles, *shape, half.blocks.ctypes.data, half.indices.ctypes.data, *sources, out.data_ptr())
+    _run(multiply, tiles, *shape, *connections, *sources, out.data_ptr())
     return out
 
 

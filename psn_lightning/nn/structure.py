@@ -28,7 +28,7 @@ class Structure:
         self.shape = (n_out, n_in)
         self.rows = Half(positions, n_out, n_in)
         self._columns: Half | None = None
-        self._order: IntVector | None = None
+        self._order: IndexVector | None = None
 
     @property
     def neurons(self) -> IntVector:
@@ -41,7 +41,7 @@ class Structure:
         fan_in: IntVector = self.rows.blocks[-1] - self.rows.blocks[0]
         return fan_in
 
-    def columns(self) -> tuple[Half, IntVector]:
+    def columns(self) -> tuple[Half, IndexVector]:
         """The connections by input, and which of ``positions`` each of them is; made on first use.
 
         The first layer of a network never needs them.
@@ -49,8 +49,9 @@ class Structure:
         if self._columns is None or self._order is None:
             n_out, n_in = self.shape
             transposed = self.positions % n_in * n_out + self.neurons
-            self._order = np.argsort(transposed, kind="stable")
-            self._columns = Half(transposed[self._order], n_in, n_out)
+            order = np.argsort(transposed, kind="stable")
+            self._order = order.astype(np.int32)
+            self._columns = Half(transposed[order], n_in, n_out)
         return self._columns, self._order
 
 

@@ -45,5 +45,5 @@ def test_seed_decides_everything():
 
 
 def test_unknown_storage():
-    with pytest.raises(SettingError, match="storage 'coo' is not one of masked"):
+    with pytest.raises(SettingError, match="storage 'coo' is not one of auto, csr, masked"):
         SparseMLP([3, 4, 2], Topology(), storage="coo")

@@ -8,9 +8,9 @@ from typing import Any
 from numba import carray, cfunc, float32, float64, void
 
 from psn_lightning.nn.kernels.pool import Job, next_piece, pointer_to
+from psn_lightning.nn.kernels.vectors import lanes_of, transpose_block
 
 _DTYPES: dict[int, Any] = {4: float32, 8: float64}
-_FEATURES = 16  # a cache line of them is moved at a time
 
 
 @functools.cache
@@ -19,21 +19,25 @@ def pack(itemsize: int, width: int) -> int:
 
     Its arguments: n_rows, n, n_tiles, and the addresses of the batch ``(n_rows, n)`` and of the tiles.
     """
-    real = _DTYPES[itemsize]
+    real, lanes = _DTYPES[itemsize], lanes_of(itemsize)
 
     @cfunc(void(Job), cache=True)
     def kernel(job):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
         n_pieces, n_rows, n, n_tiles = job[1], job[2], job[3], job[4]
         batch = carray(pointer_to(job[5], real), (n_rows, n))
         tiles = carray(pointer_to(job[6], real), (n_tiles, n, width))
-        n_groups = (n + _FEATURES - 1) // _FEATURES
+        n_groups = (n + lanes - 1) // lanes
         piece = next_piece(job)
         while piece < n_pieces:
             for group in range(piece * n_groups // n_pieces, (piece + 1) * n_groups // n_pieces):
-                first, last = group * _FEATURES, min(n, (group + 1) * _FEATURES)
+                first, last = group * lanes, min(n, (group + 1) * lanes)
                 for t in range(n_tiles):
                     count = min(width, n_rows - t * width)
-                    for column in range(count):
+                    whole = count // lanes * lanes if last - first == lanes else 0
+                    for column in range(0, whole, lanes):
+                        row = t * width + column
+                        transpose_block(batch, row * n + first, n, tiles, (t * n + first) * width + column, width)
+                    for column in range(whole, count):
                         for i in range(first, last):
                             tiles[t, i, column] = batch[t * width + column, i]
                     for i in range(first, last):
@@ -47,20 +51,25 @@ def pack(itemsize: int, width: int) -> int:
 @functools.cache
 def unpack(itemsize: int, width: int) -> int:
     """Address of the kernel that fills a batch from tiles; arguments as for :func:`pack`."""
-    real = _DTYPES[itemsize]
+    real, lanes = _DTYPES[itemsize], lanes_of(itemsize)
 
     @cfunc(void(Job), cache=True)
     def kernel(job):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
         n_pieces, n_rows, n, n_tiles = job[1], job[2], job[3], job[4]
         batch = carray(pointer_to(job[5], real), (n_rows, n))
         tiles = carray(pointer_to(job[6], real), (n_tiles, n, width))
-        n_groups = (n + _FEATURES - 1) // _FEATURES
+        n_groups = (n + lanes - 1) // lanes
         piece = next_piece(job)
         while piece < n_pieces:
             for group in range(piece * n_groups // n_pieces, (piece + 1) * n_groups // n_pieces):
-                first, last = group * _FEATURES, min(n, (group + 1) * _FEATURES)
+                first, last = group * lanes, min(n, (group + 1) * lanes)
                 for t in range(n_tiles):
-                    for column in range(min(width, n_rows - t * width)):
+                    count = min(width, n_rows - t * width)
+                    whole = count // lanes * lanes if last - first == lanes else 0
+                    for column in range(0, whole, lanes):
+                        row = t * width + column
+                        transpose_block(tiles, (t * n + first) * width + column, width, batch, row * n + first, n)
+                    for column in range(whole, count):
                         for i in range(first, last):
                             batch[t * width + column, i] = tiles[t, i, column]
             piece = next_piece(job)

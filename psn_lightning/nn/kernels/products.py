@@ -21,12 +21,12 @@ _DTYPES: dict[int, Any] = {4: float32, 8: float64}
 
 @functools.cache
 def multiply(itemsize: int, width: int) -> int:
-    """Address of the kernel ``out[t, j, :] = bias[j] + Σ_k values[k] · x[t, indices[k], :]``, k over row j.
+    """Address of the kernel ``out[t, j, :] = bias[j] + Σ_k values[order[k]] · x[t, indices[k], :]``, k over row j.
 
     Its arguments: n_tiles, n_rows, n_in, n_blocks, and the addresses of ``blocks`` (int64,
     ``(n_blocks + 1, n_rows)``: first connection of row j whose input is in block b), ``indices`` (int32, inputs
-    of the connections), ``values``, ``x`` ``(n_tiles, n_in, width)``, ``bias`` ``(n_rows,)`` or 0, and
-    ``out`` ``(n_tiles, n_rows, width)``.
+    of the connections), ``order`` (int32, or 0: in order), ``values``, ``x`` ``(n_tiles, n_in, width)``, ``bias``
+    ``(n_rows,)`` or 0, and ``out`` ``(n_tiles, n_rows, width)``.
 
     Args:
         itemsize: 4 for float32, 8 for float64.
@@ -41,21 +41,24 @@ def multiply(itemsize: int, width: int) -> int:
         blocks = carray(pointer_to(job[6], int64), (n_blocks + 1, n_rows))
         n_connections = blocks[n_blocks, n_rows - 1]
         indices = carray(pointer_to(job[7], int32), (n_connections,))
-        values = carray(pointer_to(job[8], real), (n_connections,))
-        x = carray(pointer_to(job[9], real), (n_tiles, n_in, width))
-        bias = carray(pointer_to(job[10], real), (n_rows,))
-        out = carray(pointer_to(job[11], real), (n_tiles, n_rows, width))
+        order = carray(pointer_to(job[8], int32), (n_connections,))
+        values = carray(pointer_to(job[9], real), (n_connections,))
+        x = carray(pointer_to(job[10], real), (n_tiles, n_in, width))
+        bias = carray(pointer_to(job[11], real), (n_rows,))
+        out = carray(pointer_to(job[12], real), (n_tiles, n_rows, width))
         piece = next_piece(job)
         while piece < n_pieces:
             first, last = piece * n_rows // n_pieces, (piece + 1) * n_rows // n_pieces
             for t in range(n_tiles):
                 for j in range(first, last):
-                    out[t, j, :] = bias[j] if job[10] else real(0)
+                    out[t, j, :] = bias[j] if job[11] else real(0)
                 for b in range(n_blocks):
                     for j in range(first, last):
                         start, stop = blocks[b, j], blocks[b + 1, j]
-                        if start < stop:
-                            accumulate_row(vectors, values, indices, start, stop, x[t], out[t, j])
+                        if start < stop and job[8]:
+                            accumulate_row(vectors, values, order, indices, start, stop, x[t], out[t, j])
+                        elif start < stop:
+                            accumulate_row(vectors, values, None, indices, start, stop, x[t], out[t, j])
             piece = next_piece(job)
 
     address: int = kernel.address

@@ -106,15 +106,20 @@ class _Emitter:
 
 @intrinsic
 def accumulate_row(  # type: ignore[no-untyped-def]
-    typingctx, width, values, indices, start, stop, x, out
+    typingctx, width, values, order, indices, start, stop, x, out
 ):
-    """``out[:] += Σ_k values[k] · x[indices[k], :]`` for ``start ≤ k < stop``; ``x`` is a tile, ``out`` a row."""
-    signature = types.void(width, values, indices, start, stop, x, out)
+    """``out[:] += Σ_k values[order[k]] · x[indices[k], :]`` for ``start ≤ k < stop``.
+
+    ``x`` is a tile, ``out`` a row of one; with None for ``order`` the values are in order.
+    """
+    signature = types.void(width, values, order, indices, start, stop, x, out)
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         emit = _Emitter(context, builder, signature.args[1].dtype, len(signature.args[0]))
-        value, index, source, target = (emit.pointer(signature.args[i], arguments[i]) for i in (1, 2, 5, 6))
-        start, stop = arguments[3], arguments[4]
+        value, index, source, target = (emit.pointer(signature.args[i], arguments[i]) for i in (1, 3, 6, 7))
+        ordered = isinstance(signature.args[2], types.NoneType)
+        place = None if ordered else emit.pointer(signature.args[2], arguments[2])
+        start, stop = arguments[4], arguments[5]
         before = emit.tile(target)
         entry = builder.block
         head, body, done = (builder.append_basic_block(name) for name in ("head", "body", "done"))
@@ -127,7 +132,8 @@ def accumulate_row(  # type: ignore[no-untyped-def]
             phi.add_incoming(vector, entry)
         builder.cbranch(builder.icmp_signed("<", k, stop), body, done)
         builder.position_at_end(body)
-        factor = emit.splat(builder.load(builder.gep(value, [k])))
+        own = k if ordered else builder.sext(builder.load(builder.gep(place, [k])), _I64)
+        factor = emit.splat(builder.load(builder.gep(value, [own])))
         row = emit.row(source, index, k)
         after = [emit.fma(factor, emit.load(row, _I64(v * emit.lanes)), phi) for v, phi in enumerate(sums)]
         k.add_incoming(builder.add(k, _I64(1)), builder.block)
@@ -183,6 +189,34 @@ def accumulate_dots(  # type: ignore[no-untyped-def]
         k_rest.add_incoming(builder.add(k_rest, _I64(1)), builder.block)
         builder.branch(rest)
         builder.position_at_end(done)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic
+def transpose_block(  # type: ignore[no-untyped-def]
+    typingctx, source, source_offset, source_stride, target, target_offset, target_stride
+):
+    """Copy a square of as many rows and columns as a vector has lanes, transposed; offsets are in numbers."""
+    signature = types.void(source, source_offset, source_stride, target, target_offset, target_stride)
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        emit = _Emitter(context, builder, signature.args[0].dtype, 1)
+        source, target = (emit.pointer(signature.args[i], arguments[i]) for i in (0, 3))
+        start, stride = arguments[1], arguments[2]
+        rows = [emit.load(source, builder.add(start, builder.mul(stride, _I64(i)))) for i in range(emit.lanes)]
+        bit = 1
+        while bit < emit.lanes:  # exchange lanes and rows, one bit of their numbers at a time
+            for i in (i for i in range(emit.lanes) if not i & bit):
+                a, b = rows[i], rows[i | bit]
+                lanes = range(emit.lanes)
+                rows[i] = emit.shuffle(a, b, [n ^ bit | emit.lanes if n & bit else n for n in lanes])
+                rows[i | bit] = emit.shuffle(a, b, [n | emit.lanes if n & bit else n | bit for n in lanes])
+            bit *= 2
+        start, stride = arguments[4], arguments[5]
+        for i, row in enumerate(rows):
+            emit.store(row, target, builder.add(start, builder.mul(stride, _I64(i))))
         return context.get_dummy_value()
 
     return signature, codegen

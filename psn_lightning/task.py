@@ -158,11 +158,15 @@ class SparseClassifier(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam, as in the paper, or what was given."""
-        parameters = self.parameters()
-        optimizer = self.optimizer(parameters) if self.optimizer else torch.optim.Adam(parameters, lr=self.lr)
+        optimizer = self.optimizer(self.parameters()) if self.optimizer else self._adam()
         if self.lr_scheduler is None:
             return optimizer
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": self.lr_scheduler(optimizer), "interval": self.lr_interval},
         }
+
+    def _adam(self) -> torch.optim.Optimizer:
+        """Adam in one fused pass, but under AMP: there it would unscale and could not be clipped."""
+        mixed = self._trainer is not None and "mixed" in str(self._trainer.precision)
+        return torch.optim.Adam(self.parameters(), lr=self.lr, fused=not mixed)

@@ -16,6 +16,7 @@ def test_adam_with_the_papers_learning_rate():
     optimizer = SparseClassifier(4, 2, hidden=[5], sparsity=0.5).configure_optimizers()
     assert isinstance(optimizer, torch.optim.Adam)
     assert optimizer.defaults["lr"] == 1e-3
+    assert optimizer.defaults["fused"]
 
 
 def test_no_accelerator_is_named_in_the_code():

@@ -35,7 +35,7 @@ class Record(pl.Callback):
             self.masks.append([layer.mask.clone() for layer in pl_module.network.sparse_layers().values()])
 
 
-def main(folder, processes, rule):
+def main(folder, processes, rule, storage="masked"):
     pl.seed_everything(3)
     record = Record()
     trainer = pl.Trainer(
@@ -54,7 +54,8 @@ def main(folder, processes, rule):
     )
     # 1422 training rows, an even number: with an odd one two processes repeat a row in every epoch.
     data = Digits(batch_size=128 // processes, val_fraction=0.01)
-    task = SparseClassifier(64, 10, hidden=[96, 64], topology=Bernoulli(), sparsity=0.8, evaluation_split="val")
+    network = {"hidden": [96, 64], "topology": Bernoulli(), "sparsity": 0.8, "storage": storage}
+    task = SparseClassifier(64, 10, evaluation_split="val", **network)
     trainer.fit(task, data)
     metrics = {key: value.item() for key, value in trainer.callback_metrics.items()}
     saved = {"losses": record.losses, "masks": record.masks, "rows": record.rows, "metrics": metrics}
@@ -62,4 +63,4 @@ def main(folder, processes, rule):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])
+    main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])

@@ -33,10 +33,12 @@ def processes(*command, cwd):
     return done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("rule", ["RigL", "SET", "SRigL"])
-def test_two_processes_against_one(rule, tmp_path):
+@pytest.mark.parametrize(
+    ("rule", "storage"), [("RigL", "masked"), ("SET", "masked"), ("SRigL", "masked"), ("RigL", "csr")]
+)
+def test_two_processes_against_one(rule, storage, tmp_path):
     for n in (1, 2):
-        processes(str(SCRIPT), str(tmp_path), str(n), rule, cwd=tmp_path)
+        processes(str(SCRIPT), str(tmp_path), str(n), rule, storage, cwd=tmp_path)
     one, rank0, rank1 = (torch.load(tmp_path / f"{rule}-{name}.pt") for name in ("1-0", "2-0", "2-1"))
     assert len(one["losses"]) == 300
     assert len(one["masks"]) == 5

@@ -22,6 +22,7 @@ from psn_lightning.callbacks import (
     GradientRatio,
     MaskReapply,
     OptimizerSettings,
+    PortableMoments,
     RigL,
     SRigL,
     TopologyLogger,
@@ -77,14 +78,13 @@ class Record(pl.Callback):
 def run(rule, folder, stops=(), checkpoint=None, extra=(), loop=None, **arguments):
     """Train; returns (task, trainer, record), also when the run was stopped."""
     pl.seed_everything(11)
-    task = SparseClassifier(
-        64, 10, hidden=[48, 32], topology=Bernoulli(), sparsity=0.0 if rule == "GMP" else 0.8, **arguments
-    )
+    sparsity = 0.0 if rule == "GMP" else 0.8
+    task = SparseClassifier(64, 10, hidden=[48, 32], topology=Bernoulli(), sparsity=sparsity, **arguments)
     record = Record()
     trainer = pl.Trainer(
         max_epochs=EPOCHS,
         callbacks=[RULES[rule](), MaskReapply(), GradientRatio(), TopologyLogger(), EquilibriumMonitor(),
-                   GeneratorState(), BestAndLast(), Noise(), record, Stop(stops), *extra],
+                   GeneratorState(), PortableMoments(), BestAndLast(), Noise(), record, Stop(stops), *extra],
         logger=Tracking(run_name=folder.name),
         default_root_dir=folder,
         enable_progress_bar=False,
@@ -160,6 +160,12 @@ def test_other_optimizers_with_a_schedule(optimizer, workdir):
     }
     straight = run("RigL", workdir / "straight", **arguments)
     assert_identical(straight, stopped_and_resumed("RigL", workdir / "resumed", (5, 33), **arguments))
+
+
+@pytest.mark.parametrize("rule", ["RigL", "GMP"])
+def test_csr_goes_on_as_exactly(rule, workdir):
+    straight = run(rule, workdir / "straight", storage="csr")
+    assert_identical(straight, stopped_and_resumed(rule, workdir / "resumed", (14, 37), storage="csr"))
 
 
 def test_a_stop_at_the_end_of_an_epoch(workdir):

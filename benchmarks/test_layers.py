@@ -1,4 +1,4 @@
-"""What the masked storage costs: one layer, one RigL update, one topology. Run with ``make bench``."""
+"""What the storages cost: one layer, one RigL update, one topology. Run with ``make bench``."""
 
 import numpy as np
 import pytest
@@ -6,17 +6,18 @@ import torch
 from torch import nn
 
 from psn_lightning.dynamics import RigLRule, update_layer
-from psn_lightning.nn import MaskedLinear
-from psn_lightning.topology import Bernoulli, Connectivity, LayerBudget, Lognormal, Topology, spread
+from psn_lightning.nn import SparseLinear
+from psn_lightning.nn.storages import layer_class
+from psn_lightning.topology import Bernoulli, LayerBudget, Lognormal, Topology, spread
 
 WIDTH, BATCH = 1024, 128
 
 
-def masked_layer(sparsity: float) -> MaskedLinear:
+def layer_of(kind: type[SparseLinear], sparsity: float) -> SparseLinear:
     """A square layer with random connections."""
     rng = np.random.default_rng(0)
     fan_in = Bernoulli().fan_in(LayerBudget(WIDTH, WIDTH, sparsity), rng)
-    return MaskedLinear(spread(fan_in, WIDTH, "random", rng), "mean_fan_in", rng)
+    return kind(spread(fan_in, WIDTH, "random", rng), "mean_fan_in", rng)
 
 
 def forward_backward(layer: nn.Module, x: torch.Tensor) -> None:
@@ -26,19 +27,17 @@ def forward_backward(layer: nn.Module, x: torch.Tensor) -> None:
 
 
 @pytest.mark.benchmark(group="layer 1024 × 1024, batch 128: forward + backward")
-@pytest.mark.parametrize("kind", ["dense torch", "masked 90%", "masked full"])
-def test_layer(benchmark, kind: str) -> None:
-    layer = {
-        "dense torch": lambda: nn.Linear(WIDTH, WIDTH),
-        "masked 90%": lambda: masked_layer(0.9),
-        "masked full": lambda: MaskedLinear(Connectivity.full(WIDTH, WIDTH), "mean_fan_in", np.random.default_rng(0)),
-    }[kind]()
+@pytest.mark.parametrize("kind", ["dense torch", "masked", "csr"])
+@pytest.mark.parametrize("sparsity", [0.8, 0.9, 0.95, 0.98, 0.99])
+def test_layer(benchmark, kind: str, sparsity: float) -> None:
+    layer = nn.Linear(WIDTH, WIDTH) if kind == "dense torch" else layer_of(layer_class(kind), sparsity)
     benchmark(forward_backward, layer, torch.randn(BATCH, WIDTH, requires_grad=True))
 
 
 @pytest.mark.benchmark(group="one RigL update of one layer 1024 × 1024 at 90%")
-def test_topology_update(benchmark) -> None:
-    layer = masked_layer(0.9)
+@pytest.mark.parametrize("kind", ["masked", "csr"])
+def test_topology_update(benchmark, kind: str) -> None:
+    layer = layer_of(layer_class(kind), 0.9)
     optimizer = torch.optim.Adam(layer.parameters())
     layer.record_dense_gradient = True
     forward_backward(layer, torch.randn(BATCH, WIDTH))

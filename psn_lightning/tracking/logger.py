@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import urlopen
 
 from lightning.pytorch.loggers import MLFlowLogger
 from lightning.pytorch.utilities import rank_zero_only
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run
-from mlflow.exceptions import MlflowException
 from mlflow.utils.validation import MAX_METRICS_PER_BATCH, MAX_PARAM_VAL_LENGTH, MAX_PARAMS_TAGS_PER_BATCH
-from sqlalchemy.exc import SQLAlchemyError
 
-from psn_lightning.errors import SettingError
+from psn_lightning.tracking.store import URI_VARIABLE, Store
 
-DEFAULT_URI = "sqlite:///mlruns/mlflow.db"
-_URI_VARIABLE = "MLFLOW_TRACKING_URI"
-_PROBE_SECONDS = 5.0
 _FLUSH_SECONDS = 10.0  # how stale the MLflow UI may be
-_SQLITE = "sqlite:///"
 
 
 class Tracking(MLFlowLogger):
@@ -53,44 +42,30 @@ class Tracking(MLFlowLogger):
         run_name: str | None = None,
         tags: dict[str, str] | None = None,
     ) -> None:
-        uri = uri or os.environ.get(_URI_VARIABLE) or DEFAULT_URI
-        if uri.startswith("file:") or ("://" not in uri and not uri.startswith("databricks")):
-            folder = uri.removeprefix("file:").removeprefix("//")
-            raise SettingError(f"tracking.uri {uri!r}: MLflow 3 takes no folders; use {_SQLITE}{folder}/mlflow.db")
-        self.uri = uri
-        self._local = Path(uri.removeprefix(_SQLITE)).parent if uri.startswith(_SQLITE) else None
-        if self._local is not None:
-            self._make(self._local)
+        self.store = Store(uri)
         self._buffer: list[Metric] = []
         self._last_step: dict[str, int] = {}
         self._resumed_at: int | None = None
         self._configured = False
         self._flushed = time.monotonic()
-        with self._told():
+        with self.store.told():
             super().__init__(
                 experiment_name=experiment,
                 run_name=run_name,
-                tracking_uri=self._absolute(uri),
+                tracking_uri=self.store.absolute,
                 tags=tags,
-                artifact_location=None if self._local is None else (self._local / "artifacts").resolve().as_uri(),
+                artifact_location=self.store.artifacts,
             )
 
-    @staticmethod
-    def _absolute(uri: str) -> str:
-        """MLflow remembers stores by their URI: a relative path would mean the first folder it was used in."""
-        return f"{_SQLITE}{Path(uri.removeprefix(_SQLITE)).resolve()}" if uri.startswith(_SQLITE) else uri
-
-    @staticmethod
-    def _make(folder: Path) -> None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise SettingError(f"tracking.uri: folder {folder} cannot be made ({error.strerror})") from error
+    @property
+    def uri(self) -> str:
+        """The store's address, as it was given."""
+        return self.store.uri
 
     @property
     def save_dir(self) -> str:
         """Folder of the local store; ``mlruns`` where the store is a server. Checkpoints go below it."""
-        return str(self._local or "mlruns")
+        return str(self.store.folder or "mlruns")
 
     @property
     def experiment(self) -> MlflowClient:
@@ -130,24 +105,7 @@ class Tracking(MLFlowLogger):
         Raises:
             SettingError: If the store does not answer.
         """
-        with self._told():
-            self._check_server()
-            experiment = self._mlflow_client.get_experiment_by_name(self._experiment_name)
-            if experiment is None:
-                return None
-            wanted = "tags.stage = 'fit'"
-            if self._run_name is not None:
-                wanted += f" AND attributes.run_name = {_quoted(self._run_name)}"
-            ids, order = [experiment.experiment_id], ["start_time DESC"]
-            return next(iter(self._mlflow_client.search_runs(ids, wanted, order_by=order, max_results=1)), None)
-
-    def logged_config(self, run_id: str) -> str | None:
-        """The ``config.yaml`` that a run has logged; None if it did not come so far."""
-        try:
-            with tempfile.TemporaryDirectory() as folder:
-                return Path(self._mlflow_client.download_artifacts(run_id, "config.yaml", folder)).read_text()
-        except (MlflowException, OSError):
-            return None
+        return self.store.newest_fit(self._mlflow_client, self._experiment_name, self._run_name)
 
     def resume(self, run_id: str, step: int) -> None:
         """Go on with a run instead of beginning one.
@@ -179,10 +137,6 @@ class Tracking(MLFlowLogger):
         origin = {"branched_from": run_id or "an untracked run", "branched_at": str(step), "branched_with": listed}
         self.tags = {**(self.tags or {}), **origin}
 
-    def _check_server(self) -> None:
-        if self.uri.startswith("http"):
-            _probe(self.uri)  # MLflow itself would retry for minutes
-
     @rank_zero_only
     def start(self) -> None:
         """Create experiment and run, once.
@@ -192,17 +146,17 @@ class Tracking(MLFlowLogger):
         """
         if self._initialized:
             return
-        environment = os.environ.get(_URI_VARIABLE)
-        with self._told():
-            self._check_server()
+        environment = os.environ.get(URI_VARIABLE)
+        with self.store.told():
+            self.store.check()
             _ = super().experiment
             if self._resumed_at is not None:
                 self._take_up()
         # Lightning's logger leaves its store in the environment, where the next run would take it for the user's.
         if environment is None:
-            os.environ.pop(_URI_VARIABLE, None)
+            os.environ.pop(URI_VARIABLE, None)
         else:
-            os.environ[_URI_VARIABLE] = environment
+            os.environ[URI_VARIABLE] = environment
 
     def _take_up(self) -> None:
         client, run_id = self._mlflow_client, self._run_id
@@ -214,17 +168,6 @@ class Tracking(MLFlowLogger):
         client.update_run(run_id, status="RUNNING")
         earlier = run.data.tags.get("resumed_at")
         client.set_tag(run_id, "resumed_at", f"{earlier}, {self._resumed_at}" if earlier else str(self._resumed_at))
-
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Turn what a store that is away or of no use raises into one line."""
-        try:
-            yield
-        except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise SettingError(
-                f"tracking.uri {self.uri!r} cannot be used ({reason}); start it or name another"
-            ) from error
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
@@ -270,18 +213,3 @@ class Tracking(MLFlowLogger):
         """Send the rest and close the run."""
         self.flush()  # which begins the run, if there is anything to send
         super().finalize(status)
-
-
-def _quoted(name: str) -> str:
-    """A name inside one of the quotes that MLflow's search knows; it knows no escapes."""
-    return f'"{name}"' if "'" in name else f"'{name}'"
-
-
-def _probe(uri: str) -> None:
-    """Ask a server once whether it is there; any HTTP answer will do.
-
-    Raises:
-        OSError: If nobody answers.
-    """
-    with suppress(HTTPError):
-        urlopen(f"{uri.rstrip('/')}/health", timeout=_PROBE_SECONDS).close()

@@ -14,6 +14,7 @@ import yaml
 from psn_lightning.errors import SettingError
 from psn_lightning.tracking.flat import flatten
 from psn_lightning.tracking.logger import Tracking
+from psn_lightning.tracking.store import logged_config
 
 KEY = "psn_lightning.origin"
 """Where a checkpoint keeps the configuration and the MLflow run that it belongs to."""
@@ -148,5 +149,5 @@ def newest_origin(tracking: Tracking, name: str, weights_only: bool) -> Origin:
         return read_origin(path, weights_only) or Origin(path, 0, {}, run_id)
     if run.info.status == "FINISHED":
         raise SettingError(f"--ckpt_path {name}: run {run_id} has finished, but {path} is not there; give its path")
-    config = tracking.logged_config(run_id)
+    config = logged_config(tracking.experiment, run_id)
     return Origin(None, 0, flatten(yaml.safe_load(config)) if config else {}, run_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -166,7 +167,7 @@ class SRigLRule(RigLRule, StructuredRule):
 
     def fan_in(self, salient: Tensor, layer: LayerState) -> Tensor:
         """The same for all that stay, 0 for the ablated."""
-        threshold = self.gamma_sal * (layer.n_initial // layer.n_out)
+        threshold = math.ceil(self.gamma_sal * (layer.n_initial // layer.n_out))  # the counts are whole numbers
         fewest = -(-layer.n_initial // layer.n_in)  # with fewer neurons the connections would not fit
         stays = salient >= threshold
         if int(stays.sum()) < fewest:

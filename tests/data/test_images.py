@@ -82,7 +82,7 @@ def test_labels_out_of_range_and_swapped_files(tmp_path):
 
 
 def test_missing_and_not_to_be_downloaded(tmp_path, monkeypatch):
-    monkeypatch.delenv("PSN_DATA_DIR")
+    monkeypatch.delenv("PSN_DATA_DIR", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(SettingError, match=r"MNIST is not in .*set PSN_DATA_DIR"):
         MNIST(download=False).prepare_data()
@@ -99,7 +99,7 @@ def test_download_over_http_with_checksum(tmp_path, monkeypatch):
         resources = [(f.name, md5(f.read_bytes()).hexdigest()) for f in files]
         monkeypatch.setattr(datasets.MNIST, "mirrors", [f"http://127.0.0.1:{server.server_address[1]}/"])
         monkeypatch.setattr(datasets.MNIST, "resources", resources)
-        monkeypatch.delenv("PSN_DATA_DIR")
+        monkeypatch.delenv("PSN_DATA_DIR", raising=False)
         monkeypatch.setenv("HOME", str(tmp_path / "home"))
         data = MNIST()
         data.prepare_data()

@@ -1,7 +1,8 @@
 """Runs kernels on torch's own threads.
 
-A second pool (numba's) beside torch's makes both spin for the same cores and costs milliseconds a call. Here
-``GOMP_parallel`` of the OpenMP library that torch has loaded starts a compiled kernel on torch's threads.
+A second pool (numba's) beside torch's would hold the same cores: while one works, the other's
+threads still wait by spinning. Here ``GOMP_parallel`` of the OpenMP library that torch has loaded starts a
+compiled kernel on torch's threads, as many as torch uses.
 """
 
 from __future__ import annotations

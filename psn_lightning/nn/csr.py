@@ -88,6 +88,7 @@ class CSRLinear(SparseLinear):
                 f"storage csr keeps its number of connections under DDP ({len(self.weight)}, now {len(positions)}): "
                 "set model.storage to masked for rules that change it"
             )
+        moments = list(moments)
         before = self.active_positions()
         place = torch.searchsorted(before, positions).clamp_(max=max(0, len(before) - 1))
         stays = before[place] == positions if len(before) else torch.zeros_like(positions, dtype=torch.bool)

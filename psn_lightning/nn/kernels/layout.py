@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
 
-from numba import carray, cfunc, float32, float64, void
+from numba import carray, cfunc, void
 
-from psn_lightning.nn.kernels.pool import Job, next_piece, pointer_to
+from psn_lightning.nn.kernels.pool import REALS, Job, next_piece, pointer_to
 from psn_lightning.nn.kernels.vectors import lanes_of, transpose_block
-
-_DTYPES: dict[int, Any] = {4: float32, 8: float64}
 
 
 def pack(itemsize: int, width: int) -> int:
@@ -28,7 +25,7 @@ def unpack(itemsize: int, width: int) -> int:
 
 @functools.cache
 def _mover(itemsize: int, width: int, packing: bool) -> int:
-    real, lanes = _DTYPES[itemsize], lanes_of(itemsize)
+    real, lanes = REALS[itemsize], lanes_of(itemsize)
 
     @cfunc(void(Job), cache=True)
     def kernel(job):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled

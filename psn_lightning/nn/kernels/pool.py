@@ -22,6 +22,9 @@ from numba.extending import intrinsic
 Job = types.CPointer(types.int64)
 """What a kernel is given: a counter of the pieces taken, the number of pieces, and its own arguments."""
 
+REALS: dict[int, Any] = {4: types.float32, 8: types.float64}
+"""The number types that kernels are compiled for, by their size in bytes."""
+
 PIECES_PER_THREAD = 4  # rows differ in length: several pieces for each thread even that out
 
 

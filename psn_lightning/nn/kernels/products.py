@@ -8,15 +8,11 @@ their number. Within a tile the inputs are taken in blocks that fit into a core'
 from __future__ import annotations
 
 import functools
-from typing import Any
 
-import numpy as np
-from numba import carray, cfunc, float32, float64, int32, int64, void
+from numba import carray, cfunc, int32, int64, void
 
-from psn_lightning.nn.kernels.pool import Job, next_piece, pointer_to
+from psn_lightning.nn.kernels.pool import REALS, Job, next_piece, pointer_to
 from psn_lightning.nn.kernels.vectors import accumulate_dots, accumulate_row, lanes_of
-
-_DTYPES: dict[int, Any] = {4: float32, 8: float64}
 
 
 @functools.cache
@@ -32,7 +28,7 @@ def multiply(itemsize: int, width: int) -> int:
         itemsize: 4 for float32, 8 for float64.
         width: Columns of a tile.
     """
-    real = _DTYPES[itemsize]
+    real = REALS[itemsize]
     vectors = (0,) * (width // lanes_of(itemsize))
 
     @cfunc(void(Job), cache=True)
@@ -72,7 +68,7 @@ def connection_dots(itemsize: int, width: int) -> int:
     Its arguments: n_tiles, n_rows, n_in, n_blocks, and the addresses of ``blocks``, ``indices`` and ``x`` as for
     :func:`multiply`, of ``g`` ``(n_tiles, n_rows, width)``, and of ``out`` ``(n_connections,)``.
     """
-    real = _DTYPES[itemsize]
+    real = REALS[itemsize]
     vectors = (0,) * (width // lanes_of(itemsize))
 
     @cfunc(void(Job), cache=True)
@@ -92,7 +88,7 @@ def connection_dots(itemsize: int, width: int) -> int:
             for t in range(n_tiles):
                 for b in range(n_blocks):
                     for j in range(first, last):
-                        start, stop = np.int64(blocks[b, j]), np.int64(blocks[b + 1, j])
+                        start, stop = blocks[b, j], blocks[b + 1, j]
                         if start < stop:
                             accumulate_dots(vectors, indices, start, stop, x[t], g[t, j], out)
             piece = next_piece(job)

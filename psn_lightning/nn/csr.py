@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+import functools
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from psn_lightning.nn.kernels.layout import pack, unpack
-from psn_lightning.nn.kernels.pool import run
-from psn_lightning.nn.kernels.products import connection_dots, multiply
 from psn_lightning.nn.sparse_linear import SparseLinear
-from psn_lightning.nn.structure import Half, IndexVector, Structure
+from psn_lightning.nn.structure import Structure
+from psn_lightning.nn.tiled import Stage, tiled
 from psn_lightning.topology import Connectivity
 
-_WIDTHS = (32, 64, 128)  # columns of a tile; the widest amortises best, the others fit small batches
+_BLOCK = 2**22  # positions whose dense gradient is held at once
 
 
 class CSRLinear(SparseLinear):
@@ -66,15 +64,15 @@ class CSRLinear(SparseLinear):
         """See the interface."""
         return self.weight.detach()
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]  # the kernels are compiled already
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(batch, in_features)`` to ``(batch, out_features)``."""
-        if x.device.type != "cpu":
-            raise RuntimeError(
-                "storage csr runs on CPUs only: set model.storage to masked, or trainer.accelerator to cpu"
-            )
-        y: Tensor = _Product.apply(x.to(self.weight.dtype), self.weight, self.bias, self)
-        return y
+        return tiled([self.stage()], x)
+
+    def stage(self, norm: nn.LayerNorm | None = None) -> Stage:
+        """This layer in a stack; ``norm`` and ReLU follow, or nothing."""
+        if norm is None:
+            return Stage(self.structure, [self.weight, self.bias], note=self._note)
+        return Stage(self.structure, [self.weight, self.bias, norm.weight, norm.bias], norm.eps, self._note)
 
     @torch.no_grad()
     def set_active(self, positions: Tensor, moments: Iterable[Tensor] = ()) -> None:
@@ -118,8 +116,14 @@ class CSRLinear(SparseLinear):
     def mask_gradient(self) -> None:
         """See the interface: connections that a rule has just grown have a gradient as well."""
         if self._recorded and self.weight.grad is not None:
-            parts = [_dots(self.structure, x, g) for x, g in self._recorded]
-            self.weight.grad.copy_(_average(torch.stack(parts).sum(dim=0)))
+            positions, per_block = self.active_positions(), max(1, _BLOCK // self.in_features)
+            edges = torch.arange(0, self.out_features + per_block, per_block).clamp_(max=self.out_features)
+            counts = torch.searchsorted(positions, edges * self.in_features).diff().tolist()
+            parts = [
+                self.dense_gradient(slice(first, first + per_block)).flatten()[own - first * self.in_features]
+                for first, own in zip(edges.tolist(), positions.split(counts), strict=False)
+            ]
+            self.weight.grad.copy_(torch.cat(parts))
 
     def dense_gradient(self, neurons: slice = slice(None)) -> Tensor:
         """See the interface; on every process at once, because the blocks are averaged over them."""
@@ -135,7 +139,7 @@ class CSRLinear(SparseLinear):
         total = torch.zeros(self.out_features, dtype=self.weight.dtype)
         return total.index_add_(0, torch.from_numpy(self.structure.neurons), self.weight.grad.abs())
 
-    def note(self, x: Tensor, g: Tensor) -> None:
+    def _note(self, x: Tensor, g: Tensor) -> None:
         """Keep what the dense gradient is made of: tiles of inputs and of gradients, by micro-batch."""
         if self.weight.grad is None:  # the first backward pass of an optimizer step
             self._recorded.clear()
@@ -143,73 +147,19 @@ class CSRLinear(SparseLinear):
             self._recorded.append((x, g))
 
 
-class _Product(torch.autograd.Function):
-    """``x Wᵀ + b`` over the connections of a layer."""
+def csr_stack(blocks: Sequence[tuple[CSRLinear, nn.LayerNorm]], output: nn.Linear, x: Tensor) -> Tensor:
+    """What the modules of a network compute one after the other, with a ReLU after each block.
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, values: Tensor, bias: Tensor, layer: CSRLinear) -> Tensor:
-        tiles = _packed(x)
-        ctx.layer, ctx.structure, ctx.n_rows = layer, layer.structure, len(x)
-        ctx.save_for_backward(tiles, values)
-        return _unpacked(_multiplied(ctx.structure.rows, values, tiles, bias), len(x))
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
-        tiles, values = ctx.saved_tensors
-        structure, (gradient,) = ctx.structure, gradients
-        g = _packed(gradient.to(values.dtype))
-        ctx.layer.note(tiles, g)
-        to_input = None
-        if ctx.needs_input_grad[0]:
-            half, order = structure.columns()
-            to_input = _unpacked(_multiplied(half, values, g, order=order), ctx.n_rows)
-        return to_input, _dots(structure, tiles, g), gradient.sum(dim=0), None
+    The dense output layer goes along as one of which all connections exist.
+    """
+    whole = _full(output.out_features, output.in_features)
+    last = Stage(whole, [output.weight, output.bias])
+    return tiled([*(layer.stage(norm) for layer, norm in blocks), last], x)
 
 
-def _packed(batch: Tensor) -> Tensor:
-    """Tiles of a batch; the narrowest width that holds it in one, or the widest."""
-    batch = batch.contiguous()
-    n_rows, n = batch.shape
-    width = next((w for w in _WIDTHS if w >= n_rows), _WIDTHS[-1])
-    tiles = batch.new_empty(-(-n_rows // width), n, width)
-    _run(pack, tiles, n_rows, n, len(tiles), batch.data_ptr(), tiles.data_ptr())
-    return tiles
-
-
-def _unpacked(tiles: Tensor, n_rows: int) -> Tensor:
-    n_tiles, n, _ = tiles.shape
-    batch = tiles.new_empty(n_rows, n)
-    _run(unpack, tiles, n_rows, n, n_tiles, batch.data_ptr(), tiles.data_ptr())
-    return batch
-
-
-def _multiplied(
-    half: Half, values: Tensor, tiles: Tensor, bias: Tensor | None = None, order: IndexVector | None = None
-) -> Tensor:
-    """``bias + values[order] · tiles`` over the rows of ``half``."""
-    n_tiles, n_in, width = tiles.shape
-    n_rows = half.blocks.shape[1]
-    out = tiles.new_empty(n_tiles, n_rows, width)
-    shape = (n_tiles, n_rows, n_in, len(half.blocks) - 1)
-    connections = (half.blocks.ctypes.data, half.indices.ctypes.data, 0 if order is None else order.ctypes.data)
-    sources = (values.data_ptr(), tiles.data_ptr(), 0 if bias is None else bias.data_ptr())
-    _run(multiply, tiles, *shape, *connections, *sources, out.data_ptr())
-    return out
-
-
-def _dots(structure: Structure, tiles: Tensor, g: Tensor) -> Tensor:
-    """Gradient to the values: at each connection the product of its input and its neuron's gradient."""
-    half = structure.rows
-    out = tiles.new_empty(len(half.indices))
-    shape = (tiles.shape[0], g.shape[1], tiles.shape[1], len(half.blocks) - 1)
-    sources = (half.blocks.ctypes.data, half.indices.ctypes.data, tiles.data_ptr(), g.data_ptr())
-    _run(connection_dots, tiles, *shape, *sources, out.data_ptr())
-    return out
-
-
-def _run(kernel: Callable[[int, int], int], tiles: Tensor, *arguments: int) -> None:
-    """Run a kernel, compiled for the tiles' number type and width, on as many threads as torch uses."""
-    run(kernel(tiles.element_size(), tiles.shape[2]), torch.get_num_threads(), *arguments)
+@functools.lru_cache(maxsize=8)
+def _full(n_out: int, n_in: int) -> Structure:
+    return Structure(np.arange(n_out * n_in), n_out, n_in)
 
 
 def _world_size() -> int:

@@ -54,6 +54,15 @@ class SparseMLP(nn.Sequential):
         super().__init__(modules)
         self.storage = resolved
 
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits ``(batch, n_classes)`` of ``(batch, n_in)``; csr takes all layers at once unless a hook wants to see one."""
+        if self.storage == "masked" or any(m._forward_hooks or m._forward_pre_hooks for m in self):
+            return super().forward(x)  # type: ignore[no-any-return]
+        from psn_lightning.nn.csr import csr_stack  # numba is slow to import, and need not be there
+
+        *hidden, output = self
+        return csr_stack(list(zip(hidden[0::3], hidden[1::3], strict=True)), output, x)  # type: ignore[arg-type]
+
     @staticmethod
     def _rng(seed: int, layer: int) -> np.random.Generator:
         return np.random.default_rng([seed, _WEIGHT_STREAM, layer])

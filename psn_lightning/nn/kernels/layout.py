@@ -1,61 +1,72 @@
-"""From batches to tiles and back: ``(batch, n)`` ↔ ``(n_tiles, n, width)``."""
+"""From a batch ``(n_rows, n)`` to tiles ``(n, width)`` and back."""
 
 from __future__ import annotations
 
-import functools
+from typing import Any
 
-from numba import carray, cfunc, void
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
 
-from psn_lightning.nn.kernels.pool import REALS, Job, next_piece, pointer_to
-from psn_lightning.nn.kernels.vectors import lanes_of, transpose_block
+from psn_lightning.nn.kernels.vectors import Emitter
 
-
-def pack(itemsize: int, width: int) -> int:
-    """Address of the kernel that fills tiles from a batch; columns beyond the batch become 0.
-
-    Its arguments: n_rows, n, n_tiles, and the addresses of the batch ``(n_rows, n)`` and of the tiles.
-    """
-    return _mover(itemsize, width, packing=True)
+_I64 = ir.IntType(64)
 
 
-def unpack(itemsize: int, width: int) -> int:
-    """Address of the kernel that fills a batch from tiles; arguments as for :func:`pack`."""
-    return _mover(itemsize, width, packing=False)
+@njit
+def pack(batch, row, tile):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    """Fill a tile with the rows of a batch from ``row`` on; columns beyond the batch become 0."""
+    (n_rows, n), width, lanes = batch.shape, tile.shape[1], 64 // batch.itemsize
+    count = min(width, n_rows - row)
+    for first in range(0, n, lanes):
+        last = min(n, first + lanes)
+        whole = count // lanes * lanes if last - first == lanes else 0
+        for column in range(0, whole, lanes):
+            _transpose_block(batch, (row + column) * n + first, n, tile, first * width + column, width)
+        for i in range(first, last):  # what is left at the edges
+            for column in range(whole, count):
+                tile[i, column] = batch[row + column, i]
+            tile[i, count:] = 0
 
 
-@functools.cache
-def _mover(itemsize: int, width: int, packing: bool) -> int:
-    real, lanes = REALS[itemsize], lanes_of(itemsize)
+@njit
+def unpack(tile, batch, row):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    """The opposite of :func:`pack`."""
+    (n_rows, n), width, lanes = batch.shape, tile.shape[1], 64 // batch.itemsize
+    count = min(width, n_rows - row)
+    for first in range(0, n, lanes):
+        last = min(n, first + lanes)
+        whole = count // lanes * lanes if last - first == lanes else 0
+        for column in range(0, whole, lanes):
+            _transpose_block(tile, first * width + column, width, batch, (row + column) * n + first, n)
+        for i in range(first, last):
+            for column in range(whole, count):
+                batch[row + column, i] = tile[i, column]
 
-    @cfunc(void(Job), cache=True)
-    def kernel(job):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
-        n_pieces, n_rows, n, n_tiles = job[1], job[2], job[3], job[4]
-        batch = carray(pointer_to(job[5], real), (n_rows, n))
-        tiles = carray(pointer_to(job[6], real), (n_tiles, n, width))
-        n_groups = (n + lanes - 1) // lanes
-        piece = next_piece(job)
-        while piece < n_pieces:
-            for group in range(piece * n_groups // n_pieces, (piece + 1) * n_groups // n_pieces):
-                first, last = group * lanes, min(n, (group + 1) * lanes)
-                for t in range(n_tiles):
-                    count = min(width, n_rows - t * width)
-                    whole = count // lanes * lanes if last - first == lanes else 0
-                    for column in range(0, whole, lanes):
-                        in_batch, in_tile = (t * width + column) * n + first, (t * n + first) * width + column
-                        if packing:
-                            transpose_block(batch, in_batch, n, tiles, in_tile, width)
-                        else:
-                            transpose_block(tiles, in_tile, width, batch, in_batch, n)
-                    for column in range(whole, count):  # what is left at the edges
-                        for i in range(first, last):
-                            if packing:
-                                tiles[t, i, column] = batch[t * width + column, i]
-                            else:
-                                batch[t * width + column, i] = tiles[t, i, column]
-                    if packing:
-                        for i in range(first, last):
-                            tiles[t, i, count:] = 0
-            piece = next_piece(job)
 
-    address: int = kernel.address
-    return address
+@intrinsic
+def _transpose_block(  # type: ignore[no-untyped-def]
+    typingctx, source, source_offset, source_stride, target, target_offset, target_stride
+):
+    """Copy a square of as many rows and columns as a vector has lanes, transposed; offsets are in numbers."""
+    signature = types.void(source, source_offset, source_stride, target, target_offset, target_stride)
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        emit = Emitter(context, builder, signature.args[0].dtype, 1)
+        source, target = (emit.pointer(signature.args[i], arguments[i]) for i in (0, 3))
+        start, stride = arguments[1], arguments[2]
+        rows = [emit.load(source, builder.add(start, builder.mul(stride, _I64(i)))) for i in range(emit.lanes)]
+        bit = 1
+        while bit < emit.lanes:  # exchange lanes and rows, one bit of their numbers at a time
+            for i in (i for i in range(emit.lanes) if not i & bit):
+                a, b = rows[i], rows[i | bit]
+                lanes = range(emit.lanes)
+                rows[i] = emit.shuffle(a, b, [n ^ bit | emit.lanes if n & bit else n for n in lanes])
+                rows[i | bit] = emit.shuffle(a, b, [n | emit.lanes if n & bit else n | bit for n in lanes])
+            bit *= 2
+        start, stride = arguments[4], arguments[5]
+        for i, row in enumerate(rows):
+            emit.store(row, target, builder.add(start, builder.mul(stride, _I64(i))))
+        return context.get_dummy_value()
+
+    return signature, codegen

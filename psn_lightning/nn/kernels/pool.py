@@ -3,6 +3,9 @@
 A second pool (numba's) beside torch's would hold the same cores: while one works, the other's
 threads still wait by spinning. Here ``GOMP_parallel`` of the OpenMP library that torch has loaded starts a
 compiled kernel on torch's threads, as many as torch uses.
+
+Each thread works on tiles of its own, by its number: from one kernel to the next a tile stays in the cache of the
+core that made it.
 """
 
 from __future__ import annotations
@@ -16,36 +19,43 @@ from typing import Any
 
 import torch
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.extending import intrinsic
 
 Job = types.CPointer(types.int64)
-"""What a kernel is given: a counter of the pieces taken, the number of pieces, and its own arguments."""
+"""What a kernel is given: the address of ``omp_get_thread_num``, the number of threads, and its own arguments."""
 
 REALS: dict[int, Any] = {4: types.float32, 8: types.float64}
 """The number types that kernels are compiled for, by their size in bytes."""
 
-PIECES_PER_THREAD = 4  # rows differ in length: several pieces for each thread even that out
+
+@intrinsic
+def _number_from(typingctx, address):  # type: ignore[no-untyped-def]
+    """What the function without arguments at this address returns."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        function = ir.FunctionType(ir.IntType(32), []).as_pointer()
+        return builder.sext(builder.call(builder.inttoptr(arguments[0], function), []), ir.IntType(64))
+
+    return types.int64(address), codegen
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def own_share(job, n):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    """First and last + 1 of the ``n`` tiles that the calling thread owns."""
+    thread, n_threads = _number_from(job[0]), job[1]
+    return thread * n // n_threads, (thread + 1) * n // n_threads
 
 
 @intrinsic
-def next_piece(typingctx, job):  # type: ignore[no-untyped-def]
-    """Take a piece of the work: its number; atomic over the threads."""
+def at(typingctx, address, dtype):  # type: ignore[no-untyped-def]
+    """An address as a pointer to numbers or records of a type, for ``carray``."""
+    pointer = types.CPointer(dtype.dtype)
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.atomic_rmw("add", arguments[0], ir.Constant(ir.IntType(64), 1), "monotonic")
+        return builder.inttoptr(arguments[0], context.get_value_type(pointer))
 
-    return types.int64(job), codegen
-
-
-@intrinsic
-def pointer_to(typingctx, address, dtype):  # type: ignore[no-untyped-def]
-    """An address as a pointer, for ``carray``."""
-
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
-
-    return types.CPointer(dtype.dtype)(address, dtype), codegen
+    return pointer(address, dtype), codegen
 
 
 def run(kernel: int, n_threads: int, *arguments: int) -> None:
@@ -53,24 +63,46 @@ def run(kernel: int, n_threads: int, *arguments: int) -> None:
 
     Args:
         kernel: Address of a function that takes a :data:`Job`.
-        n_threads: How many threads take pieces.
+        n_threads: How many threads share the work.
         arguments: Integers; addresses are of memory that lives until this returns.
     """
-    values = (0, PIECES_PER_THREAD * n_threads, *arguments)
-    job = (ctypes.c_int64 * len(values))(*values)
-    _start()(kernel, ctypes.addressof(job), n_threads, 0)
+    start, thread_number = _openmp()
+    job = (ctypes.c_int64 * (len(arguments) + 2))(thread_number, n_threads, *arguments)
+    start(kernel, ctypes.addressof(job), n_threads, 0)
 
 
 @functools.cache
-def _start() -> Callable[[int, int, int, int], Any]:
-    """``GOMP_parallel``, or a loop on the calling thread where torch has another kind of pool."""
+def _openmp() -> tuple[Callable[[int, int, int, int], Any], int]:
+    """``GOMP_parallel`` and the address of ``omp_get_thread_num``.
+
+    Where torch has another kind of pool: a loop over the threads' shares on the calling one.
+    """
     for path in (Path(torch.__file__).parent / "lib").glob("libtorch_cpu.*"):
-        library = ctypes.CDLL(str(path))  # loaded already; looked up through it, the symbol is the one it calls itself
+        library = ctypes.CDLL(str(path))  # loaded already; looked up through it, the symbols are those it calls itself
         if hasattr(library, "GOMP_parallel"):
             start: Any = library.GOMP_parallel
             start.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
             start.restype = None
-            return start  # type: ignore[no-any-return]
-    warnings.warn("torch's OpenMP library was not found: storage csr runs on one thread", stacklevel=3)
+            return start, _address(library.omp_get_thread_num)
+    warnings.warn("torch's OpenMP library was not found: storage csr runs on one thread", stacklevel=4)
+    return _one_by_one()
+
+
+def _one_by_one() -> tuple[Callable[[int, int, int, int], Any], int]:
+    current = 0
+    number = ctypes.CFUNCTYPE(ctypes.c_int)(lambda: current)
     signature = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-    return lambda kernel, job, n_threads, flags: signature(kernel)(job)
+
+    def start(kernel: int, job: int, n_threads: int, flags: int) -> None:
+        nonlocal current
+        for current in range(n_threads):
+            signature(kernel)(job)
+
+    start.keeps_alive = number  # type: ignore[attr-defined]
+    return start, _address(number)
+
+
+def _address(function: Any) -> int:
+    address = ctypes.cast(function, ctypes.c_void_p).value
+    assert address is not None
+    return address

@@ -1,97 +1,111 @@
-"""The products of a sparse layer on tiles: with its input, and of two activations at its connections.
+"""The products of a sparse layer on one tile: with its input, and of two activations at its connections.
 
-Activations are tiles of shape ``(n_tiles, n_features, width)``: feature-major, so that a connection reads one
-contiguous row. Threads own rows of the result and share no accumulator: the result does not depend on
-their number. Within a tile the inputs are taken in blocks that fit into a core's first-level cache.
+A tile has the shape ``(n_features, width)``: feature-major, so that a connection reads one contiguous row.
+Connections are taken in blocks of inputs that fit into a core's first-level cache: ``blocks[b, j]`` is the first
+connection of row j whose input is in block b, shape ``(n_blocks + 1, n_rows)``.
 """
 
 from __future__ import annotations
 
-import functools
+from typing import Any
 
-from numba import carray, cfunc, int32, int64, void
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
 
-from psn_lightning.nn.kernels.pool import REALS, Job, next_piece, pointer_to
-from psn_lightning.nn.kernels.vectors import accumulate_dots, accumulate_row, lanes_of
+from psn_lightning.nn.kernels.vectors import Emitter, Vectors
+
+_I64 = ir.IntType(64)
 
 
-@functools.cache
-def multiply(itemsize: int, width: int) -> int:
-    """Address of the kernel ``out[t, j, :] = bias[j] + Σ_k values[order[k]] · x[t, indices[k], :]``, k over row j.
+@njit
+def multiply(width, blocks, indices, order, values, x, bias, out):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    """``out[j, :] = bias[j] + Σ_k values[order[k]] · x[indices[k], :]`` over the connections k of row j.
 
-    Its arguments: n_tiles, n_rows, n_in, n_blocks, and the addresses of ``blocks`` (int64,
-    ``(n_blocks + 1, n_rows)``: first connection of row j whose input is in block b), ``indices`` (int32, inputs
-    of the connections), ``order`` (int32, or 0: in order), ``values``, ``x`` ``(n_tiles, n_in, width)``, ``bias``
-    ``(n_rows,)`` or 0, and ``out`` ``(n_tiles, n_rows, width)``.
-
-    Args:
-        itemsize: 4 for float32, 8 for float64.
-        width: Columns of a tile.
+    ``order`` or ``bias`` may be None: values in order, no bias.
     """
-    real = REALS[itemsize]
-    vectors = (0,) * (width // lanes_of(itemsize))
-
-    @cfunc(void(Job), cache=True)
-    def kernel(job):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
-        n_pieces, n_tiles, n_rows, n_in, n_blocks = job[1], job[2], job[3], job[4], job[5]
-        blocks = carray(pointer_to(job[6], int64), (n_blocks + 1, n_rows))
-        n_connections = blocks[n_blocks, n_rows - 1]
-        indices = carray(pointer_to(job[7], int32), (n_connections,))
-        order = carray(pointer_to(job[8], int32), (n_connections,))
-        values = carray(pointer_to(job[9], real), (n_connections,))
-        x = carray(pointer_to(job[10], real), (n_tiles, n_in, width))
-        bias = carray(pointer_to(job[11], real), (n_rows,))
-        out = carray(pointer_to(job[12], real), (n_tiles, n_rows, width))
-        piece = next_piece(job)
-        while piece < n_pieces:
-            first, last = piece * n_rows // n_pieces, (piece + 1) * n_rows // n_pieces
-            for t in range(n_tiles):
-                for j in range(first, last):
-                    out[t, j, :] = bias[j] if job[11] else real(0)
-                for b in range(n_blocks):
-                    for j in range(first, last):
-                        start, stop = blocks[b, j], blocks[b + 1, j]
-                        if start < stop and job[8]:
-                            accumulate_row(vectors, values, order, indices, start, stop, x[t], out[t, j])
-                        elif start < stop:
-                            accumulate_row(vectors, values, None, indices, start, stop, x[t], out[t, j])
-            piece = next_piece(job)
-
-    address: int = kernel.address
-    return address
+    n_blocks, n_rows = len(blocks) - 1, len(out)
+    for j in range(n_rows):
+        out[j, :] = 0 if bias is None else bias[j]
+    for b in range(n_blocks):
+        for j in range(n_rows):
+            start, stop = blocks[b, j], blocks[b + 1, j]
+            if start < stop:
+                _add_row(width, values, order, indices, start, stop, x, out[j])
 
 
-@functools.cache
-def connection_dots(itemsize: int, width: int) -> int:
-    """Address of the kernel ``out[k] = Σ_t x[t, indices[k], :] · g[t, j, :]`` for every connection k of row j.
+@njit
+def dots(width, blocks, indices, x, g, out):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    """``out[k] = x[indices[k], :] · g[j, :]`` for every connection k of row j."""
+    n_blocks, n_rows = len(blocks) - 1, len(g)
+    for b in range(n_blocks):
+        for j in range(n_rows):
+            start, stop = blocks[b, j], blocks[b + 1, j]
+            if start < stop:
+                _row_dots(width, indices, start, stop, x, g[j], out)
 
-    Its arguments: n_tiles, n_rows, n_in, n_blocks, and the addresses of ``blocks``, ``indices`` and ``x`` as for
-    :func:`multiply`, of ``g`` ``(n_tiles, n_rows, width)``, and of ``out`` ``(n_connections,)``.
+
+@intrinsic
+def _add_row(  # type: ignore[no-untyped-def]
+    typingctx, width, values, order, indices, start, stop, x, out
+):
+    """``out[:] += Σ_k values[order[k]] · x[indices[k], :]`` for ``start ≤ k < stop``.
+
+    ``x`` is a tile, ``out`` a row of one; with None for ``order`` the values are in order.
     """
-    real = REALS[itemsize]
-    vectors = (0,) * (width // lanes_of(itemsize))
+    signature = types.void(width, values, order, indices, start, stop, x, out)
 
-    @cfunc(void(Job), cache=True)
-    def kernel(job):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
-        n_pieces, n_tiles, n_rows, n_in, n_blocks = job[1], job[2], job[3], job[4], job[5]
-        blocks = carray(pointer_to(job[6], int64), (n_blocks + 1, n_rows))
-        n_connections = blocks[n_blocks, n_rows - 1]
-        indices = carray(pointer_to(job[7], int32), (n_connections,))
-        x = carray(pointer_to(job[8], real), (n_tiles, n_in, width))
-        g = carray(pointer_to(job[9], real), (n_tiles, n_rows, width))
-        out = carray(pointer_to(job[10], real), (n_connections,))
-        piece = next_piece(job)
-        while piece < n_pieces:
-            first, last = piece * n_rows // n_pieces, (piece + 1) * n_rows // n_pieces
-            if first < last:
-                out[blocks[0, first] : blocks[n_blocks, last - 1]] = 0
-            for t in range(n_tiles):
-                for b in range(n_blocks):
-                    for j in range(first, last):
-                        start, stop = blocks[b, j], blocks[b + 1, j]
-                        if start < stop:
-                            accumulate_dots(vectors, indices, start, stop, x[t], g[t, j], out)
-            piece = next_piece(job)
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        emit = Emitter(context, builder, signature.args[1].dtype, len(signature.args[0]))
+        value, index, source, target = (emit.pointer(signature.args[i], arguments[i]) for i in (1, 3, 6, 7))
+        ordered = isinstance(signature.args[2], types.NoneType)
+        place = None if ordered else emit.pointer(signature.args[2], arguments[2])
 
-    address: int = kernel.address
-    return address
+        def body(k: Any, sums: Vectors) -> Vectors:
+            factor = emit.number(value, k if ordered else _number(builder, place, k))
+            row = emit.load_row(emit.row_at(source, _number(builder, index, k)))
+            return [emit.fma(factor, x, total) for x, total in zip(row, sums, strict=True)]
+
+        _, sums = emit.loop(arguments[4], arguments[5], emit.load_row(target), body)
+        emit.store_row(sums, target)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic
+def _row_dots(  # type: ignore[no-untyped-def]
+    typingctx, width, indices, start, stop, x, row, out
+):
+    """``out[k] = x[indices[k], :] · row`` for ``start ≤ k < stop``; ``x`` is a tile, ``row`` a row of one."""
+    signature = types.void(width, indices, start, stop, x, row, out)
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        emit = Emitter(context, builder, signature.args[6].dtype, len(signature.args[0]))
+        index, source, other, target = (emit.pointer(signature.args[i], arguments[i]) for i in (1, 4, 5, 6))
+        row = emit.load_row(other)
+
+        def product(k: Any) -> Any:
+            return emit.product(emit.load_row(emit.row_at(source, _number(builder, index, k))), row)
+
+        def many(k: Any, nothing: Vectors) -> Vectors:
+            products = [product(builder.add(k, _I64(i))) for i in range(emit.lanes)]
+            emit.store(emit.lane_sums(products), target, k)
+            return nothing
+
+        def one(k: Any, nothing: Vectors) -> Vectors:
+            builder.store(emit.lane_sum(product(k)), builder.gep(target, [k]))
+            return nothing
+
+        # As many connections at a time as a vector has lanes: their sums over the lanes are one vector.
+        last = builder.sub(arguments[3], _I64(emit.lanes - 1))
+        rest, _ = emit.loop(arguments[2], last, [], many, step=emit.lanes)
+        emit.loop(rest, arguments[3], [], one)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def _number(builder: Any, pointer: Any, k: Any) -> Any:
+    """Element ``k`` of an array of int32."""
+    return builder.sext(builder.load(builder.gep(pointer, [k])), _I64)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from psn_lightning.nn.sparse_linear import SparseLinear
 from psn_lightning.nn.structure import Structure
-from psn_lightning.nn.tiled import Stage, tiled
+from psn_lightning.nn.tiled import Stack
+from psn_lightning.nn.workspace import Stage
 from psn_lightning.topology import Connectivity
 
 _BLOCK = 2**22  # positions whose dense gradient is held at once
@@ -33,7 +34,7 @@ class CSRLinear(SparseLinear):
         self._load(connectivity, values)
 
     def _load(self, connectivity: Connectivity, values: Tensor) -> None:
-        self.structure = Structure(connectivity.keys(), self.out_features, self.in_features)
+        self._connect(connectivity.keys())
         self.weight.data = values.detach().to(self.bias, copy=True)
         self.weight.grad = None
 
@@ -66,13 +67,15 @@ class CSRLinear(SparseLinear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(batch, in_features)`` to ``(batch, out_features)``."""
-        return tiled([self.stage()], x)
+        return self._stack(x, [self.weight, self.bias])
 
     def stage(self, norm: nn.LayerNorm | None = None) -> Stage:
         """This layer in a stack; ``norm`` and ReLU follow, or nothing."""
-        if norm is None:
-            return Stage(self.structure, [self.weight, self.bias], note=self._note)
-        return Stage(self.structure, [self.weight, self.bias, norm.weight, norm.bias], norm.eps, self._note)
+        return Stage(self.structure, None if norm is None else norm.eps, self._note)
+
+    def _connect(self, positions: NDArray[np.int64]) -> None:
+        self.structure = Structure(positions, self.out_features, self.in_features)
+        self._stack = Stack([self.stage()])
 
     @torch.no_grad()
     def set_active(self, positions: Tensor, moments: Iterable[Tensor] = ()) -> None:
@@ -99,7 +102,7 @@ class CSRLinear(SparseLinear):
             tensor.data = values
         if gradient:
             self.weight.grad = moved[-1]
-        self.structure = Structure(positions.numpy(), self.out_features, self.in_features)
+        self._connect(positions.numpy())
 
     def compress(self, moment: Tensor) -> Tensor:
         """See the interface; it is so already."""
@@ -139,27 +142,36 @@ class CSRLinear(SparseLinear):
         total = torch.zeros(self.out_features, dtype=self.weight.dtype)
         return total.index_add_(0, torch.from_numpy(self.structure.neurons), self.weight.grad.abs())
 
-    def _note(self, x: Tensor, g: Tensor) -> None:
+    def _note(self, x: Tensor, g: Tensor) -> bool:
         """Keep what the dense gradient is made of: tiles of inputs and of gradients, by micro-batch."""
         if self.weight.grad is None:  # the first backward pass of an optimizer step
             self._recorded.clear()
         if self.record_dense_gradient:
             self._recorded.append((x, g))
+        return self.record_dense_gradient
 
 
-def csr_stack(blocks: Sequence[tuple[CSRLinear, nn.LayerNorm]], output: nn.Linear, x: Tensor) -> Tensor:
-    """What the modules of a network compute one after the other, with a ReLU after each block.
+class CSRNetwork:
+    """What the modules of a network compute one after the other, in one go.
 
-    The dense output layer goes along as one of which all connections exist.
+    Args:
+        blocks: Each sparse layer and its LayerNorm, which a ReLU follows.
+        output: The dense layer at the end; it goes along as one of which all connections exist.
     """
-    whole = _full(output.out_features, output.in_features)
-    last = Stage(whole, [output.weight, output.bias])
-    return tiled([*(layer.stage(norm) for layer, norm in blocks), last], x)
 
+    def __init__(self, blocks: Sequence[tuple[CSRLinear, nn.LayerNorm]], output: nn.Linear) -> None:
+        self._blocks, self._output = blocks, output
+        self._whole = Structure(np.arange(output.weight.numel()), *output.weight.shape)
+        self._structures: list[Structure] = []
 
-@functools.lru_cache(maxsize=8)
-def _full(n_out: int, n_in: int) -> Structure:
-    return Structure(np.arange(n_out * n_in), n_out, n_in)
+    def __call__(self, x: Tensor) -> Tensor:
+        """Logits ``(batch, n_classes)`` of ``(batch, n_in)``."""
+        structures = [layer.structure for layer, _ in self._blocks]
+        if structures != self._structures:  # the first time, or after a topology update
+            stages = [layer.stage(norm) for layer, norm in self._blocks]
+            self._structures, self._stack = structures, Stack([*stages, Stage(self._whole)])
+        parameters = [p for layer, norm in self._blocks for p in (layer.weight, layer.bias, norm.weight, norm.bias)]
+        return self._stack(x, [*parameters, self._output.weight, self._output.bias])
 
 
 def _world_size() -> int:

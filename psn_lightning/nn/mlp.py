@@ -11,7 +11,7 @@ from torch import nn
 
 from psn_lightning.nn.init import InitName, initial_values
 from psn_lightning.nn.sparse_linear import SparseLinear
-from psn_lightning.nn.storages import StorageName, layer_class, resolve
+from psn_lightning.nn.storages import StorageName, at_once, layer_class, resolve
 from psn_lightning.topology import Connectivity, SpreadingName, Topology
 
 _WEIGHT_STREAM = 1_000_003  # keeps the weights' random streams apart from the topology's
@@ -53,15 +53,14 @@ class SparseMLP(nn.Sequential):
         modules["output"] = self._output(layer_sizes[-2], layer_sizes[-1], self._rng(seed, 0))
         super().__init__(modules)
         self.storage = resolved
+        *hidden, output = self
+        self._at_once = at_once(resolved, hidden[0::3], hidden[1::3], output)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``(batch, n_classes)`` of ``(batch, n_in)``; csr takes all layers at once unless a hook wants to see one."""
-        if self.storage == "masked" or any(m._forward_hooks or m._forward_pre_hooks for m in self):
+        if self._at_once is None or any(m._forward_hooks or m._forward_pre_hooks for m in self):
             return super().forward(x)  # type: ignore[no-any-return]
-        from psn_lightning.nn.csr import csr_stack  # numba is slow to import, and need not be there
-
-        *hidden, output = self
-        return csr_stack(list(zip(hidden[0::3], hidden[1::3], strict=True)), output, x)  # type: ignore[arg-type]
+        return self._at_once(x)
 
     @staticmethod
     def _rng(seed: int, layer: int) -> np.random.Generator:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import Literal, get_args
 
 import torch
+from torch import Tensor, nn
 
 from psn_lightning.errors import SettingError
 from psn_lightning.nn.masked import MaskedLinear
@@ -46,3 +48,14 @@ def layer_class(storage: Literal["csr", "masked"]) -> type[SparseLinear]:
     from psn_lightning.nn.csr import CSRLinear  # numba is slow to import, and need not be there
 
     return CSRLinear
+
+
+def at_once(
+    storage: Literal["csr", "masked"], layers: Sequence[nn.Module], norms: Sequence[nn.Module], output: nn.Module
+) -> Callable[[Tensor], Tensor] | None:
+    """What computes the whole network in one go, if the storage has such a thing."""
+    if storage == "masked":
+        return None
+    from psn_lightning.nn.csr import CSRNetwork
+
+    return CSRNetwork(list(zip(layers, norms, strict=True)), output)  # type: ignore[arg-type]

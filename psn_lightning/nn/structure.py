@@ -78,12 +78,11 @@ class Half:
         grid: Any = np.arange(n_rows, dtype=np.int64) * n_columns + edges[:, None]
         self.blocks: IntVector = np.searchsorted(positions, grid)
         """``blocks[b, j]``: first connection of row j in block b; shape ``(n_blocks + 1, n_rows)``."""
-        self.integers = {
-            "blocks": len(edges) - 1,
-            "starts": self.blocks.ctypes.data,
-            "indices": self.indices.ctypes.data,
-        }
+    @property
+    def integers(self) -> dict[str, int]:
         """Number of blocks, and addresses."""
+        starts, indices = self.blocks.ctypes.data, self.indices.ctypes.data
+        return {"blocks": len(self.blocks) - 1, "starts": starts, "indices": indices}
 
 
 def _stable_order(columns: IntVector) -> IntVector:

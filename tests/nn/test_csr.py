@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from psn_lightning.dynamics import RigLRule, moments_of, update_layer
 from psn_lightning.nn.csr import CSRLinear
+from psn_lightning.nn.kernels import pool
 from psn_lightning.nn.masked import MaskedLinear
+from psn_lightning.nn.tiled import Stack
 from psn_lightning.topology import Connectivity
 
 
@@ -69,28 +71,40 @@ def test_values_and_gradients_are_those_of_dense_autograd(n_in, n_out, batch, de
 @pytest.mark.parametrize("batch", [1, 5, 40])
 def test_gradcheck(batch):
     csr, _ = pair(drawn(7, 5, 0.5))
+    stack = Stack([csr.stage()])
 
     def product(x, values, bias):
-        csr.weight.data, csr.bias.data = values.data, bias.data
-        from psn_lightning.nn.csr import _Product
-
-        return _Product.apply(x, values, bias, csr)
+        return stack(x, [values, bias])
 
     inputs = [torch.randn(batch, 7), csr.weight.detach(), csr.bias.detach()]
     assert torch.autograd.gradcheck(product, [i.double().clone().requires_grad_() for i in inputs])
 
 
-@pytest.mark.parametrize("n_threads", [1, 2, 3])
+@pytest.mark.parametrize("n_threads", [1, 2, 3, 9])
 def test_the_result_does_not_depend_on_the_number_of_threads(n_threads):
     csr, _ = pair(drawn(300, 200, 0.1), torch.float32)
     x, g = torch.randn(130, 300), torch.randn(130, 200)
     before = torch.get_num_threads()
-    expected = backward(csr, x, g)
+    torch.set_num_threads(1)
+    y, to_x, *to_parameters = backward(csr, x, g)
     torch.set_num_threads(n_threads)
     try:
-        assert all(torch.equal(a, b) for a, b in zip(backward(csr, x, g), expected, strict=True))
+        y_again, to_x_again, *again = backward(csr, x, g)
     finally:
         torch.set_num_threads(before)
+    assert torch.equal(y, y_again)
+    assert torch.equal(to_x, to_x_again)
+    for a, b in zip(to_parameters, again, strict=True):  # sums over tiles, which are as many as the threads need
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-5)
+
+
+def test_without_openmp_one_thread_does_it(monkeypatch):
+    csr, _ = pair(drawn(30, 20, 0.1))
+    x, g = torch.randn(130, 30).double(), torch.randn(130, 20).double()
+    expected = backward(csr, x, g)
+    monkeypatch.setattr(pool, "_openmp", lambda: alone)
+    alone = pool._one_by_one()
+    assert all(torch.equal(a, b) for a, b in zip(backward(csr, x, g), expected, strict=True))
 
 
 def test_the_interface_is_that_of_masked():

@@ -1,0 +1,128 @@
+"""The memory that a stack of layers works in, described for the kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from psn_lightning.nn.kernels.network import LAYER, backward, forward
+from psn_lightning.nn.kernels.pool import run
+from psn_lightning.nn.structure import Structure
+
+_WIDTHS = (64, 32, 16)  # columns of a tile: the widest amortises best, the others serve small batches and many threads
+_FIELDS = tuple(LAYER.names or ())
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A product with sparse weights, ``z = x Wᵀ + b``; but for the last of a stack, LayerNorm and ReLU follow.
+
+    Its parameters are values in CSR order and bias and, with LayerNorm, that one's weight (gain) and bias (shift).
+    """
+
+    structure: Structure
+    epsilon: float | None = None
+    """LayerNorm's; None: nothing follows."""
+    note: Callable[[Tensor, Tensor], bool] | None = None
+    """Shown the tiles of ``x`` and of the gradient to ``z`` after a backward pass; says whether it keeps them."""
+
+    @property
+    def parameters(self) -> dict[str, int]:
+        """How many numbers each of them has."""
+        n_out = self.structure.shape[0]
+        sizes = {"values": len(self.structure.positions), "bias": n_out}
+        return sizes if self.epsilon is None else sizes | {"gain": n_out, "shift": n_out}
+
+
+class Workspace:
+    """Activations, their gradients, and the table of addresses that the kernels read.
+
+    It serves many steps: its memory stays in the cache, and a step has little to do in Python.
+
+    Args:
+        stages: The layers.
+        n_rows: Rows of a batch.
+        dtype: float32 or float64.
+        keeps: Whether a backward pass may follow.
+    """
+
+    def __init__(self, stages: Sequence[Stage], n_rows: int, dtype: torch.dtype, keeps: bool) -> None:
+        self._stages = stages  # the table has addresses in their structures
+        self._n_threads, self._dtype = torch.get_num_threads(), dtype
+        self._width = next((w for w in _WIDTHS if n_rows > w * (self._n_threads - 1)), _WIDTHS[-1])
+        self._n_tiles = -(-n_rows // self._width)
+        self._table = np.zeros(len(stages), LAYER)
+        self._shape = (self._n_tiles, n_rows, len(stages), self._table.ctypes.data)
+        self._others: list[Tensor] = []  # the table has addresses in these as well
+        self._inputs = [self._tiles(stages[0].structure.shape[1])]
+        self._gradients: list[Tensor] = []
+        slots, self._n_gradients = [], 0
+        for i, stage in enumerate(stages):
+            self._describe(i, stage, keeps)
+            for name, size in stage.parameters.items():
+                slots.append(i * len(_FIELDS) + _FIELDS.index(name))
+                self._fill(i, **{f"to_{name}": self._n_gradients})
+                self._n_gradients += size
+        self._slots, self._addresses = np.array(slots), self._table.view(np.int64)
+
+    def forward(self, x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+        """``(n_rows, n_out)`` of the batch ``(n_rows, n_in)``."""
+        result = x.new_empty(len(x), self._stages[-1].structure.shape[0])
+        self._addresses[self._slots] = [parameter.data_ptr() for parameter in parameters]
+        self._run(forward, x, result)
+        return result
+
+    def backward(self, gradient: Tensor, parameters: Sequence[Tensor], needs_x: bool) -> tuple[Tensor | None, Tensor]:
+        """Gradients to the batch, if it needs one, and to the parameters, one behind the other.
+
+        Raises:
+            RuntimeError: If the parameters' memory is no longer that of the forward pass.
+        """
+        if self._addresses[self._slots].tolist() != [parameter.data_ptr() for parameter in parameters]:
+            raise RuntimeError("the weights were replaced between the forward and the backward pass")
+        to_parameters = gradient.new_empty(self._n_tiles, self._n_gradients)
+        to_x = to_tiles = None
+        if needs_x:
+            to_x, to_tiles = gradient.new_empty(len(gradient), self._inputs[0].shape[1]), torch.empty_like(self._inputs[0])
+            self._fill(0, **self._stages[0].structure.columns_as_integers(), to_x=to_tiles.data_ptr())
+        self._run(backward, gradient, to_x, to_parameters)
+        return to_x, to_parameters.sum(dim=0)
+
+    def note(self) -> bool:
+        """Show every stage its tiles; whether any keeps them."""
+        shown = zip(self._stages, self._inputs, self._gradients, strict=True)
+        return any([stage.note(x, g) for stage, x, g in shown if stage.note is not None])
+
+    def _describe(self, i: int, stage: Stage, keeps: bool) -> None:
+        """Make the stage's memory and note where it is."""
+        z = self._tiles(stage.structure.shape[0])
+        self._fill(i, **stage.structure.rows_as_integers(), x=self._inputs[-1].data_ptr(), z=z.data_ptr())
+        self._others.append(z)
+        if keeps:
+            g = torch.empty_like(z)
+            self._fill(i, g=g.data_ptr())
+            if i > 0:
+                self._fill(i, **stage.structure.columns_as_integers(), to_x=self._gradients[-1].data_ptr())
+            self._gradients.append(g)
+        if stage.epsilon is not None:
+            y, statistics = torch.empty_like(z) if keeps else z, self._tiles(2)
+            epsilon = torch.tensor([stage.epsilon], dtype=self._dtype)
+            self._fill(i, y=y.data_ptr(), statistics=statistics.data_ptr(), epsilon=epsilon.data_ptr())
+            self._others += [statistics, epsilon]
+            self._inputs.append(y)
+
+    def _tiles(self, n: int) -> Tensor:
+        return torch.empty(self._n_tiles, n, self._width, dtype=self._dtype)
+
+    def _fill(self, i: int, **fields: int) -> None:
+        for name, value in fields.items():
+            self._table[name][i] = value
+
+    def _run(self, kernel: object, *tensors: Tensor | None) -> None:
+        """Run a kernel on as many threads as torch used when this was made."""
+        addresses = [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
+        run(kernel(self._dtype.itemsize, self._width), self._n_threads, *self._shape, *addresses)  # type: ignore[operator]

@@ -129,8 +129,15 @@ class SparseClassifier(pl.LightningModule):
         """Cross entropy of one batch."""
         x, y = batch
         loss = F.cross_entropy(self(x), y)
-        self.log("train/loss", loss, prog_bar=True, sync_dist=True)
+        if self._is_reported(batch_idx):
+            self.log("train/loss", loss, prog_bar=True, sync_dist=True)
         return loss
+
+    def _is_reported(self, batch_idx: int) -> bool:
+        """Whether the Trainer would do anything with a logged value, which costs as much as a small step does."""
+        every, trainer = self.trainer.log_every_n_steps, self.trainer
+        due = every > 0 and (trainer.global_step + 1) % every == 0
+        return due or trainer.should_stop or batch_idx == 0 or trainer.is_last_batch
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Evaluation during the fit: the test set in the paper's protocol, else the held-out rows."""

@@ -8,6 +8,7 @@ from psn_lightning.callbacks.gradients import GradientRatio
 from psn_lightning.callbacks.masks import MaskReapply
 from psn_lightning.callbacks.methods import GMP, SET, RigL, SRigL
 from psn_lightning.callbacks.moments import PortableMoments
+from psn_lightning.callbacks.progress import Progress
 from psn_lightning.callbacks.recording import EpochTimer, TopologyLogger
 from psn_lightning.callbacks.settings import OptimizerSettings
 
@@ -23,6 +24,7 @@ __all__ = [
     "MaskReapply",
     "OptimizerSettings",
     "PortableMoments",
+    "Progress",
     "RigL",
     "SRigL",
     "TopologyLogger",

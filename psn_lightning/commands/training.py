@@ -10,24 +10,15 @@ import lightning.pytorch as pl
 import yaml
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
-from psn_lightning.callbacks import (
-    BestAndLast,
-    EpochTimer,
-    EquilibriumMonitor,
-    GeneratorState,
-    GradientRatio,
-    MaskReapply,
-    OptimizerSettings,
-    PortableMoments,
-    TopologyLogger,
-)
+from psn_lightning.callbacks import BestAndLast
 from psn_lightning.callbacks.predictions import PredictionTable
 from psn_lightning.callbacks.ranks import refuse_sharding
 from psn_lightning.commands import summary
+from psn_lightning.commands.trainer import ask_for_accelerators_once, furnish
 from psn_lightning.data import ClassificationData
 from psn_lightning.errors import SettingError, compact
 from psn_lightning.task import SparseClassifier
-from psn_lightning.tracking import ConfigRecord, RunRecord, Tracking
+from psn_lightning.tracking import ConfigRecord, Tracking
 from psn_lightning.tracking.flat import flatten
 from psn_lightning.tracking.resume import Origin, check_same, newest_origin, read_origin
 
@@ -41,6 +32,7 @@ class PSNCLI(LightningCLI):
         self._trains = run
         self._origin: Origin | None = None
         self._changed: dict[str, Any] = {}
+        ask_for_accelerators_once()
         super().__init__(
             SparseClassifier,
             ClassificationData,
@@ -146,22 +138,8 @@ class PSNCLI(LightningCLI):
         return tracking
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[pl.Callback]) -> pl.Trainer:
-        """Add what every run has, less what the configuration turns off."""
-        if config.get("enable_checkpointing") is False:
-            callbacks = [callback for callback in callbacks if not isinstance(callback, BestAndLast)]
-        checkpoints = next((callback for callback in callbacks if isinstance(callback, BestAndLast)), None)
-        topology, equilibrium = TopologyLogger(), EquilibriumMonitor()
-        callbacks += [
-            MaskReapply(),
-            PortableMoments(),
-            GradientRatio(),
-            topology,
-            equilibrium,
-            EpochTimer(),
-            GeneratorState(),
-            OptimizerSettings(self._changed),
-            RunRecord(topology, equilibrium, checkpoints),
-        ]
+        """Add what every run has."""
+        furnish(config, callbacks, self._changed)
         return super()._instantiate_trainer(config, callbacks)
 
     def after_fit(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -25,7 +26,8 @@ class TensorData(Dataset[Batch]):
         return self.x[index], self.y[index]
 
     def __getitems__(self, indices: list[int]) -> Batch:
-        return self.x[indices], self.y[indices]
+        index = torch.tensor(indices)
+        return self.x.index_select(0, index), self.y.index_select(0, index)
 
 
 def as_is(batch: Batch) -> Batch:

@@ -66,8 +66,7 @@ def update_layer(
     else:
         after = torch.cat([kept, _grown(layer, rule, kept, n_grow, generator)])
     after = after.sort().values
-    stayed = int(torch.isin(after, before, assume_unique=True).sum())
-    layer.set_active(after, moments_of(layer, optimizer))
+    stayed = layer.set_active(after, moments_of(layer, optimizer))
     return Change(len(before) - stayed, len(after) - stayed, n_grow / max(1, len(before)))
 
 

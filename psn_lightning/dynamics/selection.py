@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+_SAMPLE = 2**14  # scores that a first bound is taken from
+
 
 def top(scores: Tensor, count: int) -> Tensor:
     """Positions of exactly ``count`` scores, the highest ones.
@@ -51,7 +53,7 @@ class RunningTop:
         """
         if self._scores is not None and self._positions is not None and len(self._scores) == self.count > 0:
             candidates = candidates & (scores > self._scores.min())  # equal ones came too late
-        index = candidates.flatten().nonzero().squeeze(1)
+        index = _promising(scores, candidates, self.count).flatten().nonzero().squeeze(1)
         values, positions = scores.flatten()[index], index + offset
         if self._scores is not None and self._positions is not None:
             values, positions = torch.cat([self._scores, values]), torch.cat([self._positions, positions])
@@ -68,6 +70,22 @@ class RunningTop:
         if self._positions is None or len(self._positions) < self.count:
             raise RuntimeError(f"{self.count} connections are to grow, but fewer positions are free")
         return self._positions
+
+
+def _promising(scores: Tensor, candidates: Tensor, count: int) -> Tensor:
+    """Fewer candidates that have the ``count`` best among them: those above a bound that a sample suggests.
+
+    To look through a million scores takes a tenth of the time that selecting from them does.
+    """
+    stride = scores.numel() // _SAMPLE
+    rank = int(1.2 * count / max(stride, 1)) + 20  # a margin; where it does not suffice, nothing is left out
+    if stride < 2 or rank > _SAMPLE // 2:
+        return candidates
+    lowest = torch.finfo(scores.dtype).min
+    sample = torch.nan_to_num(scores.flatten()[::stride], nan=lowest)
+    bound = sample.masked_fill(~candidates.flatten()[::stride], lowest).topk(rank, sorted=False).values.min()
+    fewer = candidates & (scores >= bound)
+    return fewer if int(fewer.sum()) >= count else candidates
 
 
 def top_per_row(scores: Tensor, candidates: Tensor, counts: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from psn_lightning.nn.kernels.matching import places_in
 from psn_lightning.nn.sparse_linear import SparseLinear
 from psn_lightning.nn.structure import Structure
 from psn_lightning.nn.tiled import Stack
@@ -78,7 +79,7 @@ class CSRLinear(SparseLinear):
         self._stack = Stack([self.stage()])
 
     @torch.no_grad()
-    def set_active(self, positions: Tensor, moments: Iterable[Tensor] = ()) -> None:
+    def set_active(self, positions: Tensor, moments: Iterable[Tensor] = ()) -> int:
         """See the interface; a gradient that waits for its optimizer step moves along.
 
         Raises:
@@ -90,12 +91,10 @@ class CSRLinear(SparseLinear):
                 "set model.storage to masked for rules that change it"
             )
         moments = list(moments)
-        before = self.active_positions()
-        place = torch.searchsorted(before, positions).clamp_(max=max(0, len(before) - 1))
-        stays = before[place] == positions if len(before) else torch.zeros_like(positions, dtype=torch.bool)
+        places = torch.from_numpy(places_in(self.structure.positions, positions.numpy()))
         gradient = [] if self.weight.grad is None else [self.weight.grad]
-        moved = [torch.where(stays, t[place], 0) if len(before) else t.new_zeros(len(positions))
-                 for t in (self.weight.data, *moments, *gradient)]  # fmt: skip
+        padding = self.weight.new_zeros(1)  # what place -1 stands for, and all there is where nothing was
+        moved = [torch.cat([t, padding])[places] for t in (self.weight.data, *moments, *gradient)]
         self.weight.grad = None
         self.weight.data = moved[0]
         for tensor, values in zip(moments, moved[1:], strict=False):
@@ -103,6 +102,7 @@ class CSRLinear(SparseLinear):
         if gradient:
             self.weight.grad = moved[-1]
         self._connect(positions.numpy())
+        return int((places >= 0).sum())
 
     def compress(self, moment: Tensor) -> Tensor:
         """See the interface; it is so already."""
@@ -132,8 +132,9 @@ class CSRLinear(SparseLinear):
         """See the interface; on every process at once, because the blocks are averaged over them."""
         if not self._recorded:
             raise RuntimeError("no dense gradient: set record_dense_gradient before the forward pass")
-        parts = [g[:, neurons] @ x.transpose(1, 2) for x, g in self._recorded]
-        return _average(torch.cat(parts).sum(dim=0))
+        gradients = torch.cat([tile for _, g in self._recorded for tile in g[:, neurons]], dim=1)
+        inputs = torch.cat([tile for x, _ in self._recorded for tile in x], dim=1)
+        return _average(gradients @ inputs.T)
 
     def gradient_magnitude(self) -> Tensor:
         """See the interface."""

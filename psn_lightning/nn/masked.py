@@ -77,15 +77,16 @@ class MaskedLinear(SparseLinear):
         return self.active.flatten().nonzero().squeeze(1)
 
     @torch.no_grad()
-    def set_active(self, positions: Tensor, moments: Iterable[Tensor] = ()) -> None:
+    def set_active(self, positions: Tensor, moments: Iterable[Tensor] = ()) -> int:
         """See the interface."""
         mask = torch.zeros_like(self.active)
         mask.view(-1)[positions] = True
-        changed = self.active ^ mask
+        changed, stayed = self.active ^ mask, int((self.active & mask).sum())
         for tensor in (self.weight, *moments):
             tensor.masked_fill_(changed, 0)
         self.active.copy_(mask)
         self._note_full()
+        return stayed
 
     def compress(self, moment: Tensor) -> Tensor:
         """See the interface."""

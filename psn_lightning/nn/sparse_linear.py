@@ -68,7 +68,7 @@ class SparseLinear(nn.Module, ABC):
         """Flat position ``neuron * in_features + input`` of each connection, ascending, int64."""
 
     @abstractmethod
-    def set_active(self, positions: Tensor, moments: Iterable[Tensor] = ()) -> None:
+    def set_active(self, positions: Tensor, moments: Iterable[Tensor] = ()) -> int:
         """Change which connections exist.
 
         Connections that stay keep their weight and moments; those that go or come have both set to 0.
@@ -76,6 +76,9 @@ class SparseLinear(nn.Module, ABC):
         Args:
             positions: As :meth:`active_positions` gives them.
             moments: Optimizer tensors laid out like ``weight``; changed in place with it.
+
+        Returns:
+            How many connections stay.
         """
 
     def set_mask(self, mask: Tensor, moments: Iterable[Tensor] = ()) -> None:

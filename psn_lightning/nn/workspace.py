@@ -90,7 +90,10 @@ class Workspace:
             to_x, to_tiles = gradient.new_empty(len(gradient), self._inputs[0].shape[1]), torch.empty_like(self._inputs[0])
             self._fill(0, **self._stages[0].structure.columns_as_integers(), to_x=to_tiles.data_ptr())
         self._run(backward, gradient, to_x, to_parameters)
-        return to_x, to_parameters.sum(dim=0)
+        total, *others = to_parameters
+        for other in others:  # faster than torch's sum over so few
+            total += other
+        return to_x, total
 
     def note(self) -> bool:
         """Show every stage its tiles; whether any keeps them."""

@@ -1,0 +1,75 @@
+"""What every Trainer gets here, whatever the configuration."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.profilers import PassThroughProfiler
+
+from psn_lightning.callbacks import (
+    BestAndLast,
+    EpochTimer,
+    EquilibriumMonitor,
+    GeneratorState,
+    GradientRatio,
+    MaskReapply,
+    OptimizerSettings,
+    PortableMoments,
+    Progress,
+    TopologyLogger,
+)
+from psn_lightning.tracking import RunRecord
+
+
+class NoProfiler(PassThroughProfiler):
+    """What the Trainer asks a hundred times a step, answered at once."""
+
+    _nothing = nullcontext()
+
+    def profile(self, action_name: str) -> AbstractContextManager[Any]:
+        """Nothing to measure."""
+        return self._nothing
+
+
+def furnish(config: dict[str, Any], callbacks: list[pl.Callback], changed: Collection[str]) -> None:
+    """Add what every run has to a Trainer's settings and callbacks, less what the configuration turns off.
+
+    Args:
+        config: The Trainer's arguments.
+        callbacks: Those of the configuration.
+        changed: Configuration keys that differ from those of the run that goes on.
+    """
+    if config.get("enable_checkpointing") is False:
+        callbacks[:] = [callback for callback in callbacks if not isinstance(callback, BestAndLast)]
+    if config.get("enable_progress_bar") is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
+        callbacks.append(Progress())
+    if config.get("profiler") is None:
+        config["profiler"] = NoProfiler()
+    checkpoints = next((callback for callback in callbacks if isinstance(callback, BestAndLast)), None)
+    topology, equilibrium = TopologyLogger(), EquilibriumMonitor()
+    callbacks += [
+        MaskReapply(),
+        PortableMoments(),
+        GradientRatio(),
+        topology,
+        equilibrium,
+        EpochTimer(),
+        GeneratorState(),
+        OptimizerSettings(changed),
+        RunRecord(topology, equilibrium, checkpoints),
+    ]
+
+
+def ask_for_accelerators_once() -> None:
+    """Have torch's optimizers not look for a GPU's driver library in every step where there is none.
+
+    Lightning sets the variable so that processes can be forked after the question was asked.
+    """
+    if not torch.cuda.is_available():
+        os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)

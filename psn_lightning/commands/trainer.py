@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -25,6 +25,15 @@ from psn_lightning.callbacks import (
     TopologyLogger,
 )
 from psn_lightning.tracking import RunRecord
+
+_HOOKS_OF_A_STEP = (
+    "on_train_batch_start",
+    "on_train_batch_end",
+    "on_before_zero_grad",
+    "on_before_backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+)
 
 
 class NoProfiler(PassThroughProfiler):
@@ -64,6 +73,17 @@ def furnish(config: dict[str, Any], callbacks: list[pl.Callback], changed: Colle
         OptimizerSettings(changed),
         RunRecord(topology, equilibrium, checkpoints),
     ]
+
+
+def skip_empty_hooks(callbacks: Iterable[pl.Callback]) -> None:
+    """Take the hooks of a step off callbacks that do nothing there.
+
+    The Trainer passes over a hook that cannot be called; else it spends a microsecond on each, a hundred in a step.
+    """
+    for callback in callbacks:
+        for name in _HOOKS_OF_A_STEP:
+            if getattr(type(callback), name) is getattr(pl.Callback, name):
+                setattr(callback, name, None)
 
 
 def ask_for_accelerators_once() -> None:

@@ -14,7 +14,7 @@ from psn_lightning.callbacks import BestAndLast
 from psn_lightning.callbacks.predictions import PredictionTable
 from psn_lightning.callbacks.ranks import refuse_sharding
 from psn_lightning.commands import summary
-from psn_lightning.commands.trainer import ask_for_accelerators_once, furnish
+from psn_lightning.commands.trainer import ask_for_accelerators_once, furnish, skip_empty_hooks
 from psn_lightning.data import ClassificationData
 from psn_lightning.errors import SettingError, compact
 from psn_lightning.task import SparseClassifier
@@ -140,7 +140,9 @@ class PSNCLI(LightningCLI):
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[pl.Callback]) -> pl.Trainer:
         """Add what every run has."""
         furnish(config, callbacks, self._changed)
-        return super()._instantiate_trainer(config, callbacks)
+        trainer = super()._instantiate_trainer(config, callbacks)
+        skip_empty_hooks(trainer.callbacks)  # type: ignore[attr-defined]
+        return trainer
 
     def after_fit(self) -> None:
         """Touch the test set once where a validation split was used, then sum up."""

@@ -10,11 +10,12 @@ from __future__ import annotations
 import functools
 
 import numpy as np
-from numba import carray, cfunc, int32, int64, njit, void
+from numba import carray, int32, int64, njit
 
 from psn_lightning.nn.kernels.layout import pack, unpack
 from psn_lightning.nn.kernels.normalization import normalize, normalize_backward, sum_rows
-from psn_lightning.nn.kernels.pool import REALS, Job, at, own_share
+from psn_lightning.nn.kernels.floats import flush_subnormals, restore
+from psn_lightning.nn.kernels.pool import REALS, at, compiled, own_share
 from psn_lightning.nn.kernels.products import dots, multiply
 from psn_lightning.nn.kernels.vectors import lanes_of
 
@@ -54,7 +55,6 @@ def forward(itemsize: int, width: int) -> int:
     real = REALS[itemsize]
     vectors = (0,) * (width // lanes_of(itemsize))
 
-    @cfunc(void(Job), cache=True)
     def kernel(job):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
         n_tiles, n_rows, n_layers = job[2], job[3], job[4]
         layers = carray(at(job[5], LAYER), (n_layers,))
@@ -62,6 +62,7 @@ def forward(itemsize: int, width: int) -> int:
         batch = carray(at(job[6], real), (n_rows, first.n_in))
         result = carray(at(job[7], real), (n_rows, last.n_out))
         begin, end = own_share(job, n_tiles)
+        mode = flush_subnormals()
         for t in range(begin, end):
             pack(batch, t * width, carray(at(first.x, real), (n_tiles, first.n_in, width))[t])
             for i in range(n_layers):
@@ -78,9 +79,9 @@ def forward(itemsize: int, width: int) -> int:
                     y = carray(at(own.y, real), (n_tiles, own.n_out, width))[t]
                     normalize(vectors, own.n_out, epsilon, z, gain, shift, statistics, y)
             unpack(carray(at(last.z, real), (n_tiles, last.n_out, width))[t], result, t * width)
+        restore(mode)
 
-    address: int = kernel.address
-    return address
+    return compiled(kernel)
 
 
 @functools.cache
@@ -93,7 +94,6 @@ def backward(itemsize: int, width: int) -> int:
     real = REALS[itemsize]
     vectors = (0,) * (width // lanes_of(itemsize))
 
-    @cfunc(void(Job), cache=True)
     def kernel(job):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
         n_tiles, n_rows, n_layers = job[2], job[3], job[4]
         layers = carray(at(job[5], LAYER), (n_layers,))
@@ -103,6 +103,7 @@ def backward(itemsize: int, width: int) -> int:
         n_parameters = last.to_bias + last.n_out  # its bias is what comes last
         gradients = carray(at(job[8], real), (n_tiles, n_parameters))
         begin, end = own_share(job, n_tiles)
+        mode = flush_subnormals()
         for t in range(begin, end):
             pack(to_result, t * width, carray(at(last.g, real), (n_tiles, last.n_out, width))[t])
             for i in range(n_layers - 1, -1, -1):
@@ -132,6 +133,6 @@ def backward(itemsize: int, width: int) -> int:
                     multiply(vectors, starts, indices, order, values, g, None, to_x)
             if job[7]:
                 unpack(carray(at(first.to_x, real), (n_tiles, first.n_in, width))[t], to_batch, t * width)
+        restore(mode)
 
-    address: int = kernel.address
-    return address
+    return compiled(kernel)

@@ -13,13 +13,14 @@ from __future__ import annotations
 import ctypes
 import functools
 import warnings
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from llvmlite import ir
-from numba import njit, types
+from numba import cfunc, njit, types
 from numba.extending import intrinsic
 
 Job = types.CPointer(types.int64)
@@ -40,7 +41,7 @@ def _number_from(typingctx, address):  # type: ignore[no-untyped-def]
     return types.int64(address), codegen
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit  # type: ignore[untyped-decorator]
 def own_share(job, n):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
     """First and last + 1 of the ``n`` tiles that the calling thread owns."""
     thread, n_threads = _number_from(job[0]), job[1]
@@ -56,6 +57,27 @@ def at(typingctx, address, dtype):  # type: ignore[no-untyped-def]
         return builder.inttoptr(arguments[0], context.get_value_type(pointer))
 
     return pointer(address, dtype), codegen
+
+
+def compiled(kernel: Callable[[Any], None]) -> int:
+    """Address of a kernel, compiled now or taken from numba's cache on disk.
+
+    numba looks only at the file that a function is in; here its cache depends on all files of this package.
+    """
+    kernel.__qualname__ += f"-{_sources():08x}"
+    signature = types.void(Job)
+    try:
+        address: int = cfunc(signature, cache=True)(kernel).address
+    except (RuntimeError, OSError):  # there is no place to write to, or it is full
+        address = cfunc(signature)(kernel).address
+    return address
+
+
+@functools.cache
+def _sources() -> int:
+    """Checksum of what kernels are made from."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return functools.reduce(lambda total, file: zlib.crc32(file.read_bytes(), total), files, 0)
 
 
 def run(kernel: int, n_threads: int, *arguments: int) -> None:

@@ -1,7 +1,7 @@
 """The real job without Lightning: bare PyTorch loops, as fast as plain PyTorch goes.
 
-``python -m benchmarks.loops dense FashionMNIST`` prints the seconds of each epoch: training, and the test set once, as in
-``psn-train fit``. Fused Adam, whole batches cut out of tensors in memory.
+``python -m benchmarks.loops dense FashionMNIST`` prints the seconds of each epoch: training, and the test set once,
+as in ``psn-train fit``. Fused Adam, whole batches cut out of tensors in memory.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class MaskedNetwork(nn.Module):
         self.masks = [torch.rand_like(layer.weight) >= sparsity for layer in hidden]
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits."""
         i = 0
         for module in self.network:
             if isinstance(module, nn.Linear) and i < len(self.masks):
@@ -67,7 +68,10 @@ def epochs(kind: str, name: str, n_epochs: int = 3) -> list[float]:
             F.cross_entropy(network(x[batch]), y[batch]).backward()
             optimizer.step()
         with torch.no_grad():
-            right = sum(int((network(a).argmax(1) == b).sum()) for a, b in zip(test_x.split(2000), test_y.split(2000), strict=True))
+            right = sum(
+                int((network(a).argmax(1) == b).sum())
+                for a, b in zip(test_x.split(2000), test_y.split(2000), strict=True)
+            )
         seconds.append(time.perf_counter() - start)
     assert right > len(test_y) / rows.n_classes
     return seconds

@@ -20,6 +20,11 @@ from psn_lightning.nn import InitName, SparseMLP, StorageName
 from psn_lightning.topology import FAMILIES, AllocationName, BudgetName, FanIn, SpreadingName, Topology, Uniform
 
 _PAPER_LR = 1e-3
+_CSR_PRECISIONS = (
+    "32-true",
+    "64-true",
+    "bf16-mixed",
+)  # mixed: in the output's loss; scaled gradients would be mixed up
 
 # Plain dataclasses of numbers: checkpoints that name them still load with weights_only.
 torch.serialization.add_safe_globals(list(FAMILIES))
@@ -105,7 +110,17 @@ class SparseClassifier(pl.LightningModule):
         self.loss = nn.ModuleDict({split: MeanMetric() for split in splits})
 
     def setup(self, stage: str) -> None:
-        """Take on the precision before a checkpoint is loaded: Lightning does it after, through float32."""
+        """Take on the precision before a checkpoint is loaded: Lightning does it after, through float32.
+
+        Raises:
+            SettingError: If the storage cannot compute with it.
+        """
+        precision = str(self.trainer.precision)
+        if self.network.storage == "csr" and precision not in _CSR_PRECISIONS:
+            raise SettingError(
+                f"trainer.precision {precision} cannot be had with model.storage csr, which computes in float32 or "
+                f"float64: give one of {', '.join(_CSR_PRECISIONS)}, or model.storage masked"
+            )
         self.trainer.precision_plugin.convert_module(self)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -135,7 +150,8 @@ class SparseClassifier(pl.LightningModule):
 
     def _is_reported(self, batch_idx: int) -> bool:
         """Whether the Trainer would do anything with a logged value, which costs as much as a small step does."""
-        every, trainer = self.trainer.log_every_n_steps, self.trainer
+        trainer = self.trainer
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         due = every > 0 and (trainer.global_step + 1) % every == 0
         return due or trainer.should_stop or batch_idx == 0 or trainer.is_last_batch
 

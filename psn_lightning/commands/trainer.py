@@ -41,7 +41,7 @@ class NoProfiler(PassThroughProfiler):
 
     _nothing = nullcontext()
 
-    def profile(self, action_name: str) -> AbstractContextManager[Any]:
+    def profile(self, action_name: str) -> AbstractContextManager[Any]:  # type: ignore[override]
         """Nothing to measure."""
         return self._nothing
 

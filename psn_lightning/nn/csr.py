@@ -68,7 +68,8 @@ class CSRLinear(SparseLinear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(batch, in_features)`` to ``(batch, out_features)``."""
-        return self._stack(x, [self.weight, self.bias])
+        y: Tensor = self._stack(x, [self.weight, self.bias])
+        return y
 
     def stage(self, norm: nn.LayerNorm | None = None) -> Stage:
         """This layer in a stack; ``norm`` and ReLU follow, or nothing."""
@@ -124,7 +125,7 @@ class CSRLinear(SparseLinear):
             counts = torch.searchsorted(positions, edges * self.in_features).diff().tolist()
             parts = [
                 self.dense_gradient(slice(first, first + per_block)).flatten()[own - first * self.in_features]
-                for first, own in zip(edges.tolist(), positions.split(counts), strict=False)
+                for first, own in zip(edges.tolist(), torch.split(positions, counts), strict=False)
             ]
             self.weight.grad.copy_(torch.cat(parts))
 
@@ -172,7 +173,8 @@ class CSRNetwork:
             stages = [layer.stage(norm) for layer, norm in self._blocks]
             self._structures, self._stack = structures, Stack([*stages, Stage(self._whole)])
         parameters = [p for layer, norm in self._blocks for p in (layer.weight, layer.bias, norm.weight, norm.bias)]
-        return self._stack(x, [*parameters, self._output.weight, self._output.bias])
+        logits: Tensor = self._stack(x, [*parameters, self._output.weight, self._output.bias])
+        return logits
 
 
 def _world_size() -> int:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from psn_lightning.nn.init import InitName, initial_values
 from psn_lightning.nn.sparse_linear import SparseLinear
@@ -57,9 +57,12 @@ class SparseMLP(nn.Sequential):
         self._at_once = at_once(resolved, hidden[0::3], hidden[1::3], output)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits ``(batch, n_classes)`` of ``(batch, n_in)``; csr takes all layers at once unless a hook wants to see one."""
+        """Logits ``(batch, n_classes)`` of ``(batch, n_in)``.
+
+        csr computes all layers at once, unless a hook wants to see one of them.
+        """
         if self._at_once is None or any(m._forward_hooks or m._forward_pre_hooks for m in self):
-            return super().forward(x)  # type: ignore[no-any-return]
+            return super().forward(x)  # type: ignore[no-any-return,no-untyped-call]
         return self._at_once(x)
 
     @staticmethod

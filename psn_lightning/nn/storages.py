@@ -16,7 +16,7 @@ from psn_lightning.nn.sparse_linear import SparseLinear
 
 StorageName = Literal["auto", "csr", "masked"]
 
-CSR_WINS_FROM = 0.7
+CSR_WINS_FROM = 0.6
 """Sparsity from which csr is the faster one on a CPU (``make bench``)."""
 
 

@@ -78,6 +78,7 @@ class Half:
         grid: Any = np.arange(n_rows, dtype=np.int64) * n_columns + edges[:, None]
         self.blocks: IntVector = np.searchsorted(positions, grid)
         """``blocks[b, j]``: first connection of row j in block b; shape ``(n_blocks + 1, n_rows)``."""
+
     @property
     def integers(self) -> dict[str, int]:
         """Number of blocks, and addresses."""
@@ -86,6 +87,6 @@ class Half:
 
 
 def _stable_order(columns: IntVector) -> IntVector:
-    """Sorting order that keeps rows in order; small numbers are sorted digit by digit, which is some ten times faster."""
+    """Sorting order that keeps rows in order; small numbers are sorted digit by digit, some ten times faster."""
     small = columns.astype(np.uint16) if columns.max(initial=0) < 2**16 else columns
     return np.argsort(small, kind="stable")

@@ -55,8 +55,10 @@ class Stack:
         x = x.to(dtype)
         if torch.is_grad_enabled():
             return _Pass.apply(x.contiguous(), self, *parameters)  # type: ignore[no-any-return]
-        parts = [self.lend(rows, keeps=False).workspace.forward(rows.contiguous(), parameters)
-                 for rows in x.split(_EVALUATED_AT_ONCE)]  # fmt: skip
+        parts = [
+            self.lend(rows, keeps=False).workspace.forward(rows.contiguous(), parameters)
+            for rows in torch.split(x, _EVALUATED_AT_ONCE)
+        ]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def lend(self, x: Tensor, keeps: bool) -> Lease:
@@ -93,7 +95,7 @@ class _Pass(torch.autograd.Function):
         return ctx.lease.workspace.forward(x, parameters)  # type: ignore[no-any-return]
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         workspace, parameters = ctx.lease.workspace, ctx.saved_tensors
         to_x, flat = workspace.backward(gradient.contiguous(), parameters, ctx.needs_input_grad[0])

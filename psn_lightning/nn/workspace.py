@@ -87,7 +87,10 @@ class Workspace:
         to_parameters = gradient.new_empty(self._n_tiles, self._n_gradients)
         to_x = to_tiles = None
         if needs_x:
-            to_x, to_tiles = gradient.new_empty(len(gradient), self._inputs[0].shape[1]), torch.empty_like(self._inputs[0])
+            to_x, to_tiles = (
+                gradient.new_empty(len(gradient), self._inputs[0].shape[1]),
+                torch.empty_like(self._inputs[0]),
+            )
             self._fill(0, **self._stages[0].structure.columns_as_integers(), to_x=to_tiles.data_ptr())
         self._run(backward, gradient, to_x, to_parameters)
         total, *others = to_parameters
@@ -98,7 +101,7 @@ class Workspace:
     def note(self) -> bool:
         """Show every stage its tiles; whether any keeps them."""
         shown = zip(self._stages, self._inputs, self._gradients, strict=True)
-        return any([stage.note(x, g) for stage, x, g in shown if stage.note is not None])
+        return any([stage.note(x, g) for stage, x, g in shown if stage.note is not None])  # noqa: C419  # all of them
 
     def _describe(self, i: int, stage: Stage, keeps: bool) -> None:
         """Make the stage's memory and note where it is."""

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from psn_lightning.dynamics.selection import RunningTop, top, top_per_row
@@ -59,3 +59,26 @@ def test_top_per_row(rows, data):
         positions = [i for i, f in enumerate(candidates) if f]
         expected = [positions[i] for i in best([values[p] for p in positions], count)]
         assert [i for i, c in enumerate(chosen) if c] == expected
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 99),
+    share=st.sampled_from([0.0001, 0.01, 0.2, 0.6]),
+    free=st.sampled_from([0.02, 0.7, 1.0]),
+    levels=st.sampled_from([2, 50, 10**7]),
+    rare=st.booleans(),
+)
+def test_many_scores_are_looked_through_with_a_bound_that_changes_nothing(seed, share, free, levels, rare):
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.randint(levels, (2**18,), generator=generator).float()
+    if rare:  # the best are where no sample looks, and some are no numbers at all
+        values = torch.where(torch.arange(len(values)) % 16 == 3, values + levels, 0.0)
+        values[5::7] = torch.nan
+    candidates = torch.rand(len(values), generator=generator) < free
+    count = int(share * int(candidates.sum()))
+    running = RunningTop(count)
+    for start in range(0, len(values), 2**17):
+        running.add(values[start : start + 2**17], candidates[start : start + 2**17], start)
+    where = candidates.nonzero().squeeze(1)
+    assert torch.equal(running.positions(), where[top(values[where], count)])

@@ -12,9 +12,9 @@ import functools
 import numpy as np
 from numba import carray, int32, int64, njit
 
+from psn_lightning.nn.kernels.floats import flush_subnormals, restore
 from psn_lightning.nn.kernels.layout import pack, unpack
 from psn_lightning.nn.kernels.normalization import normalize, normalize_backward, sum_rows
-from psn_lightning.nn.kernels.floats import flush_subnormals, restore
 from psn_lightning.nn.kernels.pool import REALS, at, compiled, own_share
 from psn_lightning.nn.kernels.products import dots, multiply
 from psn_lightning.nn.kernels.vectors import lanes_of
@@ -28,7 +28,7 @@ LAYER = np.dtype(
             *("column_blocks", "column_starts", "column_indices", "column_order"),
             *("values", "bias", "gain", "shift", "epsilon"),  # addresses; gain is 0 where nothing follows the product
             *("x", "z", "statistics", "y"),  # addresses: z = x Wᵀ + b, y = relu(LayerNorm(z))
-            *("g", "to_x"),  # addresses: gradient to y that becomes that to z, gradient to x or 0
+            *("g", "to_x"),  # addresses: gradient to y that becomes that to z; gradient to x, or 0
             *("to_values", "to_bias", "to_gain", "to_shift"),  # places in the gradient
         )
     ]
@@ -68,7 +68,10 @@ def forward(itemsize: int, width: int) -> int:
             for i in range(n_layers):
                 own = layers[i]
                 starts, indices = _half(own.row_blocks, own.n_out, own.row_starts, own.row_indices, own.n_connections)
-                values, bias = carray(at(own.values, real), (own.n_connections,)), carray(at(own.bias, real), (own.n_out,))
+                values, bias = (
+                    carray(at(own.values, real), (own.n_connections,)),
+                    carray(at(own.bias, real), (own.n_out,)),
+                )
                 x = carray(at(own.x, real), (n_tiles, own.n_in, width))[t]
                 z = carray(at(own.z, real), (n_tiles, own.n_out, width))[t]
                 multiply(vectors, starts, indices, None, values, x, bias, z)
@@ -88,8 +91,8 @@ def forward(itemsize: int, width: int) -> int:
 def backward(itemsize: int, width: int) -> int:
     """Address of the backward kernel.
 
-    Its arguments: n_tiles, n_rows, n_layers, and the addresses of the layers, of the gradient ``(n_rows, n_out)`` to the
-    result, of that to the batch, or 0, and of those to the parameters ``(n_tiles, n_parameters)``.
+    Its arguments: n_tiles, n_rows, n_layers, and the addresses of the layers, of the gradient ``(n_rows, n_out)`` to
+    the result, of that to the batch, or 0, and of those to the parameters ``(n_tiles, n_parameters)``.
     """
     real = REALS[itemsize]
     vectors = (0,) * (width // lanes_of(itemsize))

@@ -41,7 +41,7 @@ def _number_from(typingctx, address):  # type: ignore[no-untyped-def]
     return types.int64(address), codegen
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def own_share(job, n):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
     """First and last + 1 of the ``n`` tiles that the calling thread owns."""
     thread, n_threads = _number_from(job[0]), job[1]
@@ -117,7 +117,7 @@ def _one_by_one() -> tuple[Callable[[int, int, int, int], Any], int]:
 
     def start(kernel: int, job: int, n_threads: int, flags: int) -> None:
         nonlocal current
-        for current in range(n_threads):
+        for current in range(n_threads):  # noqa: B007  # what the kernel asks for
             signature(kernel)(job)
 
     start.keeps_alive = number  # type: ignore[attr-defined]

@@ -1,0 +1,51 @@
+"""How kernels are compiled and kept."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numba import carray, cfunc, int64, types
+
+from psn_lightning.nn.kernels import pool
+from psn_lightning.nn.kernels.matching import places_in
+
+positions = st.lists(st.integers(0, 60), unique=True).map(sorted)
+
+
+@given(positions, positions)
+def test_places(before, after):
+    places = places_in(np.array(before, np.int64), np.array(after, np.int64))
+    assert places.tolist() == [before.index(x) if x in before else -1 for x in after]
+
+
+def test_a_changed_source_file_is_compiled_anew(monkeypatch):
+    def names(checksum):
+        def kernel(job):
+            job[0] = 1
+
+        monkeypatch.setattr(pool, "_sources", lambda: checksum)
+        pool.compiled(kernel)
+        return kernel.__qualname__
+
+    assert names(1) != names(2)
+
+
+def test_where_nothing_can_be_written_kernels_are_compiled_every_time(monkeypatch):
+    monkeypatch.setattr("numba.core.caching.CacheImpl._locator_classes", [])
+
+    def kernel(job):
+        carray(pool.at(job[2], int64), (1,))[0] += 1
+
+    with pytest.raises(RuntimeError, match="cannot cache"):
+        cfunc(types.void(pool.Job), cache=True)(kernel)
+    number = np.array([41], np.int64)
+    pool.run(pool.compiled(kernel), 1, number.ctypes.data)
+    assert number == 42
+
+
+def test_numba_is_imported_only_where_it_is_needed():
+    code = "import sys, psn_lightning.task, psn_lightning.callbacks; sys.exit('numba' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

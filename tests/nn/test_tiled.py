@@ -1,0 +1,193 @@
+"""A whole csr network in one go against its modules one by one, and what a stack does with its memory."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from psn_lightning.nn import SparseMLP
+from psn_lightning.nn.tiled import Stack
+from psn_lightning.nn.workspace import Stage
+from psn_lightning.topology import Bernoulli, Topology
+
+
+def network_of(sizes=(30, 40, 20, 3), seed=1, dtype=torch.float64, storage="csr"):
+    network = SparseMLP(sizes, Topology(Bernoulli(), 0.7), storage=storage, seed=seed).to(dtype)
+    generator = torch.Generator().manual_seed(seed)
+    for module in network:
+        if isinstance(module, nn.LayerNorm):
+            module.weight.data.uniform_(-1, 2, generator=generator)
+            module.bias.data.normal_(generator=generator)
+    return network
+
+
+def batch_of(n, n_in=30, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(n)
+    x = torch.randn(n, n_in, dtype=dtype, generator=generator)
+    return x, torch.randint(0, 3, (n,), generator=generator)
+
+
+def passed(network, x, y):
+    """Logits and the gradients of everything."""
+    network.zero_grad()
+    x = x.clone().requires_grad_()
+    logits = network(x)
+    F.cross_entropy(logits, y).backward()
+    return [logits.detach(), x.grad, *(p.grad.clone() for p in network.parameters())]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    sizes=st.lists(st.integers(4, 150), min_size=2, max_size=4),
+    n=st.integers(1, 300),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+)
+def test_at_once_is_module_by_module(sizes, n, dtype):
+    network = network_of((*sizes, 3), dtype=dtype)
+    x, y = batch_of(n, sizes[0], dtype)
+    at_once = passed(network, x, y)
+    network.relu1.register_forward_hook(lambda *_: None)  # who wants to see a module gets them one by one
+    one_by_one = passed(network, x, y)
+    tolerance = {"atol": 2e-4, "rtol": 1e-3} if dtype == torch.float32 else {"atol": 1e-9, "rtol": 1e-8}
+    for a, b in zip(at_once, one_by_one, strict=True):
+        torch.testing.assert_close(a, b, **tolerance)
+
+
+@pytest.mark.parametrize("n", [1, 256, 257, 700])
+def test_evaluation_takes_a_part_at_a_time(n):
+    network = network_of()
+    x, _ = batch_of(n)
+    with torch.no_grad():
+        logits = network(x)
+    torch.testing.assert_close(logits, network(x).detach())
+
+
+def test_gradcheck_through_layernorm_and_relu():
+    network = network_of((6, 9, 3))
+    stack = Stack([network.fc1.stage(network.norm1), Stage(_whole(9, 3))])
+    parameters = [network.fc1.weight, network.fc1.bias, network.norm1.weight, network.norm1.bias]
+    parameters += [network.output.weight, network.output.bias]
+    inputs = [p.detach().clone().requires_grad_() for p in (batch_of(5, 6)[0], *parameters)]
+    assert torch.autograd.gradcheck(lambda x, *p: stack(x, p), inputs)
+
+
+def _whole(n_in, n_out):
+    from psn_lightning.nn.structure import Structure
+
+    return Structure(np.arange(n_in * n_out), n_out, n_in)
+
+
+def test_nan_stays_nan():
+    x, _ = batch_of(4)
+    x[2, 5:] = torch.nan
+    logits = network_of()(x)
+    assert logits[2].isnan().all()
+    assert not logits[[0, 1, 3]].isnan().any()
+
+
+def test_hooks_are_called():
+    network, seen = network_of(), []
+    network.norm2.register_forward_hook(lambda module, inputs, output: seen.append(output.shape))
+    network(batch_of(7)[0])
+    assert seen == [(7, 20)]
+
+
+def test_passes_that_overlap_do_not_share_memory():
+    network, (x, y) = network_of(), batch_of(20)
+    expected = passed(network, x, y)[2:]
+    network.zero_grad()
+    first, second = network(x), network(-x)
+    F.cross_entropy(first, y).backward()
+    for p, g in zip(network.parameters(), expected, strict=True):
+        torch.testing.assert_close(p.grad, g)
+    F.cross_entropy(second, y).backward()  # its activations are still there
+    doubled = [2 * p.grad for p in network.parameters()]
+    network.zero_grad()
+    for _ in range(2):
+        F.cross_entropy(network(x), y).backward()
+        F.cross_entropy(network(-x), y).backward()
+    for p, g in zip(network.parameters(), doubled, strict=True):
+        torch.testing.assert_close(p.grad, g)
+
+
+def test_backward_twice():
+    network, (x, y) = network_of(), batch_of(20)
+    loss = F.cross_entropy(network(x), y)
+    once = torch.autograd.grad(loss, list(network.parameters()), retain_graph=True)
+    again = torch.autograd.grad(loss, list(network.parameters()))
+    for a, b in zip(once, again, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_memory_is_used_again():
+    network, (x, y) = network_of(), batch_of(20)
+    F.cross_entropy(network(x), y).backward()
+    free = network._at_once._stack._free
+    (before,) = next(iter(free.values()))
+    F.cross_entropy(network(x), y).backward()
+    assert [workspace is before for workspace in next(iter(free.values()))] == [True]
+    for n in range(1, 10):
+        network(batch_of(n)[0])
+    assert len(free) <= 4
+
+
+def test_gradients_outlive_the_next_pass():
+    network, (x, y) = network_of(), batch_of(20)
+    F.cross_entropy(network(x), y).backward()
+    kept = network.fc1.weight.grad
+    before = kept.clone()
+    network.zero_grad()
+    F.cross_entropy(network(-x), y).backward()
+    assert torch.equal(kept, before)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda network: pickle.loads(pickle.dumps(network))])
+def test_a_copy_works_in_memory_of_its_own(copied):
+    network, (x, y) = network_of(), batch_of(20)
+    expected = passed(network, x, y)
+    other = copied(network)
+    with torch.no_grad():
+        for p in network.parameters():
+            p.zero_()
+    del network
+    for a, b in zip(passed(other, x, y), expected, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_weights_must_not_be_replaced_between_the_passes():
+    network, (x, y) = network_of(), batch_of(20)
+    loss = F.cross_entropy(network(x), y)
+    network.fc2.set_mask(~network.fc2.mask)
+    with pytest.raises(RuntimeError, match="replaced between"):
+        loss.backward()
+
+
+def test_a_new_topology_is_taken_up():
+    network, (x, y) = network_of(), batch_of(20)
+    passed(network, x, y)
+    network.fc2.set_mask(~network.fc2.mask)
+    network.fc2.weight.data.normal_()
+    at_once = passed(network, x, y)
+    network.relu1.register_forward_hook(lambda *_: None)
+    for a, b in zip(at_once, passed(network, x, y), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_other_number_types_are_refused():
+    with pytest.raises(RuntimeError, match=r"not torch\.bfloat16: set trainer\.precision to 32-true"):
+        network_of(dtype=torch.bfloat16)(batch_of(4)[0])
+
+
+def test_subnormal_numbers_are_zero():
+    network = network_of((5, 4, 3), dtype=torch.float32)
+    layer = network.fc1
+    layer.weight.data.fill_(1e-20)
+    assert not layer(torch.full((3, 5), 1e-20)).any()
+    tiny = torch.full((3,), 1e-20)
+    assert (tiny * tiny).any()  # elsewhere they are what they were

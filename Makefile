@@ -24,8 +24,9 @@ lint: $(VENV)/installed-lint ## Style, format and types
 	$(BIN)/mypy
 
 .PHONY: bench
-bench: $(VENV)/installed-bench ## Measure speed: a table, and benchmarks/results.json
-	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-json=benchmarks/results.json
+bench: $(VENV)/installed-bench ## Measure speed, 30 minutes: benchmarks/results.json, docs/benchmarks.md, docs/speed.png
+	$(BIN)/python -m pytest benchmarks --timeout 3600 --benchmark-columns median,iqr,rounds --benchmark-json=benchmarks/results.json
+	$(BIN)/python -m benchmarks.report
 
 .PHONY: clean
 clean: ## Remove the environment and all caches, never mlruns/

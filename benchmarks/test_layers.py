@@ -1,51 +1,85 @@
-"""What the storages cost: one layer, one RigL update, one topology. Run with ``make bench``."""
+"""One layer, forward and backward: csr, masked, dense torch, torch's own CSR, sparselab."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from psn_lightning.dynamics import RigLRule, update_layer
-from psn_lightning.nn import SparseLinear
+from benchmarks.conftest import Durations, in_turn
 from psn_lightning.nn.storages import layer_class
-from psn_lightning.topology import Bernoulli, LayerBudget, Lognormal, Topology, spread
+from psn_lightning.topology import Bernoulli, LayerBudget, spread
 
-WIDTH, BATCH = 1024, 128
+sparselab = pytest.importorskip("sparselab", reason="the comparison needs the extra bench")
+
+WIDTHS, BATCHES, SPARSITIES = (512, 1024, 2048, 4096), (32, 128, 512), (0.8, 0.9, 0.95, 0.98, 0.99, 0.999)
+SPARSE = ("csr", "torch csr", "sparselab")  # what they cost depends on the sparsity
 
 
-def layer_of(kind: type[SparseLinear], sparsity: float) -> SparseLinear:
+class TorchCSR(nn.Module):
+    """torch.sparse's CSR product. Its backward pass makes the gradient to the weight dense."""
+
+    def __init__(self, dense: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(dense.to_sparse_csr())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x Wᵀ``."""
+        return (self.weight @ x.T).T
+
+
+def layer_of(kind: str, width: int, sparsity: float) -> nn.Module:
     """A square layer with random connections."""
+    if kind == "dense torch":
+        return nn.Linear(width, width)
+    if kind == "sparselab":
+        return sparselab.SparseLinear(width, width, sparsity=sparsity)
     rng = np.random.default_rng(0)
-    fan_in = Bernoulli().fan_in(LayerBudget(WIDTH, WIDTH, sparsity), rng)
-    return kind(spread(fan_in, WIDTH, "random", rng), "mean_fan_in", rng)
+    connectivity = spread(Bernoulli().fan_in(LayerBudget(width, width, sparsity), rng), width, "random", rng)
+    if kind == "torch csr":
+        return TorchCSR(torch.from_numpy(connectivity.mask()) * torch.randn(width, width))
+    return layer_class(kind)(connectivity, "mean_fan_in", rng)  # type: ignore[arg-type]
 
 
-def forward_backward(layer: nn.Module, x: torch.Tensor) -> None:
-    """One pass each way, as in training."""
-    layer.zero_grad()
-    layer(x).square().mean().backward()
+def pass_of(layer: nn.Module, width: int, batch: int) -> Callable[[], None]:
+    """One pass each way, as in training: gradients to the weights, the bias and the input."""
+    x, g = torch.randn(batch, width, requires_grad=True), torch.randn(batch, width)
+    parameters = list(layer.parameters())
+
+    def forward_backward() -> None:
+        x.grad = None
+        for parameter in parameters:
+            parameter.grad = None
+        layer(x).backward(g)
+
+    return forward_backward
 
 
-@pytest.mark.benchmark(group="layer 1024 × 1024, batch 128: forward + backward")
-@pytest.mark.parametrize("kind", ["dense torch", "masked", "csr"])
-@pytest.mark.parametrize("sparsity", [0.8, 0.9, 0.95, 0.98, 0.99])
-def test_layer(benchmark, kind: str, sparsity: float) -> None:
-    layer = nn.Linear(WIDTH, WIDTH) if kind == "dense torch" else layer_of(layer_class(kind), sparsity)
-    benchmark(forward_backward, layer, torch.randn(BATCH, WIDTH, requires_grad=True))
+@functools.cache
+def measured(width: int, batch: int) -> Durations:
+    """All kinds and sparsities of one shape, in turn."""
+    kinds = [("dense torch", 0.0), ("masked", 0.9), *((kind, s) for s in SPARSITIES for kind in SPARSE)]
+    candidates = {f"{kind} {s:g}": pass_of(layer_of(kind, width, s), width, batch) for kind, s in kinds}
+    return in_turn(candidates, seconds=0.6)
 
 
-@pytest.mark.benchmark(group="one RigL update of one layer 1024 × 1024 at 90%")
-@pytest.mark.parametrize("kind", ["masked", "csr"])
-def test_topology_update(benchmark, kind: str) -> None:
-    layer = layer_of(layer_class(kind), 0.9)
-    optimizer = torch.optim.Adam(layer.parameters())
-    layer.record_dense_gradient = True
-    forward_backward(layer, torch.randn(BATCH, WIDTH))
-    benchmark(update_layer, layer, RigLRule(), 0.3, optimizer, torch.Generator())
+@pytest.mark.parametrize("sparsity", SPARSITIES)
+@pytest.mark.parametrize("kind", SPARSE)
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_sparse_layer(report, width: int, batch: int, kind: str, sparsity: float) -> None:
+    durations = measured(width, batch)
+    report(durations[f"{kind} {sparsity:g}"], part="layer", width=width, batch=batch, kind=kind, sparsity=sparsity)
 
 
-@pytest.mark.benchmark(group="building a topology 784–1024–1024–10 at 90%")
-@pytest.mark.parametrize("family", [Bernoulli(), Lognormal(2.0)], ids=repr)
-@pytest.mark.parametrize("spreading", ["even", "random"])
-def test_build(benchmark, family, spreading) -> None:
-    benchmark(Topology(family, 0.9).connect, [784, 1024, 1024, 10], spreading, 42)
+@pytest.mark.parametrize("kind", ["dense torch", "masked"])
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_dense_layer(report, width: int, batch: int, kind: str) -> None:
+    durations = measured(width, batch)
+    key = next(key for key in durations if key.startswith(kind))
+    report(durations[key], part="layer", width=width, batch=batch, kind=kind, sparsity=None)

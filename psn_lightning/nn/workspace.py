@@ -86,6 +86,7 @@ class Workspace:
             raise RuntimeError("the weights were replaced between the forward and the backward pass")
         to_parameters = gradient.new_empty(self._n_tiles, self._n_gradients)
         to_x = to_tiles = None
+        self._fill(0, to_x=0)  # the pass before may have needed it
         if needs_x:
             to_x, to_tiles = (
                 gradient.new_empty(len(gradient), self._inputs[0].shape[1]),

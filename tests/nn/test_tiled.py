@@ -137,6 +137,14 @@ def test_memory_is_used_again():
     assert len(free) <= 4
 
 
+def test_only_the_pass_that_asks_for_it_has_a_gradient_to_the_batch():
+    network, (x, y) = network_of(), batch_of(20)
+    passed(network, x, y)
+    F.cross_entropy(network(x), y).backward()
+    workspace = next(iter(network._at_once._stack._free.values()))[0]
+    assert workspace._table["to_x"][0] == 0  # else it would write where memory is no longer its own
+
+
 def test_gradients_outlive_the_next_pass():
     network, (x, y) = network_of(), batch_of(20)
     F.cross_entropy(network(x), y).backward()

@@ -54,7 +54,7 @@ class Workspace:
         self._stages = stages  # the table has addresses in their structures
         self._n_threads, self._dtype = torch.get_num_threads(), dtype
         self._width = next((w for w in _WIDTHS if n_rows > w * (self._n_threads - 1)), _WIDTHS[-1])
-        self._n_tiles = -(-n_rows // self._width)
+        self._n_tiles = max(1, -(-n_rows // self._width))
         self._table = np.zeros(len(stages), LAYER)
         self._shape = (self._n_tiles, n_rows, len(stages), self._table.ctypes.data)
         self._others: list[Tensor] = []  # the table has addresses in these as well
@@ -88,10 +88,8 @@ class Workspace:
         to_x = to_tiles = None
         self._fill(0, to_x=0)  # the pass before may have needed it
         if needs_x:
-            to_x, to_tiles = (
-                gradient.new_empty(len(gradient), self._inputs[0].shape[1]),
-                torch.empty_like(self._inputs[0]),
-            )
+            to_tiles = torch.empty_like(self._inputs[0])
+            to_x = gradient.new_empty(len(gradient), to_tiles.shape[1])
             self._fill(0, **self._stages[0].structure.columns_as_integers(), to_x=to_tiles.data_ptr())
         self._run(backward, gradient, to_x, to_parameters)
         total, *others = to_parameters

@@ -1,5 +1,6 @@
 """How kernels are compiled and kept."""
 
+import os
 import subprocess
 import sys
 
@@ -49,3 +50,18 @@ def test_where_nothing_can_be_written_kernels_are_compiled_every_time(monkeypatc
 def test_numba_is_imported_only_where_it_is_needed():
     code = "import sys, psn_lightning.task, psn_lightning.callbacks; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_fewer_threads_than_asked_for_do_all_the_work():
+    code = """
+import torch, numpy as np
+torch.set_num_threads(4)
+from psn_lightning.nn.csr import CSRLinear
+from psn_lightning.topology import Connectivity
+layer = CSRLinear(Connectivity.full(8, 5), "mean_fan_in", np.random.default_rng(0))
+x = torch.randn(300, 8)
+dense = layer.weight.detach().view(5, 8)
+torch.testing.assert_close(layer(x).detach(), x @ dense.T, atol=1e-4, rtol=1e-4)
+"""
+    environment = {**os.environ, "OMP_THREAD_LIMIT": "2"}
+    assert subprocess.run([sys.executable, "-c", code], check=False, env=environment).returncode == 0

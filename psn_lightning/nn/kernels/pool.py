@@ -24,7 +24,7 @@ from numba import cfunc, njit, types
 from numba.extending import intrinsic
 
 Job = types.CPointer(types.int64)
-"""What a kernel is given: the address of ``omp_get_thread_num``, the number of threads, and its own arguments."""
+"""What a kernel is given: addresses of ``omp_get_thread_num`` and ``omp_get_num_threads``, and its own arguments."""
 
 REALS: dict[int, Any] = {4: types.float32, 8: types.float64}
 """The number types that kernels are compiled for, by their size in bytes."""
@@ -44,7 +44,7 @@ def _number_from(typingctx, address):  # type: ignore[no-untyped-def]
 @njit
 def own_share(job, n):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
     """First and last + 1 of the ``n`` tiles that the calling thread owns."""
-    thread, n_threads = _number_from(job[0]), job[1]
+    thread, n_threads = _number_from(job[0]), _number_from(job[1])  # there may be fewer than were asked for
     return thread * n // n_threads, (thread + 1) * n // n_threads
 
 
@@ -85,19 +85,19 @@ def run(kernel: int, n_threads: int, *arguments: int) -> None:
 
     Args:
         kernel: Address of a function that takes a :data:`Job`.
-        n_threads: How many threads share the work.
+        n_threads: How many threads share the work, at most.
         arguments: Integers; addresses are of memory that lives until this returns.
     """
-    start, thread_number = _openmp()
-    job = (ctypes.c_int64 * (len(arguments) + 2))(thread_number, n_threads, *arguments)
+    start, *questions = _openmp()
+    job = (ctypes.c_int64 * (len(arguments) + 2))(*questions, *arguments)
     start(kernel, ctypes.addressof(job), n_threads, 0)
 
 
 @functools.cache
-def _openmp() -> tuple[Callable[[int, int, int, int], Any], int]:
-    """``GOMP_parallel`` and the address of ``omp_get_thread_num``.
+def _openmp() -> tuple[Callable[[int, int, int, int], Any], int, int]:
+    """``GOMP_parallel``, and the addresses of ``omp_get_thread_num`` and ``omp_get_num_threads``.
 
-    Where torch has another kind of pool: a loop over the threads' shares on the calling one.
+    Where torch has another kind of pool: the calling thread, which does everything.
     """
     for path in (Path(torch.__file__).parent / "lib").glob("libtorch_cpu.*"):
         library = ctypes.CDLL(str(path))  # loaded already; looked up through it, the symbols are those it calls itself
@@ -105,23 +105,20 @@ def _openmp() -> tuple[Callable[[int, int, int, int], Any], int]:
             start: Any = library.GOMP_parallel
             start.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
             start.restype = None
-            return start, _address(library.omp_get_thread_num)
+            return start, _address(library.omp_get_thread_num), _address(library.omp_get_num_threads)
     warnings.warn("torch's OpenMP library was not found: storage csr runs on one thread", stacklevel=4)
     return _one_by_one()
 
 
-def _one_by_one() -> tuple[Callable[[int, int, int, int], Any], int]:
-    current = 0
-    number = ctypes.CFUNCTYPE(ctypes.c_int)(lambda: current)
-    signature = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+def _one_by_one() -> tuple[Callable[[int, int, int, int], Any], int, int]:
+    kind, signature = ctypes.CFUNCTYPE(ctypes.c_int), ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+    number, count = kind(lambda: 0), kind(lambda: 1)
 
     def start(kernel: int, job: int, n_threads: int, flags: int) -> None:
-        nonlocal current
-        for current in range(n_threads):  # noqa: B007  # what the kernel asks for
-            signature(kernel)(job)
+        signature(kernel)(job)
 
-    start.keeps_alive = number  # type: ignore[attr-defined]
-    return start, _address(number)
+    start.keeps_alive = (number, count)  # type: ignore[attr-defined]
+    return start, _address(number), _address(count)
 
 
 def _address(function: Any) -> int:

@@ -46,7 +46,8 @@ class SparseClassifier(pl.LightningModule):
         min_fan_in: Smallest fan-in of a neuron at the start.
         budget: Whether the sparsity counts the hidden layers or also the dense output layer (network).
         init: He initialisation with the layer's mean fan-in, or per neuron.
-        storage: How sparse weights are kept: masked (dense, any device), csr (active ones only, CPU) or auto.
+        storage: How sparse weights are kept: masked (dense, any device), csr (active ones only, CPU) or auto: csr
+            where there is no accelerator and the sparsity is 0.6 at least.
         lr: Learning rate of the default optimizer, Adam.
         optimizer: Another optimizer, with its own learning rate; None is Adam.
         lr_scheduler: Learning rate schedule; None keeps it constant.

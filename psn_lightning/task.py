@@ -20,11 +20,7 @@ from psn_lightning.nn import InitName, SparseMLP, StorageName
 from psn_lightning.topology import FAMILIES, AllocationName, BudgetName, FanIn, SpreadingName, Topology, Uniform
 
 _PAPER_LR = 1e-3
-_CSR_PRECISIONS = (
-    "32-true",
-    "64-true",
-    "bf16-mixed",
-)  # mixed: in the output's loss; scaled gradients would be mixed up
+_CSR_PRECISIONS = ("32-true", "64-true")
 
 # Plain dataclasses of numbers: checkpoints that name them still load with weights_only.
 torch.serialization.add_safe_globals(list(FAMILIES))
@@ -96,6 +92,7 @@ class SparseClassifier(pl.LightningModule):
         self.lr_interval = lr_interval
         self.seed = seed
         self.evaluation_split: Literal["val", "test"] = evaluation_split
+        self._reports_every_loss = self._has_reported = False
         self.network = SparseMLP(
             [n_features, *([1024, 1024] if hidden is None else hidden), n_classes],
             Topology(topology or Uniform(), sparsity, allocation, min_fan_in, budget),
@@ -124,6 +121,12 @@ class SparseClassifier(pl.LightningModule):
             )
         self.trainer.precision_plugin.convert_module(self)
 
+    def on_train_start(self) -> None:
+        """Report every loss to a callback that monitors it; and the first one, also after a resume."""
+        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+        self._reports_every_loss = any(getattr(c, "monitor", None) == "train/loss" for c in callbacks)
+        self._has_reported = False
+
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``(batch, n_classes)`` of features ``(batch, n_features)``."""
         logits: Tensor = self.network(x)
@@ -150,11 +153,16 @@ class SparseClassifier(pl.LightningModule):
         return loss
 
     def _is_reported(self, batch_idx: int) -> bool:
-        """Whether the Trainer would do anything with a logged value, which costs as much as a small step does."""
+        """Whether the loss is logged: where the Trainer hands it on, and where somebody may look at it.
+
+        Logging costs as much as a small step does.
+        """
         trainer = self.trainer
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         due = every > 0 and (trainer.global_step + 1) % every == 0
-        return due or trainer.should_stop or batch_idx == 0 or trainer.is_last_batch
+        first = batch_idx == 0 or not self._has_reported
+        self._has_reported = True
+        return due or first or self._reports_every_loss or trainer.should_stop or trainer.is_last_batch
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Evaluation during the fit: the test set in the paper's protocol, else the held-out rows."""

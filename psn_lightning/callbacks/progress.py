@@ -21,6 +21,7 @@ class Progress(RichProgressBar):
     def __init__(self) -> None:
         super().__init__(refresh_rate=_PER_SECOND)
         self._drawn = 0.0
+        self._missed: tuple[Any, ...] | None = None  # what the bar does not show yet
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -28,5 +29,13 @@ class Progress(RichProgressBar):
         """Draw if it is time to, and at the end of the epoch."""
         now = time.monotonic()
         if now - self._drawn > 1 / _PER_SECOND or trainer.is_last_batch:
-            self._drawn = now
+            self._drawn, self._missed = now, None
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        else:
+            self._missed = (trainer, pl_module, None, None, batch_idx)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw what a run that ends within its epoch would not show."""
+        if self._missed:
+            super().on_train_batch_end(*self._missed)
+        super().on_train_epoch_end(trainer, pl_module)

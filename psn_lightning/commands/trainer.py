@@ -56,9 +56,11 @@ def furnish(config: dict[str, Any], callbacks: list[pl.Callback], changed: Colle
     """
     if config.get("enable_checkpointing") is False:
         callbacks[:] = [callback for callback in callbacks if not isinstance(callback, BestAndLast)]
-    if config.get("enable_progress_bar") is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
+    bare = config.get("barebones") is True  # Lightning's own mode to measure its loop in; it refuses both
+    has_bar = config.get("enable_progress_bar") is False or any(isinstance(c, ProgressBar) for c in callbacks)
+    if not bare and not has_bar:
         callbacks.append(Progress())
-    if config.get("profiler") is None:
+    if not bare and config.get("profiler") is None:
         config["profiler"] = NoProfiler()
     checkpoints = next((callback for callback in callbacks if isinstance(callback, BestAndLast)), None)
     topology, equilibrium = TopologyLogger(), EquilibriumMonitor()
@@ -79,10 +81,12 @@ def skip_empty_hooks(callbacks: Iterable[pl.Callback]) -> None:
     """Take the hooks of a step off callbacks that do nothing there.
 
     The Trainer passes over a hook that cannot be called; else it spends a microsecond on each, a hundred in a step.
+    Others' callbacks are left alone.
     """
     for callback in callbacks:
-        for name in _HOOKS_OF_A_STEP:
-            if getattr(type(callback), name) is getattr(pl.Callback, name):
+        ours = type(callback).__module__.split(".")[0] in {"psn_lightning", "lightning"}
+        for name in _HOOKS_OF_A_STEP if ours else ():
+            if getattr(getattr(callback, name), "__func__", None) is getattr(pl.Callback, name):
                 setattr(callback, name, None)
 
 

@@ -87,6 +87,7 @@ class PSNCLI(LightningCLI):
         """Refuse what cannot work before anything is built; find the checkpoint to go on from."""
         if self.subcommand is None:
             return
+        self._choose_storage()
         strategy = self._get(self.config, "trainer.strategy")
         refuse_sharding(strategy if isinstance(strategy, str) else strategy.class_path)
         if self._get(self.config, "weights_only") is None:
@@ -96,6 +97,14 @@ class PSNCLI(LightningCLI):
             text = self._parser("fit").dump(self.config["fit"], skip_none=False)
             allowed = self._get(self.config, "allow_config_changes")
             self._changed = check_same(self._origin, flatten(yaml.safe_load(text)), allowed)
+
+    def _choose_storage(self) -> None:
+        """Have ``auto`` mean masked where csr could not do what is asked for."""
+        trainer = self._get(self.config, "trainer")
+        alone = trainer.strategy == "auto" and trainer.devices in ("auto", 1, "1") and trainer.num_nodes == 1
+        precise = str(trainer.precision or "32-true") in {"32", "32-true", "64", "64-true"}
+        if self._get(self.config, "model.storage") == "auto" and not (alone and precise):
+            self.config[str(self.subcommand)]["model"]["storage"] = "masked"
 
     def _find_origin(self, path: str | None, weights_only: bool) -> None:
         """The checkpoint that is meant, and the run that it belongs to."""

@@ -26,7 +26,7 @@ class TensorData(Dataset[Batch]):
         return self.x[index], self.y[index]
 
     def __getitems__(self, indices: list[int]) -> Batch:
-        index = torch.tensor(indices)
+        index = torch.tensor(indices, dtype=torch.int64)
         return self.x.index_select(0, index), self.y.index_select(0, index)
 
 

@@ -79,7 +79,7 @@ def _promising(scores: Tensor, candidates: Tensor, count: int) -> Tensor:
     """
     stride = scores.numel() // _SAMPLE
     rank = int(1.2 * count / max(stride, 1)) + 20  # a margin; where it does not suffice, nothing is left out
-    if stride < 2 or rank > _SAMPLE // 2:
+    if stride < 2 or rank > _SAMPLE // 2 or not scores.is_floating_point():
         return candidates
     lowest = torch.finfo(scores.dtype).min
     sample = torch.nan_to_num(scores.flatten()[::stride], nan=lowest)

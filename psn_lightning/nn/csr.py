@@ -91,11 +91,11 @@ class CSRLinear(SparseLinear):
                 f"storage csr keeps its number of connections under DDP ({len(self.weight)}, now {len(positions)}): "
                 "set model.storage to masked for rules that change it"
             )
-        moments = list(moments)
+        moments, positions = list(moments), positions.to(torch.int64, copy=True).contiguous()
         places = torch.from_numpy(places_in(self.structure.positions, positions.numpy()))
         gradient = [] if self.weight.grad is None else [self.weight.grad]
-        padding = self.weight.new_zeros(1)  # what place -1 stands for, and all there is where nothing was
-        moved = [torch.cat([t, padding])[places] for t in (self.weight.data, *moments, *gradient)]
+        # Place -1 stands for a 0 behind the others, which is all there is where nothing was.
+        moved = [torch.cat([t, t.new_zeros(1)])[places] for t in (self.weight.data, *moments, *gradient)]
         self.weight.grad = None
         self.weight.data = moved[0]
         for tensor, values in zip(moments, moved[1:], strict=False):
@@ -149,7 +149,7 @@ class CSRLinear(SparseLinear):
         if self.weight.grad is None:  # the first backward pass of an optimizer step
             self._recorded.clear()
         if self.record_dense_gradient:
-            self._recorded.append((x, g))
+            self._recorded.append((x, g.clone()))  # a second backward pass would write over it
         return self.record_dense_gradient
 
 
@@ -164,14 +164,14 @@ class CSRNetwork:
     def __init__(self, blocks: Sequence[tuple[CSRLinear, nn.LayerNorm]], output: nn.Linear) -> None:
         self._blocks, self._output = blocks, output
         self._whole = Structure(np.arange(output.weight.numel()), *output.weight.shape)
-        self._structures: list[Structure] = []
+        self._known: list[tuple[Structure, float]] = []
 
     def __call__(self, x: Tensor) -> Tensor:
         """Logits ``(batch, n_classes)`` of ``(batch, n_in)``."""
-        structures = [layer.structure for layer, _ in self._blocks]
-        if structures != self._structures:  # the first time, or after a topology update
+        known = [(layer.structure, norm.eps) for layer, norm in self._blocks]
+        if known != self._known:  # the first time, or after a topology update
             stages = [layer.stage(norm) for layer, norm in self._blocks]
-            self._structures, self._stack = structures, Stack([*stages, Stage(self._whole)])
+            self._known, self._stack = known, Stack([*stages, Stage(self._whole)])
         parameters = [p for layer, norm in self._blocks for p in (layer.weight, layer.bias, norm.weight, norm.bias)]
         logits: Tensor = self._stack(x, [*parameters, self._output.weight, self._output.bias])
         return logits

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 
 from psn_lightning.nn.init import InitName, initial_values
 from psn_lightning.nn.sparse_linear import SparseLinear
@@ -55,13 +56,15 @@ class SparseMLP(nn.Sequential):
         self.storage = resolved
         *hidden, output = self
         self._at_once = at_once(resolved, hidden[0::3], hidden[1::3], output)
+        self._built = tuple(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``(batch, n_classes)`` of ``(batch, n_in)``.
 
-        csr computes all layers at once, unless a hook wants to see one of them.
+        csr computes all layers at once, unless a hook wants to see one of them or a module was replaced.
         """
-        if self._at_once is None or any(m._forward_hooks or m._forward_pre_hooks for m in self):
+        as_built = tuple(self) == self._built and not any(map(_is_watched, self))
+        if self._at_once is None or not as_built or _has_any_global_hook():  # type: ignore[no-untyped-call]
             return super().forward(x)  # type: ignore[no-any-return,no-untyped-call]
         return self._at_once(x)
 
@@ -86,3 +89,9 @@ class SparseMLP(nn.Sequential):
     def connectivities(self) -> dict[str, Connectivity]:
         """Who feeds whom now, by hidden layer."""
         return {name: layer.connectivity for name, layer in self.sparse_layers().items()}
+
+
+def _is_watched(module: nn.Module) -> bool:
+    """Whether calling the module does more than its class does."""
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return any(hooks) or "forward" in vars(module)

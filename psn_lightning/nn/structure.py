@@ -72,7 +72,7 @@ class Half:
 
     def __init__(self, positions: IntVector, n_rows: int, n_columns: int) -> None:
         self.indices: IndexVector = (positions % n_columns).astype(np.int32)
-        density = max(len(positions), 1) / (n_rows * n_columns)
+        density = max(len(positions), 1) / max(n_rows * n_columns, 1)
         block = min(n_columns, max(_CACHED_INPUTS, int(np.ceil(_MIN_RUN / density))))
         edges = np.minimum(np.arange(0, n_columns + block, block, dtype=np.int64), n_columns)
         grid: Any = np.arange(n_rows, dtype=np.int64) * n_columns + edges[:, None]

@@ -25,6 +25,7 @@ class Stack:
 
     def __init__(self, stages: Sequence[Stage]) -> None:
         self.stages = stages
+        self._sizes = [size for stage in stages for size in stage.parameters.values()]
         self._free: OrderedDict[tuple[Any, ...], list[Workspace]] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -33,15 +34,20 @@ class Stack:
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # the kernels are compiled already
     def __call__(self, x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
-        """Take a batch through: ``(batch, n_in)`` → ``(batch, n_out)``.
+        """Take a batch through: ``(…, n_in)`` → ``(…, n_out)``.
 
         Args:
             x: The batch.
             parameters: Those of all stages, in order.
 
         Raises:
-            RuntimeError: If it is not on a CPU, or the parameters are neither float32 nor float64.
+            ValueError: If the batch has another number of features.
+            RuntimeError: If it is not on a CPU, the parameters are neither float32 nor float64, or not what the
+                stages have.
         """
+        (n_out, n_in) = self.stages[-1].structure.shape[0], self.stages[0].structure.shape[1]
+        if x.dim() == 0 or x.shape[-1] != n_in:
+            raise ValueError(f"the input has shape {tuple(x.shape)}, but the layer reads {n_in} features")
         dtype = parameters[0].dtype
         if x.device.type != "cpu":
             raise RuntimeError(
@@ -52,14 +58,21 @@ class Stack:
                 f"storage csr computes in float32 or float64, not {dtype}: set trainer.precision to 32-true or "
                 "64-true, or model.storage to masked"
             )
-        x = x.to(dtype)
+        if any(p.numel() != size or p.dtype != dtype for p, size in zip(parameters, self._sizes, strict=True)):
+            found = ", ".join(f"{tuple(p.shape)} {p.dtype}" for p in parameters)
+            raise RuntimeError(f"the parameters {found} do not fit to {self._sizes} numbers of one type")
+        parameters = [p.contiguous() for p in parameters]
+        rows = x.to(dtype).reshape(-1, n_in).contiguous()
         if torch.is_grad_enabled():
-            return _Pass.apply(x.contiguous(), self, *parameters)  # type: ignore[no-any-return]
-        parts = [
-            self.lend(rows, keeps=False).workspace.forward(rows.contiguous(), parameters)
-            for rows in torch.split(x, _EVALUATED_AT_ONCE)
-        ]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+            result: Tensor = _Pass.apply(rows, self, *parameters)
+        else:
+            parts = [self._evaluated(part, parameters) for part in torch.split(rows, _EVALUATED_AT_ONCE)]
+            result = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return result if x.dim() == 2 else result.view(*x.shape[:-1], n_out)
+
+    def _evaluated(self, rows: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+        lease = self.lend(rows, keeps=False)  # held until the pass is through
+        return lease.workspace.forward(rows, parameters)
 
     def lend(self, x: Tensor, keeps: bool) -> Lease:
         """A workspace for this batch."""
@@ -92,6 +105,7 @@ class _Pass(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, stack: Stack, *parameters: Tensor) -> Tensor:
         ctx.lease = stack.lend(x, keeps=True)
         ctx.save_for_backward(*parameters)
+        ctx.held = [parameter.untyped_storage() for parameter in parameters]  # an address stays what it was
         return ctx.lease.workspace.forward(x, parameters)  # type: ignore[no-any-return]
 
     @staticmethod

@@ -52,9 +52,10 @@ class Workspace:
 
     def __init__(self, stages: Sequence[Stage], n_rows: int, dtype: torch.dtype, keeps: bool) -> None:
         self._stages = stages  # the table has addresses in their structures
-        self._n_threads, self._dtype = torch.get_num_threads(), dtype
-        self._width = next((w for w in _WIDTHS if n_rows > w * (self._n_threads - 1)), _WIDTHS[-1])
+        n_threads, self._dtype = torch.get_num_threads(), dtype
+        self._width = next((w for w in _WIDTHS if n_rows > w * (n_threads - 1)), _WIDTHS[-1])
         self._n_tiles = max(1, -(-n_rows // self._width))
+        self._n_threads = min(n_threads, self._n_tiles)
         self._table = np.zeros(len(stages), LAYER)
         self._shape = (self._n_tiles, n_rows, len(stages), self._table.ctypes.data)
         self._others: list[Tensor] = []  # the table has addresses in these as well
@@ -84,17 +85,17 @@ class Workspace:
         """
         if self._addresses[self._slots].tolist() != [parameter.data_ptr() for parameter in parameters]:
             raise RuntimeError("the weights were replaced between the forward and the backward pass")
-        to_parameters = gradient.new_empty(self._n_tiles, self._n_gradients)
+        to_parameters = gradient.new_empty(self._n_threads, self._n_gradients)
         to_x = to_tiles = None
         self._fill(0, to_x=0)  # the pass before may have needed it
         if needs_x:
             to_tiles = torch.empty_like(self._inputs[0])
             to_x = gradient.new_empty(len(gradient), to_tiles.shape[1])
             self._fill(0, **self._stages[0].structure.columns_as_integers(), to_x=to_tiles.data_ptr())
-        self._run(backward, gradient, to_x, to_parameters)
+        self._run(backward, gradient, to_x, to_parameters, n_gradients=len(to_parameters))
         total, *others = to_parameters
-        for other in others:  # faster than torch's sum over so few
-            total += other
+        for i, other in enumerate(others):  # faster than torch's sum over so few
+            total = total.add_(other) if i else total + other  # the first one has memory of its own
         return to_x, total
 
     def note(self) -> bool:
@@ -127,7 +128,7 @@ class Workspace:
         for name, value in fields.items():
             self._table[name][i] = value
 
-    def _run(self, kernel: object, *tensors: Tensor | None) -> None:
+    def _run(self, kernel: object, *tensors: Tensor | None, n_gradients: int = 0) -> None:
         """Run a kernel on as many threads as torch used when this was made."""
         addresses = [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
-        run(kernel(self._dtype.itemsize, self._width), self._n_threads, *self._shape, *addresses)  # type: ignore[operator]
+        run(kernel(self._dtype.itemsize, self._width), self._n_threads, *self._shape, *addresses, n_gradients)  # type: ignore[operator]

@@ -7,7 +7,7 @@ import sys
 import lightning.pytorch as pl
 import pytest
 import torch
-from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks import LambdaCallback, TQDMProgressBar
 
 from psn_lightning.callbacks import BestAndLast, GradientRatio, MaskReapply, Progress
 from psn_lightning.commands.trainer import NoProfiler, furnish, skip_empty_hooks
@@ -22,14 +22,17 @@ class User(pl.Callback):
 
 
 def test_only_hooks_that_do_nothing_are_passed_over():
-    user, masks = User(), MaskReapply()
-    skip_empty_hooks([user, masks])
-    assert user.on_train_batch_end is None
+    user, masks, seen = User(), MaskReapply(), []
+    by_instance = LambdaCallback(on_train_batch_end=lambda *_: seen.append(1))
+    skip_empty_hooks([user, masks, by_instance])
     assert masks.on_train_batch_start is None
-    assert callable(user.on_after_backward)
     assert callable(masks.on_train_batch_end)
-    assert callable(user.on_train_epoch_end)
-    assert callable(User().on_train_batch_end)
+    assert callable(masks.on_train_epoch_end)
+    assert callable(MaskReapply().on_train_batch_start)
+    assert by_instance.on_before_backward is None
+    by_instance.on_train_batch_end()
+    assert seen
+    assert callable(user.on_train_batch_end)  # somebody else's, who may call it by hand
 
 
 def test_the_users_choice_wins():
@@ -46,6 +49,13 @@ def test_what_is_turned_off_stays_off():
     furnish(config, callbacks, [])
     assert not any(isinstance(callback, Progress | BestAndLast) for callback in callbacks)
     assert isinstance(config["profiler"], NoProfiler)
+
+
+def test_lightnings_bare_mode_is_left_alone():
+    config, callbacks = {"barebones": True}, []
+    furnish(config, callbacks, [])
+    assert "profiler" not in config
+    assert not any(isinstance(callback, Progress) for callback in callbacks)
 
 
 def test_profiling_nothing_can_be_nested():

@@ -104,7 +104,8 @@ def test_without_openmp_one_thread_does_it(monkeypatch):
     expected = backward(csr, x, g)
     monkeypatch.setattr(pool, "_openmp", lambda: alone)
     alone = pool._one_by_one()
-    assert all(torch.equal(a, b) for a, b in zip(backward(csr, x, g), expected, strict=True))
+    for a, b in zip(backward(csr, x, g), expected, strict=True):
+        torch.testing.assert_close(a, b)
 
 
 def test_the_interface_is_that_of_masked():
@@ -189,6 +190,26 @@ def test_an_update_is_that_of_masked(skip):
             optimizer.step()
     assert torch.equal(layers[0].mask, layers[1].mask)
     torch.testing.assert_close(layers[0].active_values(), layers[1].active_values())
+
+
+def test_positions_of_any_layout_are_taken_and_not_kept():
+    csr, masked = pair(drawn(30, 20, 0.5))
+    every_other = csr.active_positions().clone()[::2]
+    for layer in (csr, masked):
+        layer.set_active(every_other)
+    every_other.zero_()
+    assert torch.equal(csr.active_positions(), masked.active_positions())
+    assert torch.equal(csr.active_values(), masked.active_values())
+
+
+def test_a_second_backward_pass_adds_to_the_recording():
+    csr, masked = pair(drawn(30, 20, 0.3))
+    for layer in (csr, masked):
+        layer.record_dense_gradient = True
+        y = layer(torch.ones(9, 30, dtype=torch.float64))
+        y.square().sum().backward(retain_graph=True)
+        y.sum().backward()
+    torch.testing.assert_close(csr.dense_gradient(), masked.dense_gradient())
 
 
 def test_other_devices_are_refused():

@@ -47,6 +47,18 @@ def test_where_nothing_can_be_written_kernels_are_compiled_every_time(monkeypatc
     assert number == 42
 
 
+def test_a_damaged_cache_is_not_read(monkeypatch):
+    monkeypatch.setattr("numba.core.caching.CompileResultCacheImpl.rebuild", lambda *_: (_ for _ in ()).throw(EOFError))
+    monkeypatch.setattr("numba.core.caching.IndexDataCacheFile.load", lambda *_: (_ for _ in ()).throw(EOFError))
+
+    def kernel(job):
+        carray(pool.at(job[2], int64), (1,))[0] += 1
+
+    number = np.array([41], np.int64)
+    pool.run(pool.compiled(kernel), 1, number.ctypes.data)
+    assert number == 42
+
+
 def test_numba_is_imported_only_where_it_is_needed():
     code = "import sys, psn_lightning.task, psn_lightning.callbacks; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -191,6 +192,105 @@ def test_a_new_topology_is_taken_up():
 def test_other_number_types_are_refused():
     with pytest.raises(RuntimeError, match=r"not torch\.bfloat16: set trainer\.precision to 32-true"):
         network_of(dtype=torch.bfloat16)(batch_of(4)[0])
+
+
+@pytest.mark.parametrize("shape", [(8, 20), (256, 3), (8, 31), ()])
+def test_other_shapes_are_refused(shape):
+    with pytest.raises(ValueError, match="reads 30 features"):
+        network_of()(torch.zeros(shape, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("shape", [(30,), (4, 5, 30)])
+def test_leading_dimensions_are_kept(shape):
+    network, x = network_of(), torch.randn(shape, dtype=torch.float64)
+    logits = network(x)
+    network.relu1.register_forward_hook(lambda *_: None)
+    torch.testing.assert_close(logits, F.linear(_until_output(network, x), network.output.weight, network.output.bias))
+
+
+def _until_output(network, x):
+    flat = x.reshape(-1, x.shape[-1])
+    for module in list(network)[:-1]:
+        flat = module(flat)
+    return flat.view(*x.shape[:-1], -1)
+
+
+def test_parameters_of_any_layout_are_read_as_they_are():
+    network, (x, y) = network_of(), batch_of(20)
+    expected = passed(network, x, y)
+    network.output.weight.data = network.output.weight.data.T.contiguous().T
+    for a, b in zip(passed(network, x, y), expected, strict=True):
+        torch.testing.assert_close(a, b)
+    network.output.float()
+    with pytest.raises(RuntimeError, match="one type"):
+        network(x)
+
+
+def replace_output(network):
+    network.output = nn.Linear(20, 5).double()
+
+
+def replace_relu(network):
+    network.relu1 = nn.GELU()
+
+
+def change_epsilon(network):
+    network.norm1.eps = 0.5
+
+
+def override_forward(network):
+    network.norm2.forward = lambda x: 2 * x
+
+
+def append(network):
+    network.append(nn.Softmax(dim=1))
+
+
+@pytest.mark.parametrize("change", [replace_output, replace_relu, change_epsilon, override_forward, append])
+def test_a_network_is_what_its_modules_are(change):
+    network, x = network_of(), batch_of(20)[0]
+    network(x)
+    change(network)
+    one_by_one = x
+    for module in network:
+        one_by_one = module(one_by_one)
+    torch.testing.assert_close(network(x), one_by_one)
+
+
+def test_global_and_backward_hooks_are_called():
+    network, (x, y), seen = network_of(), batch_of(7), []
+    network.norm1.register_full_backward_hook(lambda *_: seen.append("backward"))
+    F.cross_entropy(network(x), y).backward()
+    handle = nn.modules.module.register_module_forward_hook(lambda module, *_: seen.append(type(module).__name__))
+    try:
+        network(x)
+    finally:
+        handle.remove()
+    assert seen[0] == "backward"
+    assert seen.count("LayerNorm") == 2
+
+
+def test_threads_do_not_share_a_workspace():
+    network = network_of((64, 256, 256, 3), dtype=torch.float32)
+    batches = [torch.randn(64, 64) for _ in range(3)]
+
+    def wrong(x):
+        with torch.no_grad():
+            expected = network(x)
+            return sum(not torch.equal(network(x), expected) for _ in range(100))
+
+    with torch.no_grad():
+        network(batches[0])
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(wrong, batches)) == [0, 0, 0]
+
+
+def test_gradients_of_many_tiles_take_no_more_memory_than_the_parameters():
+    network, (x, y) = network_of(), batch_of(2000)
+    F.cross_entropy(network(x), y).backward()
+    kept = {p.grad.untyped_storage().data_ptr(): p.grad.untyped_storage().nbytes() for p in network.parameters()}
+    n_threads = torch.get_num_threads()
+    assert sum(kept.values()) == sum(p.numel() for p in network.parameters()) * 8, n_threads
 
 
 def test_subnormal_numbers_are_zero():

@@ -2,7 +2,7 @@
 
 A thread takes its tiles through all layers, so that they stay in its core's cache and threads meet only at
 the end. Activations are ``(n_tiles, n, width)``; the gradients of all parameters are one flat array per
-tile, in which each has its place.
+thread, in which each has its place.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numba import carray, int32, int64, njit
 from psn_lightning.nn.kernels.floats import flush_subnormals, restore
 from psn_lightning.nn.kernels.layout import pack, unpack
 from psn_lightning.nn.kernels.normalization import normalize, normalize_backward, sum_rows
-from psn_lightning.nn.kernels.pool import REALS, at, compiled, own_share
+from psn_lightning.nn.kernels.pool import REALS, at, compiled, own_share, team
 from psn_lightning.nn.kernels.products import dots, multiply
 from psn_lightning.nn.kernels.vectors import lanes_of
 
@@ -92,7 +92,7 @@ def backward(itemsize: int, width: int) -> int:
     """Address of the backward kernel.
 
     Its arguments: n_tiles, n_rows, n_layers, and the addresses of the layers, of the gradient ``(n_rows, n_out)`` to
-    the result, of that to the batch, or 0, and of those to the parameters ``(n_tiles, n_parameters)``.
+    the result, of that to the batch, or 0, and of those to the parameters ``(n_threads, n_parameters)``; n_threads.
     """
     real = REALS[itemsize]
     vectors = (0,) * (width // lanes_of(itemsize))
@@ -104,8 +104,12 @@ def backward(itemsize: int, width: int) -> int:
         to_result = carray(at(job[6], real), (n_rows, last.n_out))
         to_batch = carray(at(job[7], real), (n_rows, first.n_in))
         n_parameters = last.to_bias + last.n_out  # its bias is what comes last
-        gradients = carray(at(job[8], real), (n_tiles, n_parameters))
         begin, end = own_share(job, n_tiles)
+        thread, n_threads = team(job)
+        all_gradients = carray(at(job[8], real), (job[9], n_parameters))
+        for row in range(thread, job[9], n_threads):  # there may be fewer threads than rows
+            all_gradients[row] = 0
+        gradients = all_gradients[thread]
         mode = flush_subnormals()
         for t in range(begin, end):
             pack(to_result, t * width, carray(at(last.g, real), (n_tiles, last.n_out, width))[t])
@@ -113,19 +117,19 @@ def backward(itemsize: int, width: int) -> int:
                 own, n = layers[i], layers[i].n_out
                 x = carray(at(own.x, real), (n_tiles, own.n_in, width))[t]
                 g = carray(at(own.g, real), (n_tiles, n, width))[t]
-                to_bias = gradients[t, own.to_bias : own.to_bias + n]
+                to_bias = gradients[own.to_bias : own.to_bias + n]
                 if own.gain:
                     z = carray(at(own.z, real), (n_tiles, n, width))[t]
                     statistics = carray(at(own.statistics, real), (n_tiles, 2, width))[t]
                     y = carray(at(own.y, real), (n_tiles, n, width))[t]
-                    to_gain = gradients[t, own.to_gain : own.to_gain + n]
-                    to_shift = gradients[t, own.to_shift : own.to_shift + n]
+                    to_gain = gradients[own.to_gain : own.to_gain + n]
+                    to_shift = gradients[own.to_shift : own.to_shift + n]
                     gain = carray(at(own.gain, real), (n,))
                     normalize_backward(vectors, n, z, gain, statistics, y, g, to_bias, to_gain, to_shift)
                 else:
                     sum_rows(vectors, n, g, to_bias)
                 starts, indices = _half(own.row_blocks, n, own.row_starts, own.row_indices, own.n_connections)
-                dots(vectors, starts, indices, x, g, gradients[t, own.to_values : own.to_values + own.n_connections])
+                dots(vectors, starts, indices, x, g, gradients[own.to_values : own.to_values + own.n_connections])
                 if own.to_x:
                     starts, indices = _half(
                         own.column_blocks, own.n_in, own.column_starts, own.column_indices, own.n_connections

@@ -69,7 +69,8 @@ def normalize_backward(  # type: ignore[no-untyped-def]
 ):
     """Backwards; ``g`` is the gradient to ``y`` and becomes that to ``z``.
 
-    ``to_bias`` becomes its sum over the tile: the gradient to a bias in ``z``.
+    ``to_bias``, the gradient to a bias in ``z``, grows by its sum over the tile, ``to_gain`` and ``to_shift`` by
+    theirs.
     """
     signature = types.void(width, n, z, gain, statistics, y, g, to_bias, to_gain, to_shift)
 
@@ -95,8 +96,8 @@ def normalize_backward(  # type: ignore[no-untyped-def]
         def add(j: Any, sums: Vectors) -> Vectors:
             h, x = through_relu(j)
             factor = emit.number(gain, j)
-            builder.store(emit.lane_sum(emit.product(h, x)), builder.gep(to_gain, [j]))
-            builder.store(emit.lane_sum(emit.sum(h)), builder.gep(to_shift, [j]))
+            emit.add_number(to_gain, j, emit.lane_sum(emit.product(h, x)))
+            emit.add_number(to_shift, j, emit.lane_sum(emit.sum(h)))
             scaled = [builder.fmul(v, factor) for v in h]
             plain = [builder.fadd(total, v) for total, v in zip(sums, scaled, strict=False)]
             others = zip(scaled, x, sums[emit.n_vectors :], strict=True)
@@ -109,7 +110,7 @@ def normalize_backward(  # type: ignore[no-untyped-def]
                 to_x = builder.fsub(builder.fmul(h[v], factor), builder.fadd(plain[v], builder.fmul(x[v], along[v])))
                 rows.append(builder.fmul(to_x, scale[v]))
             emit.store_row(rows, emit.row_at(g, j))
-            builder.store(emit.lane_sum(emit.sum(rows)), builder.gep(to_bias, [j]))
+            emit.add_number(to_bias, j, emit.lane_sum(emit.sum(rows)))
             return nothing
 
         _, sums = emit.loop(_I64(0), n, emit.zeros * 2, add)
@@ -123,7 +124,7 @@ def normalize_backward(  # type: ignore[no-untyped-def]
 
 @intrinsic
 def sum_rows(typingctx, width, n, tile, sums):  # type: ignore[no-untyped-def]
-    """``sums[j] = Σ_c tile[j, c]``."""
+    """``sums[j] += Σ_c tile[j, c]``."""
     signature = types.void(width, n, tile, sums)
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -131,7 +132,7 @@ def sum_rows(typingctx, width, n, tile, sums):  # type: ignore[no-untyped-def]
         tile, sums = (emit.pointer(signature.args[i], arguments[i]) for i in (2, 3))
 
         def write(j: Any, nothing: Vectors) -> Vectors:
-            builder.store(emit.lane_sum(emit.sum(emit.load_row(emit.row_at(tile, j)))), builder.gep(sums, [j]))
+            emit.add_number(sums, j, emit.lane_sum(emit.sum(emit.load_row(emit.row_at(tile, j)))))
             return nothing
 
         emit.loop(_I64(0), arguments[1], [], write)

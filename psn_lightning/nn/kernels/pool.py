@@ -42,9 +42,15 @@ def _number_from(typingctx, address):  # type: ignore[no-untyped-def]
 
 
 @njit
+def team(job):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    """Number of the calling thread, and how many there are: perhaps fewer than were asked for."""
+    return _number_from(job[0]), _number_from(job[1])
+
+
+@njit
 def own_share(job, n):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
     """First and last + 1 of the ``n`` tiles that the calling thread owns."""
-    thread, n_threads = _number_from(job[0]), _number_from(job[1])  # there may be fewer than were asked for
+    thread, n_threads = team(job)
     return thread * n // n_threads, (thread + 1) * n // n_threads
 
 
@@ -68,7 +74,7 @@ def compiled(kernel: Callable[[Any], None]) -> int:
     signature = types.void(Job)
     try:
         address: int = cfunc(signature, cache=True)(kernel).address
-    except (RuntimeError, OSError):  # there is no place to write to, or it is full
+    except (RuntimeError, OSError, EOFError):  # no place to write to, or it is full, or was when it was written
         address = cfunc(signature)(kernel).address
     return address
 

@@ -36,7 +36,7 @@ def multiply(width, blocks, indices, order, values, x, bias, out):  # type: igno
 
 @njit
 def dots(width, blocks, indices, x, g, out):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
-    """``out[k] = x[indices[k], :] · g[j, :]`` for every connection k of row j."""
+    """``out[k] += x[indices[k], :] · g[j, :]`` for every connection k of row j."""
     n_blocks, n_rows = len(blocks) - 1, len(g)
     for b in range(n_blocks):
         for j in range(n_rows):
@@ -77,7 +77,7 @@ def _add_row(  # type: ignore[no-untyped-def]
 def _row_dots(  # type: ignore[no-untyped-def]
     typingctx, width, indices, start, stop, x, row, out
 ):
-    """``out[k] = x[indices[k], :] · row`` for ``start ≤ k < stop``; ``x`` is a tile, ``row`` a row of one."""
+    """``out[k] += x[indices[k], :] · row`` for ``start ≤ k < stop``; ``x`` is a tile, ``row`` a row of one."""
     signature = types.void(width, indices, start, stop, x, row, out)
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -90,11 +90,11 @@ def _row_dots(  # type: ignore[no-untyped-def]
 
         def many(k: Any, nothing: Vectors) -> Vectors:
             products = [product(builder.add(k, _I64(i))) for i in range(emit.lanes)]
-            emit.store(emit.lane_sums(products), target, k)
+            emit.store(builder.fadd(emit.load(target, k), emit.lane_sums(products)), target, k)
             return nothing
 
         def one(k: Any, nothing: Vectors) -> Vectors:
-            builder.store(emit.lane_sum(product(k)), builder.gep(target, [k]))
+            emit.add_number(target, k, emit.lane_sum(product(k)))
             return nothing
 
         # As many connections at a time as a vector has lanes: their sums over the lanes are one vector.

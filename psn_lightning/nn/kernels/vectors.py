@@ -65,6 +65,11 @@ class Emitter:
         """Element ``k``, in every lane."""
         return self.splat(self.builder.load(self.builder.gep(pointer, [k])))
 
+    def add_number(self, pointer: Any, k: Any, number: Any) -> None:
+        """Add to element ``k``."""
+        place = self.builder.gep(pointer, [k])
+        self.builder.store(self.builder.fadd(self.builder.load(place), number), place)
+
     def row_at(self, tile: Any, j: Any) -> Any:
         """Address of row ``j`` of a tile."""
         return self.builder.gep(tile, [self.builder.mul(j, _I64(self.n_vectors * self.lanes))])

@@ -103,3 +103,22 @@ def test_the_run_says_what_it_was(client, workdir):
     arguments = ["--model.storage=csr", "--trainer.max_epochs=2"]
     assert main(["fit", "--config", str(CONF / "quickstart.yaml"), *QUIET, *arguments]) == 0
     assert only_run(client).data.tags["storage"] == "csr"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "storage"),
+    [
+        ([], "csr"),
+        (["--trainer.precision=bf16-true"], "masked"),
+        (["--trainer.strategy=ddp", "--trainer.devices=1"], "masked"),
+    ],
+)
+def test_auto_is_masked_where_csr_could_not_do_it(client, workdir, arguments, storage):
+    assert main(["fit", "--config", str(CONF / "quickstart.yaml"), *QUIET, "--trainer.max_epochs=1", *arguments]) == 0
+    assert only_run(client).data.tags["storage"] == storage
+
+
+def test_csr_says_what_it_cannot_do(workdir, capsys):
+    arguments = ["--model.storage=csr", "--trainer.precision=bf16-true"]
+    assert main(["fit", "--config", str(CONF / "quickstart.yaml"), *QUIET, *arguments]) == 2
+    assert "give one of 32-true, 64-true, or model.storage masked" in capsys.readouterr().err

@@ -1,6 +1,8 @@
+import lightning.pytorch as pl
 import pytest
 import torch
 
+from psn_lightning.data import Digits
 from psn_lightning.errors import SettingError
 from psn_lightning.task import SparseClassifier
 from psn_lightning.topology import FAMILIES, Exponential
@@ -39,3 +41,24 @@ def test_every_family_survives_a_safe_checkpoint(family, tmp_path):
 def test_values_out_of_range_are_named(arguments):
     with pytest.raises(SettingError, match=r"lr|seed"):
         SparseClassifier(4, 2, hidden=[5], sparsity=0.5, **arguments)
+
+
+class Losses(pl.Callback):
+    def __init__(self, monitor=None):
+        self.monitor, self.seen = monitor, []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.seen.append((float(outputs["loss"]), float(trainer.callback_metrics["train/loss"])))
+
+
+@pytest.mark.parametrize(("monitor", "fresh"), [("train/loss", range(30)), (None, [0, 9, 19, 22, 23, 29])])
+def test_the_loss_is_reported_where_somebody_looks_at_it(monitor, fresh, tmp_path):
+    watch = Losses(monitor)
+    trainer = pl.Trainer(
+        max_steps=30, callbacks=[watch], log_every_n_steps=10, accelerator="cpu", logger=False,
+        enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False, default_root_dir=tmp_path,
+        use_distributed_sampler=False,
+    )  # fmt: skip
+    trainer.fit(SparseClassifier(64, 10, hidden=[16]), Digits(batch_size=64))
+    assert len(watch.seen) == 30  # 23 in the first epoch
+    assert [i for i, (loss, reported) in enumerate(watch.seen) if loss == reported] == list(fresh)

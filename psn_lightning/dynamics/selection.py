@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
-_SAMPLE = 2**14  # scores that a first bound is taken from
+_SAMPLE, _SMALL_SAMPLE = 2**14, 2**11  # scores that a first bound is taken from
 
 
 def top(scores: Tensor, count: int) -> Tensor:
@@ -21,11 +22,33 @@ def top(scores: Tensor, count: int) -> Tensor:
     if count == 0:
         return torch.empty(0, dtype=torch.int64, device=scores.device)
     scores = torch.nan_to_num(scores, nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
-    threshold = scores.topk(count, sorted=False).values.min()
+    threshold = _kth_highest(scores, count)
     chosen = scores > threshold
-    tied = (scores == threshold).nonzero().squeeze(1)
-    chosen[tied[: count - int(chosen.sum())]] = True
-    return chosen.nonzero().squeeze(1)
+    above = _where(chosen)
+    chosen[_where(scores == threshold)[: count - len(above)]] = True
+    return _where(chosen)
+
+
+def _where(mask: Tensor) -> Tensor:
+    """Positions of what is set; numpy finds them in half the time."""
+    if mask.device.type == "cpu":
+        return torch.from_numpy(np.flatnonzero(mask.numpy()))
+    return mask.nonzero().squeeze(1)
+
+
+def _kth_highest(scores: Tensor, count: int) -> Tensor:
+    """The ``count``-th highest score; of many, only those near it are selected from, where a sample shows it to be."""
+    stride = len(scores) // _SMALL_SAMPLE
+    if stride < 16:
+        return scores.topk(count, sorted=False).values.min()
+    sample = scores[::stride].sort(descending=True).values
+    place, margin = count // stride, len(sample) // 20
+    high, low = sample[max(0, place - margin)], sample[min(len(sample) - 1, place + margin)]
+    near = scores[(scores <= high) & (scores >= low)]
+    rank = count - len(_where(scores > high))
+    if not 0 < rank <= len(near):  # the sample was not like the rest
+        return scores.topk(count, sorted=False).values.min()
+    return near.topk(rank, sorted=False).values.min()
 
 
 class RunningTop:
@@ -53,7 +76,7 @@ class RunningTop:
         """
         if self._scores is not None and self._positions is not None and len(self._scores) == self.count > 0:
             candidates = candidates & (scores > self._scores.min())  # equal ones came too late
-        index = _promising(scores, candidates, self.count).flatten().nonzero().squeeze(1)
+        index = _promising(scores.flatten(), candidates.flatten(), self.count)
         values, positions = scores.flatten()[index], index + offset
         if self._scores is not None and self._positions is not None:
             values, positions = torch.cat([self._scores, values]), torch.cat([self._positions, positions])
@@ -73,19 +96,19 @@ class RunningTop:
 
 
 def _promising(scores: Tensor, candidates: Tensor, count: int) -> Tensor:
-    """Fewer candidates that have the ``count`` best among them: those above a bound that a sample suggests.
+    """Positions of candidates, the ``count`` best among them: those above a bound that a sample suggests.
 
     To look through a million scores takes a tenth of the time that selecting from them does.
     """
     stride = scores.numel() // _SAMPLE
     rank = int(1.2 * count / max(stride, 1)) + 20  # a margin; where it does not suffice, nothing is left out
     if stride < 2 or rank > _SAMPLE // 2 or not scores.is_floating_point():
-        return candidates
+        return _where(candidates)
     lowest = torch.finfo(scores.dtype).min
-    sample = torch.nan_to_num(scores.flatten()[::stride], nan=lowest)
-    bound = sample.masked_fill(~candidates.flatten()[::stride], lowest).topk(rank, sorted=False).values.min()
-    fewer = candidates & (scores >= bound)
-    return fewer if int(fewer.sum()) >= count else candidates
+    sample = torch.nan_to_num(scores[::stride], nan=lowest)
+    bound = sample.masked_fill(~candidates[::stride], lowest).topk(rank, sorted=False).values.min()
+    fewer = _where(candidates & (scores >= bound))
+    return fewer if len(fewer) >= count else _where(candidates)
 
 
 def top_per_row(scores: Tensor, candidates: Tensor, counts: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from psn_lightning.nn.kernels.matching import places_in
+from psn_lightning.nn.kernels.connections import places_in
 from psn_lightning.nn.sparse_linear import SparseLinear
 from psn_lightning.nn.structure import Structure
 from psn_lightning.nn.tiled import Stack
@@ -32,6 +32,7 @@ class CSRLinear(SparseLinear):
     def _create(self, connectivity: Connectivity, values: Tensor) -> None:
         self.weight = nn.Parameter(torch.empty(0))
         self._recorded: list[tuple[Tensor, Tensor]] = []
+        self._stack = Stack([])
         self._load(connectivity, values)
 
     def _load(self, connectivity: Connectivity, values: Tensor) -> None:
@@ -77,7 +78,7 @@ class CSRLinear(SparseLinear):
 
     def _connect(self, positions: NDArray[np.int64]) -> None:
         self.structure = Structure(positions, self.out_features, self.in_features)
-        self._stack = Stack([self.stage()])
+        self._stack.connect([self.stage()])
 
     @torch.no_grad()
     def set_active(self, positions: Tensor, moments: Iterable[Tensor] = ()) -> int:
@@ -144,13 +145,12 @@ class CSRLinear(SparseLinear):
         total = torch.zeros(self.out_features, dtype=self.weight.dtype)
         return total.index_add_(0, torch.from_numpy(self.structure.neurons), self.weight.grad.abs())
 
-    def _note(self, x: Tensor, g: Tensor) -> bool:
+    def _note(self, x: Tensor, g: Tensor) -> None:
         """Keep what the dense gradient is made of: tiles of inputs and of gradients, by micro-batch."""
         if self.weight.grad is None:  # the first backward pass of an optimizer step
             self._recorded.clear()
         if self.record_dense_gradient:
-            self._recorded.append((x, g.clone()))  # a second backward pass would write over it
-        return self.record_dense_gradient
+            self._recorded.append((x.clone(), g.clone()))
 
 
 class CSRNetwork:
@@ -164,17 +164,24 @@ class CSRNetwork:
     def __init__(self, blocks: Sequence[tuple[CSRLinear, nn.LayerNorm]], output: nn.Linear) -> None:
         self._blocks, self._output = blocks, output
         self._whole = Structure(np.arange(output.weight.numel()), *output.weight.shape)
-        self._known: list[tuple[Structure, float]] = []
+        self._known = self._connections()
+        self._stack = Stack(self._stages())
 
     def __call__(self, x: Tensor) -> Tensor:
         """Logits ``(batch, n_classes)`` of ``(batch, n_in)``."""
-        known = [(layer.structure, norm.eps) for layer, norm in self._blocks]
-        if known != self._known:  # the first time, or after a topology update
-            stages = [layer.stage(norm) for layer, norm in self._blocks]
-            self._known, self._stack = known, Stack([*stages, Stage(self._whole)])
+        known = self._connections()
+        if known != self._known:  # after a topology update
+            self._known = known
+            self._stack.connect(self._stages())
         parameters = [p for layer, norm in self._blocks for p in (layer.weight, layer.bias, norm.weight, norm.bias)]
         logits: Tensor = self._stack(x, [*parameters, self._output.weight, self._output.bias])
         return logits
+
+    def _connections(self) -> list[tuple[Structure, float]]:
+        return [(layer.structure, norm.eps) for layer, norm in self._blocks]
+
+    def _stages(self) -> list[Stage]:
+        return [*(layer.stage(norm) for layer, norm in self._blocks), Stage(self._whole)]
 
 
 def _world_size() -> int:

@@ -24,9 +24,13 @@ class Stack:
     """
 
     def __init__(self, stages: Sequence[Stage]) -> None:
+        self._free: OrderedDict[tuple[Any, ...], list[Workspace]] = OrderedDict()
+        self.connect(stages)
+
+    def connect(self, stages: Sequence[Stage]) -> None:
+        """Go on with other connections, or another ε, in the same memory."""
         self.stages = stages
         self._sizes = [size for stage in stages for size in stage.parameters.values()]
-        self._free: OrderedDict[tuple[Any, ...], list[Workspace]] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy works in memory of its own."""
@@ -81,23 +85,21 @@ class Stack:
         self._free.move_to_end(key)
         if len(self._free) > _SHAPES:
             self._free.popitem(last=False)
-        return Lease(free.pop() if free else Workspace(self.stages, len(x), x.dtype, keeps), free)
+        workspace = free.pop() if free else Workspace(self.stages, len(x), x.dtype, keeps)
+        if workspace.stages is not self.stages:
+            workspace.connect(self.stages)
+        return Lease(workspace, free)
 
 
 class Lease:
-    """A workspace in use; it comes back when the graph of the pass is gone, unless somebody keeps it."""
+    """A workspace in use; it comes back when the graph of the pass is gone."""
 
     def __init__(self, workspace: Workspace, free: list[Workspace]) -> None:
         self.workspace = workspace
-        self._free: list[Workspace] | None = free
-
-    def keep(self) -> None:
-        """It does not come back."""
-        self._free = None
+        self._free = free
 
     def __del__(self) -> None:
-        if self._free is not None:
-            self._free.append(self.workspace)
+        self._free.append(self.workspace)
 
 
 class _Pass(torch.autograd.Function):
@@ -113,7 +115,6 @@ class _Pass(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         workspace, parameters = ctx.lease.workspace, ctx.saved_tensors
         to_x, flat = workspace.backward(gradient.contiguous(), parameters, ctx.needs_input_grad[0])
-        if workspace.note():
-            ctx.lease.keep()
+        workspace.note()
         parts = flat.split([parameter.numel() for parameter in parameters])
         return to_x, None, *(g if p.dim() == 1 else g.view(p.shape) for g, p in zip(parts, parameters, strict=True))

@@ -27,8 +27,8 @@ class Stage:
     structure: Structure
     epsilon: float | None = None
     """LayerNorm's; None: nothing follows."""
-    note: Callable[[Tensor, Tensor], bool] | None = None
-    """Shown the tiles of ``x`` and of the gradient to ``z`` after a backward pass; says whether it keeps them."""
+    note: Callable[[Tensor, Tensor], None] | None = None
+    """Shown the tiles of ``x`` and of the gradient to ``z`` after a backward pass; they are overwritten later."""
 
     @property
     def parameters(self) -> dict[str, int]:
@@ -51,28 +51,40 @@ class Workspace:
     """
 
     def __init__(self, stages: Sequence[Stage], n_rows: int, dtype: torch.dtype, keeps: bool) -> None:
-        self._stages = stages  # the table has addresses in their structures
-        n_threads, self._dtype = torch.get_num_threads(), dtype
+        n_threads, self._dtype, self._keeps = torch.get_num_threads(), dtype, keeps
         self._width = next((w for w in _WIDTHS if n_rows > w * (n_threads - 1)), _WIDTHS[-1])
         self._n_tiles = max(1, -(-n_rows // self._width))
         self._n_threads = min(n_threads, self._n_tiles)
         self._table = np.zeros(len(stages), LAYER)
+        self._addresses = self._table.view(np.int64)
         self._shape = (self._n_tiles, n_rows, len(stages), self._table.ctypes.data)
-        self._others: list[Tensor] = []  # the table has addresses in these as well
         self._inputs = [self._tiles(stages[0].structure.shape[1])]
         self._gradients: list[Tensor] = []
+        self._epsilons = torch.zeros(len(stages), dtype=dtype)
+        self._others: list[Tensor] = []  # the table has addresses in these as well
+        for i, stage in enumerate(stages):
+            self._provide(i, stage)
+        self.connect(stages)
+
+    def connect(self, stages: Sequence[Stage]) -> None:
+        """Serve stages of the same widths with other connections."""
+        self.stages = stages  # the table has addresses in their structures
         slots, self._n_gradients = [], 0
         for i, stage in enumerate(stages):
-            self._describe(i, stage, keeps)
+            self._fill(i, **stage.structure.rows_as_integers())
+            if i > 0 and self._keeps:
+                self._fill(i, **stage.structure.columns_as_integers())
+            if stage.epsilon is not None:
+                self._epsilons[i] = stage.epsilon
             for name, size in stage.parameters.items():
                 slots.append(i * len(_FIELDS) + _FIELDS.index(name))
                 self._fill(i, **{f"to_{name}": self._n_gradients})
                 self._n_gradients += size
-        self._slots, self._addresses = np.array(slots), self._table.view(np.int64)
+        self._slots = np.array(slots)
 
     def forward(self, x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
         """``(n_rows, n_out)`` of the batch ``(n_rows, n_in)``."""
-        result = x.new_empty(len(x), self._stages[-1].structure.shape[0])
+        result = x.new_empty(len(x), self.stages[-1].structure.shape[0])
         self._addresses[self._slots] = [parameter.data_ptr() for parameter in parameters]
         self._run(forward, x, result)
         return result
@@ -91,34 +103,33 @@ class Workspace:
         if needs_x:
             to_tiles = torch.empty_like(self._inputs[0])
             to_x = gradient.new_empty(len(gradient), to_tiles.shape[1])
-            self._fill(0, **self._stages[0].structure.columns_as_integers(), to_x=to_tiles.data_ptr())
+            self._fill(0, **self.stages[0].structure.columns_as_integers(), to_x=to_tiles.data_ptr())
         self._run(backward, gradient, to_x, to_parameters, n_gradients=len(to_parameters))
         total, *others = to_parameters
         for i, other in enumerate(others):  # faster than torch's sum over so few
             total = total.add_(other) if i else total + other  # the first one has memory of its own
         return to_x, total
 
-    def note(self) -> bool:
-        """Show every stage its tiles; whether any keeps them."""
-        shown = zip(self._stages, self._inputs, self._gradients, strict=True)
-        return any([stage.note(x, g) for stage, x, g in shown if stage.note is not None])  # noqa: C419  # all of them
+    def note(self) -> None:
+        """Show every stage its tiles."""
+        for stage, x, g in zip(self.stages, self._inputs, self._gradients, strict=True):
+            if stage.note is not None:
+                stage.note(x, g)
 
-    def _describe(self, i: int, stage: Stage, keeps: bool) -> None:
+    def _provide(self, i: int, stage: Stage) -> None:
         """Make the stage's memory and note where it is."""
         z = self._tiles(stage.structure.shape[0])
-        self._fill(i, **stage.structure.rows_as_integers(), x=self._inputs[-1].data_ptr(), z=z.data_ptr())
+        self._fill(i, x=self._inputs[-1].data_ptr(), z=z.data_ptr())
         self._others.append(z)
-        if keeps:
-            g = torch.empty_like(z)
-            self._fill(i, g=g.data_ptr())
+        if self._keeps:
             if i > 0:
-                self._fill(i, **stage.structure.columns_as_integers(), to_x=self._gradients[-1].data_ptr())
-            self._gradients.append(g)
+                self._fill(i, to_x=self._gradients[-1].data_ptr())
+            self._gradients.append(torch.empty_like(z))
+            self._fill(i, g=self._gradients[-1].data_ptr())
         if stage.epsilon is not None:
-            y, statistics = torch.empty_like(z) if keeps else z, self._tiles(2)
-            epsilon = torch.tensor([stage.epsilon], dtype=self._dtype)
-            self._fill(i, y=y.data_ptr(), statistics=statistics.data_ptr(), epsilon=epsilon.data_ptr())
-            self._others += [statistics, epsilon]
+            y, statistics = torch.empty_like(z) if self._keeps else z, self._tiles(2)
+            self._fill(i, y=y.data_ptr(), statistics=statistics.data_ptr(), epsilon=self._epsilons[i].data_ptr())
+            self._others.append(statistics)
             self._inputs.append(y)
 
     def _tiles(self, n: int) -> Tensor:

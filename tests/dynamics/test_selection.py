@@ -61,6 +61,27 @@ def test_top_per_row(rows, data):
         assert [i for i, c in enumerate(chosen) if c] == expected
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    n=st.integers(2**15, 2**17),
+    share=st.floats(0, 1),
+    levels=st.sampled_from([1, 2, 50, 10**7]),
+    period=st.sampled_from([0, 16, 37]),
+)
+def test_top_of_many(n, share, levels, period):
+    values = torch.randint(levels, (n,), generator=torch.Generator().manual_seed(n)).float()
+    if period:  # what no sample sees
+        values[5::period] = torch.nan
+        values[3::period] += 10**8
+    count = int(share * n)
+    assert top(values, count).tolist() == sorted(_order_of(values)[:count])
+
+
+def _order_of(values):
+    """Highest first, NaN last, ties by position."""
+    return torch.nan_to_num(values, nan=-torch.inf).sort(descending=True, stable=True).indices.tolist()
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 99),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numba import carray, cfunc, int64, types
 
 from psn_lightning.nn.kernels import pool
-from psn_lightning.nn.kernels.matching import places_in
+from psn_lightning.nn.kernels.connections import order_by_input, places_in
 
 positions = st.lists(st.integers(0, 60), unique=True).map(sorted)
 
@@ -20,6 +20,12 @@ positions = st.lists(st.integers(0, 60), unique=True).map(sorted)
 def test_places(before, after):
     places = places_in(np.array(before, np.int64), np.array(after, np.int64))
     assert places.tolist() == [before.index(x) if x in before else -1 for x in after]
+
+
+@given(st.lists(st.integers(0, 20)))
+def test_order_by_input(inputs):
+    order = order_by_input(np.array(inputs, np.int32), 21)
+    assert order.tolist() == sorted(range(len(inputs)), key=lambda k: inputs[k])
 
 
 def test_a_changed_source_file_is_compiled_anew(monkeypatch):

@@ -134,9 +134,10 @@ class CSRLinear(SparseLinear):
         """See the interface; on every process at once, because the blocks are averaged over them."""
         if not self._recorded:
             raise RuntimeError("no dense gradient: set record_dense_gradient before the forward pass")
-        gradients = torch.cat([tile for _, g in self._recorded for tile in g[:, neurons]], dim=1)
-        inputs = torch.cat([tile for x, _ in self._recorded for tile in x], dim=1)
-        return _average(gradients @ inputs.T)
+        first, *others = (g[neurons] @ x.T for x, g in self._recorded)
+        for other in others:
+            first += other
+        return _average(first)
 
     def gradient_magnitude(self) -> Tensor:
         """See the interface."""
@@ -146,11 +147,11 @@ class CSRLinear(SparseLinear):
         return total.index_add_(0, torch.from_numpy(self.structure.neurons), self.weight.grad.abs())
 
     def _note(self, x: Tensor, g: Tensor) -> None:
-        """Keep what the dense gradient is made of: tiles of inputs and of gradients, by micro-batch."""
+        """Keep what the dense gradient is made of: inputs and gradients, ``(n, columns)``, by micro-batch."""
         if self.weight.grad is None:  # the first backward pass of an optimizer step
             self._recorded.clear()
         if self.record_dense_gradient:
-            self._recorded.append((x.clone(), g.clone()))
+            self._recorded.append((_untiled(x), _untiled(g)))
 
 
 class CSRNetwork:
@@ -182,6 +183,11 @@ class CSRNetwork:
 
     def _stages(self) -> list[Stage]:
         return [*(layer.stage(norm) for layer, norm in self._blocks), Stage(self._whole)]
+
+
+def _untiled(tiles: Tensor) -> Tensor:
+    """A copy as one matrix, ``(n, n_tiles · width)``."""
+    return torch.cat(list(tiles), dim=1)
 
 
 def _world_size() -> int:

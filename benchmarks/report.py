@@ -26,7 +26,7 @@ def main() -> None:
     machine = f"{info['cpu']['brand_raw']}, {info['threads']} threads, {info['vector_extensions']}"
     origin = f"{results['datetime'][:10]}; {machine}; Python {info['python_version']}, {versions}."
     head = f"# Benchmarks\n\n{_NOTE}\n\n{origin}\n"
-    parts = [head, epochs(rows), layers(rows), updates(rows), topologies(rows), growth(rows)]
+    parts = [head, epochs(rows), layers(rows), storages(rows), updates(rows), topologies(rows), growth(rows)]
     (ROOT / "docs" / "benchmarks.md").write_text("\n".join(parts))
     draw(rows, machine)
 
@@ -66,6 +66,17 @@ def layers(rows: Rows) -> str:
         lines.append([str(width), str(batch), f"{sparsity:.1%}", f"{at['csr']:.3f}", *others])
     title = "One layer, forward and backward: milliseconds (times csr)"
     return table(title, ["width", "batch", "sparsity", "csr", "dense torch", "masked", "torch csr", "sparselab"], lines)
+
+
+def storages(rows: Rows) -> str:
+    """Where csr begins to win."""
+    own, lines = select(rows, part="storage"), []
+    for name in dict.fromkeys(row["name"] for row in own):
+        (masked,) = select(own, name=name, kind="masked")
+        speeds = [f"{masked['median'] / row['median']:.2f}" for row in select(own, name=name, kind="csr")]
+        lines.append([name, *speeds])
+    title = "A training step: how many times as fast as masked csr is, by sparsity"
+    return table(title, ["network", "40%", "50%", "60%", "70%", "80%"], lines)
 
 
 def updates(rows: Rows) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from psn_lightning.dynamics.rules import LayerState, Rule, StructuredRule
-from psn_lightning.dynamics.selection import RunningTop, top, top_per_row
+from psn_lightning.dynamics.selection import RunningTop, ascending, top, top_per_row
 from psn_lightning.nn import SparseLinear
 
 _BLOCK = 2**22  # positions scored at a time; fixed, because random growth draws block by block
@@ -65,7 +65,7 @@ def update_layer(
         after = _structured(layer, rule, state, before, scores, kept, n_grow, generator)
     else:
         after = torch.cat([kept, _grown(layer, rule, kept, n_grow, generator)])
-    after = after.sort().values
+    after = ascending(after)
     stayed = layer.set_active(after, moments_of(layer, optimizer))
     return Change(len(before) - stayed, len(after) - stayed, n_grow / max(1, len(before)))
 

@@ -95,8 +95,9 @@ class CSRLinear(SparseLinear):
         moments, positions = list(moments), positions.to(torch.int64, copy=True).contiguous()
         places = torch.from_numpy(places_in(self.structure.positions, positions.numpy()))
         gradient = [] if self.weight.grad is None else [self.weight.grad]
-        # Place -1 stands for a 0 behind the others, which is all there is where nothing was.
-        moved = [torch.cat([t, t.new_zeros(1)])[places] for t in (self.weight.data, *moments, *gradient)]
+        # What is new takes the 0 behind the others.
+        moved = [torch.cat([t, t.new_zeros(1)]).index_select(0, places) for t in (self.weight, *moments, *gradient)]
+        stayed = int((places < len(self.weight)).sum())
         self.weight.grad = None
         self.weight.data = moved[0]
         for tensor, values in zip(moments, moved[1:], strict=False):
@@ -104,7 +105,7 @@ class CSRLinear(SparseLinear):
         if gradient:
             self.weight.grad = moved[-1]
         self._connect(positions.numpy())
-        return int((places >= 0).sum())
+        return stayed
 
     def compress(self, moment: Tensor) -> Tensor:
         """See the interface; it is so already."""

@@ -12,7 +12,7 @@ from psn_lightning.nn.kernels.pool import at, compiled, run
 
 
 def places_in(before: NDArray[np.int64], after: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where ``before`` has each number of ``after``, or -1; both ascend."""
+    """Where ``before`` has each number of ``after``, or its length; both ascend."""
     places = np.empty(len(after), np.int64)
     run(_matching(), 1, len(before), len(after), before.ctypes.data, after.ctypes.data, places.ctypes.data)
     return places
@@ -51,6 +51,6 @@ def _matching() -> int:
         for j in range(len(after)):
             while i < len(before) and before[i] < after[j]:
                 i += 1
-            places[j] = i if i < len(before) and before[i] == after[j] else -1
+            places[j] = i if i < len(before) and before[i] == after[j] else len(before)
 
     return compiled(kernel)

@@ -17,10 +17,10 @@ from torchmetrics.classification import MulticlassAccuracy
 from psn_lightning.data import Batch
 from psn_lightning.errors import SettingError
 from psn_lightning.nn import InitName, SparseMLP, StorageName
+from psn_lightning.nn.storages import csr_computes_in
 from psn_lightning.topology import FAMILIES, AllocationName, BudgetName, FanIn, SpreadingName, Topology, Uniform
 
 _PAPER_LR = 1e-3
-_CSR_PRECISIONS = ("32-true", "64-true")
 
 # Plain dataclasses of numbers: checkpoints that name them still load with weights_only.
 torch.serialization.add_safe_globals(list(FAMILIES))
@@ -113,11 +113,10 @@ class SparseClassifier(pl.LightningModule):
         Raises:
             SettingError: If the storage cannot compute with it.
         """
-        precision = str(self.trainer.precision)
-        if self.network.storage == "csr" and precision not in _CSR_PRECISIONS:
+        if self.network.storage == "csr" and not csr_computes_in(self.trainer.precision):
             raise SettingError(
-                f"trainer.precision {precision} cannot be had with model.storage csr, which computes in float32 or "
-                f"float64: give one of {', '.join(_CSR_PRECISIONS)}, or model.storage masked"
+                f"trainer.precision {self.trainer.precision} cannot be had with model.storage csr, which computes in "
+                "float32 or float64: give one of 32-true, 64-true, or model.storage masked"
             )
         self.trainer.precision_plugin.convert_module(self)
 

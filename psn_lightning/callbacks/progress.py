@@ -21,7 +21,7 @@ class Progress(RichProgressBar):
     def __init__(self) -> None:
         super().__init__(refresh_rate=_PER_SECOND)
         self._drawn = 0.0
-        self._missed: tuple[Any, ...] | None = None  # what the bar does not show yet
+        self._missed: int | None = None  # the last batch, where the bar does not show it yet
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -32,10 +32,10 @@ class Progress(RichProgressBar):
             self._drawn, self._missed = now, None
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         else:
-            self._missed = (trainer, pl_module, None, None, batch_idx)
+            self._missed = batch_idx
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw what a run that ends within its epoch would not show."""
-        if self._missed:
-            super().on_train_batch_end(*self._missed)
+        if self._missed is not None:
+            super().on_train_batch_end(trainer, pl_module, None, None, self._missed)
         super().on_train_epoch_end(trainer, pl_module)

@@ -17,6 +17,7 @@ from psn_lightning.commands import summary
 from psn_lightning.commands.trainer import ask_for_accelerators_once, furnish, skip_empty_hooks
 from psn_lightning.data import ClassificationData
 from psn_lightning.errors import SettingError, compact
+from psn_lightning.nn.storages import csr_computes_in
 from psn_lightning.task import SparseClassifier
 from psn_lightning.tracking import ConfigRecord, Tracking
 from psn_lightning.tracking.flat import flatten
@@ -102,8 +103,8 @@ class PSNCLI(LightningCLI):
         """Have ``auto`` mean masked where csr could not do what is asked for."""
         trainer = self._get(self.config, "trainer")
         alone = trainer.strategy == "auto" and trainer.devices in ("auto", 1, "1") and trainer.num_nodes == 1
-        precise = str(trainer.precision or "32-true") in {"32", "32-true", "64", "64-true"}
-        if self._get(self.config, "model.storage") == "auto" and not (alone and precise):
+        possible = alone and csr_computes_in(trainer.precision)
+        if self._get(self.config, "model.storage") == "auto" and not possible:
             self.config[str(self.subcommand)]["model"]["storage"] = "masked"
 
     def _find_origin(self, path: str | None, weights_only: bool) -> None:

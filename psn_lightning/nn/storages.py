@@ -41,6 +41,11 @@ def resolve(storage: StorageName, sparsity: float) -> Literal["csr", "masked"]:
     return storage
 
 
+def csr_computes_in(precision: object) -> bool:
+    """Whether csr can do with a Trainer's precision; None is Lightning's default, 32-true."""
+    return str(precision or "32-true").removesuffix("-true") in {"32", "64"}
+
+
 def layer_class(storage: Literal["csr", "masked"]) -> type[SparseLinear]:
     """The layer that keeps its weights so."""
     if storage == "masked":

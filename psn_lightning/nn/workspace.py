@@ -139,7 +139,7 @@ class Workspace:
         for name, value in fields.items():
             self._table[name][i] = value
 
-    def _run(self, kernel: object, *tensors: Tensor | None, n_gradients: int = 0) -> None:
+    def _run(self, kernel: Callable[[int, int], int], *tensors: Tensor | None, n_gradients: int = 0) -> None:
         """Run a kernel on as many threads as torch used when this was made."""
         addresses = [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
-        run(kernel(self._dtype.itemsize, self._width), self._n_threads, *self._shape, *addresses, n_gradients)  # type: ignore[operator]
+        run(kernel(self._dtype.itemsize, self._width), self._n_threads, *self._shape, *addresses, n_gradients)

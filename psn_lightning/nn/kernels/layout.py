@@ -16,32 +16,35 @@ _I64 = ir.IntType(64)
 @njit
 def pack(batch, row, tile):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
     """Fill a tile with the rows of a batch from ``row`` on; columns beyond the batch become 0."""
-    (n_rows, n), width, lanes = batch.shape, tile.shape[1], 64 // batch.itemsize
-    count = min(width, n_rows - row)
-    for first in range(0, n, lanes):
-        last = min(n, first + lanes)
-        whole = count // lanes * lanes if last - first == lanes else 0
-        for column in range(0, whole, lanes):
-            _transpose_block(batch, (row + column) * n + first, n, tile, first * width + column, width)
-        for i in range(first, last):  # what is left at the edges
-            for column in range(whole, count):
-                tile[i, column] = batch[row + column, i]
-            tile[i, count:] = 0
+    _move(batch, row, tile, True)
+    tile[:, max(0, len(batch) - row) :] = 0
 
 
 @njit
 def unpack(tile, batch, row):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
     """The opposite of :func:`pack`."""
+    _move(batch, row, tile, False)
+
+
+@njit
+def _move(batch, row, tile, packing):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
     (n_rows, n), width, lanes = batch.shape, tile.shape[1], 64 // batch.itemsize
     count = min(width, n_rows - row)
     for first in range(0, n, lanes):
         last = min(n, first + lanes)
         whole = count // lanes * lanes if last - first == lanes else 0
         for column in range(0, whole, lanes):
-            _transpose_block(tile, first * width + column, width, batch, (row + column) * n + first, n)
-        for i in range(first, last):
+            in_batch, in_tile = (row + column) * n + first, first * width + column
+            if packing:
+                _transpose_block(batch, in_batch, n, tile, in_tile, width)
+            else:
+                _transpose_block(tile, in_tile, width, batch, in_batch, n)
+        for i in range(first, last):  # what is left at the edges
             for column in range(whole, count):
-                batch[row + column, i] = tile[i, column]
+                if packing:
+                    tile[i, column] = batch[row + column, i]
+                else:
+                    batch[row + column, i] = tile[i, column]
 
 
 @intrinsic

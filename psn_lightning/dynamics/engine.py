@@ -12,8 +12,7 @@ from torch.optim import Optimizer
 from psn_lightning.dynamics.rules import LayerState, Rule, StructuredRule
 from psn_lightning.dynamics.selection import RunningTop, ascending, top, top_per_row
 from psn_lightning.nn import SparseLinear
-
-_BLOCK = 2**22  # positions scored at a time; fixed, because random growth draws block by block
+from psn_lightning.nn.sparse_linear import blocks_of_neurons
 
 
 @dataclass(frozen=True)
@@ -129,11 +128,8 @@ def _scored_blocks(
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
     """Blocks of neurons: number of the first, mask of what was kept, scores for growth."""
     n_in = layer.in_features
-    rows = max(1, _BLOCK // n_in)
-    for first in range(0, layer.out_features, rows):
-        last = min(first + rows, layer.out_features)
-        mask = torch.zeros(last - first, n_in, dtype=torch.bool, device=kept.device)
-        start, stop = torch.searchsorted(kept, torch.tensor([first * n_in, last * n_in], device=kept.device)).tolist()
-        mask.view(-1)[kept[start:stop] - first * n_in] = True
-        gradient = layer.dense_gradient(slice(first, last)) if rule.needs_gradient else mask
-        yield first, mask, rule.grow_scores(gradient, mask, generator)
+    for block, own in blocks_of_neurons(kept, layer.out_features, n_in):
+        mask = torch.zeros(block.stop - block.start, n_in, dtype=torch.bool, device=kept.device)
+        mask.view(-1)[own] = True
+        gradient = layer.dense_gradient(block) if rule.needs_gradient else mask
+        yield block.start, mask, rule.grow_scores(gradient, mask, generator)

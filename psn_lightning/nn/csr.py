@@ -11,13 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from psn_lightning.nn.kernels.connections import places_in
-from psn_lightning.nn.sparse_linear import SparseLinear
+from psn_lightning.nn.sparse_linear import SparseLinear, blocks_of_neurons
 from psn_lightning.nn.structure import Structure
 from psn_lightning.nn.tiled import Stack
 from psn_lightning.nn.workspace import Stage
 from psn_lightning.topology import Connectivity
-
-_BLOCK = 2**22  # positions whose dense gradient is held at once
 
 
 class CSRLinear(SparseLinear):
@@ -122,14 +120,8 @@ class CSRLinear(SparseLinear):
     def mask_gradient(self) -> None:
         """See the interface: connections that a rule has just grown have a gradient as well."""
         if self._recorded and self.weight.grad is not None:
-            positions, per_block = self.active_positions(), max(1, _BLOCK // self.in_features)
-            edges = torch.arange(0, self.out_features + per_block, per_block).clamp_(max=self.out_features)
-            counts = torch.searchsorted(positions, edges * self.in_features).diff().tolist()
-            parts = [
-                self.dense_gradient(slice(first, first + per_block)).flatten()[own - first * self.in_features]
-                for first, own in zip(edges.tolist(), torch.split(positions, counts), strict=False)
-            ]
-            self.weight.grad.copy_(torch.cat(parts))
+            blocks = blocks_of_neurons(self.active_positions(), self.out_features, self.in_features)
+            self.weight.grad.copy_(torch.cat([self.dense_gradient(block).flatten()[own] for block, own in blocks]))
 
     def dense_gradient(self, neurons: slice = slice(None)) -> Tensor:
         """See the interface; on every process at once, because the blocks are averaged over them."""

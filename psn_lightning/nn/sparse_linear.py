@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,27 @@ from torch import Tensor, nn
 
 from psn_lightning.nn.init import InitName, initial_values
 from psn_lightning.topology import Connectivity
+
+_BLOCK = 2**22  # positions handled at a time; fixed, because random growth draws block by block
+
+
+def blocks_of_neurons(positions: Tensor, n_out: int, n_in: int) -> Iterator[tuple[slice, Tensor]]:
+    """Blocks of neurons, small enough for dense matrices, and the connections in each.
+
+    Args:
+        positions: As :meth:`SparseLinear.active_positions` gives them.
+        n_out: Number of neurons.
+        n_in: Number of inputs.
+
+    Yields:
+        The block, and its own positions, counted from its first neuron's first input.
+    """
+    rows = max(1, _BLOCK // n_in)
+    for first in range(0, n_out, rows):
+        last = min(first + rows, n_out)
+        edges = torch.tensor([first * n_in, last * n_in], device=positions.device)
+        start, stop = torch.searchsorted(positions, edges).tolist()
+        yield slice(first, last), positions[start:stop] - first * n_in
 
 
 class SparseLinear(nn.Module, ABC):

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from psn_lightning.dynamics import RigLRule, Rule, engine, moments_of, update_layer
+from psn_lightning.dynamics import RigLRule, Rule, moments_of, update_layer
+from psn_lightning.nn import sparse_linear
 
 
 def step_with_dense_gradient(layer, optimizer, seed=0):
@@ -56,7 +57,7 @@ def test_against_the_oracle(density, fraction, seed, layer):
 def test_blocks_make_no_difference(layer, block, monkeypatch):
     masks = []
     for size in (2**22, block):
-        monkeypatch.setattr(engine, "_BLOCK", size)
+        monkeypatch.setattr(sparse_linear, "_BLOCK", size)
         sparse = layer(n_in=20, n_out=17)
         update_layer(sparse, RigLRule(), 0.4, trained(sparse), torch.Generator())
         masks.append(sparse.mask)

@@ -74,8 +74,8 @@ class Half:
     def __init__(self, positions: IntVector, n_rows: int, n_columns: int) -> None:
         self.indices: IndexVector = (positions % n_columns).astype(np.int32)
         density = max(len(positions), 1) / max(n_rows * n_columns, 1)
-        block = min(n_columns, max(_CACHED_INPUTS, int(np.ceil(_MIN_RUN / density))))
-        edges = np.minimum(np.arange(0, n_columns + block, block, dtype=np.int64), n_columns)
+        block = max(_CACHED_INPUTS, _MIN_RUN / density)
+        edges = np.linspace(0, n_columns, max(1, round(n_columns / block)) + 1).astype(np.int64)
         grid: Any = np.arange(n_rows, dtype=np.int64) * n_columns + edges[:, None]
         self.blocks: IntVector = np.searchsorted(positions, grid)
         """``blocks[b, j]``: first connection of row j in block b; shape ``(n_blocks + 1, n_rows)``."""

@@ -66,7 +66,8 @@ class Stack:
             found = ", ".join(f"{tuple(p.shape)} {p.dtype}" for p in parameters)
             raise RuntimeError(f"the parameters {found} do not fit to {self._sizes} numbers of one type")
         parameters = [p.contiguous() for p in parameters]
-        rows = x.to(dtype).reshape(-1, n_in).contiguous()
+        rows = x if x.dim() == 2 else x.reshape(-1, n_in)  # a view has a node of its own in the graph
+        rows = rows.to(dtype).contiguous()
         if torch.is_grad_enabled():
             result: Tensor = _Pass.apply(rows, self, *parameters)
         else:
@@ -116,5 +117,5 @@ class _Pass(torch.autograd.Function):
         workspace, parameters = ctx.lease.workspace, ctx.saved_tensors
         to_x, flat = workspace.backward(gradient.contiguous(), parameters, ctx.needs_input_grad[0])
         workspace.note()
-        parts = flat.split([parameter.numel() for parameter in parameters])
+        parts = flat.split_with_sizes([parameter.numel() for parameter in parameters])
         return to_x, None, *(g if p.dim() == 1 else g.view(p.shape) for g, p in zip(parts, parameters, strict=True))

@@ -60,6 +60,7 @@ class Workspace:
         self._shape = (self._n_tiles, n_rows, len(stages), self._table.ctypes.data)
         self._inputs = [self._tiles(stages[0].structure.shape[1])]
         self._gradients: list[Tensor] = []
+        self._to_batch: Tensor | None = None
         self._epsilons = torch.zeros(len(stages), dtype=dtype)
         self._others: list[Tensor] = []  # the table has addresses in these as well
         for i, stage in enumerate(stages):
@@ -72,7 +73,7 @@ class Workspace:
         slots, self._n_gradients = [], 0
         for i, stage in enumerate(stages):
             self._fill(i, **stage.structure.rows_as_integers())
-            if i > 0 and self._keeps:
+            if self._to_batch is not None if i == 0 else self._keeps:
                 self._fill(i, **stage.structure.columns_as_integers())
             if stage.epsilon is not None:
                 self._epsilons[i] = stage.epsilon
@@ -81,6 +82,8 @@ class Workspace:
                 self._fill(i, **{f"to_{name}": self._n_gradients})
                 self._n_gradients += size
         self._slots = np.array(slots)
+        if self._keeps:
+            self._shares = torch.empty(self._n_threads - 1, self._n_gradients, dtype=self._dtype)
 
     def forward(self, x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
         """``(n_rows, n_out)`` of the batch ``(n_rows, n_in)``."""
@@ -97,18 +100,15 @@ class Workspace:
         """
         if self._addresses[self._slots].tolist() != [parameter.data_ptr() for parameter in parameters]:
             raise RuntimeError("the weights were replaced between the forward and the backward pass")
-        to_parameters = gradient.new_empty(self._n_threads, self._n_gradients)
-        to_x = to_tiles = None
-        self._fill(0, to_x=0)  # the pass before may have needed it
+        to_x = None
         if needs_x:
-            to_tiles = torch.empty_like(self._inputs[0])
-            to_x = gradient.new_empty(len(gradient), to_tiles.shape[1])
-            self._fill(0, **self.stages[0].structure.columns_as_integers(), to_x=to_tiles.data_ptr())
-        self._run(backward, gradient, to_x, to_parameters, n_gradients=len(to_parameters))
-        total, *others = to_parameters
-        for i, other in enumerate(others):  # faster than torch's sum over so few
-            total = total.add_(other) if i else total + other  # the first one has memory of its own
-        return to_x, total
+            if self._to_batch is None:
+                self._to_batch = torch.empty_like(self._inputs[0])
+                self._fill(0, **self.stages[0].structure.columns_as_integers(), to_x=self._to_batch.data_ptr())
+            to_x = gradient.new_empty(len(gradient), self._to_batch.shape[1])
+        to_parameters = gradient.new_empty(self._n_gradients)
+        self._run(backward, gradient, to_x, to_parameters, self._shares)
+        return to_x, to_parameters
 
     def note(self) -> None:
         """Show every stage its tiles."""
@@ -139,7 +139,7 @@ class Workspace:
         for name, value in fields.items():
             self._table[name][i] = value
 
-    def _run(self, kernel: Callable[[int, int], int], *tensors: Tensor | None, n_gradients: int = 0) -> None:
+    def _run(self, kernel: Callable[[int, int], int], *tensors: Tensor | None) -> None:
         """Run a kernel on as many threads as torch used when this was made."""
         addresses = [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
-        run(kernel(self._dtype.itemsize, self._width), self._n_threads, *self._shape, *addresses, n_gradients)
+        run(kernel(self._dtype.itemsize, self._width), self._n_threads, *self._shape, *addresses)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import prod
 from typing import Literal, get_args
 
-from psn_lightning.errors import SettingError
+from psn_lightning.errors import SettingError, UnreachableError
 
 AllocationName = Literal["uniform", "er", "erk"]
 Shape = tuple[int, ...]
@@ -40,7 +40,7 @@ def allocate(
     fixed = sum(prod(shape) for shape in dense)
     budget = (1 - sparsity) * (sum(sizes) + fixed) - fixed
     if budget <= 0:
-        raise SettingError(
+        raise UnreachableError(
             f"sparsity {sparsity:g} leaves nothing for the hidden layers: the dense output layer alone has "
             f"{fixed} connections; use a lower sparsity, or budget: hidden"
         )

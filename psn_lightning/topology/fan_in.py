@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from psn_lightning.errors import SettingError
+from psn_lightning.errors import SettingError, UnreachableError
 from psn_lightning.topology.connectivity import IntArray
 
 FloatArray = NDArray[np.float64]
@@ -49,7 +49,7 @@ class LayerBudget:
                 f"min_fan_in {self.min_fan_in} is not in 1 … {self.n_in}, the number of inputs of {self.name}"
             )
         if self.mean_fan_in < self.min_fan_in * (1 - 1e-9):
-            raise SettingError(
+            raise UnreachableError(
                 f"sparsity {self.sparsity:.6g} of {self.name} is above the ceiling {self.ceiling:.6g} that "
                 f"min_fan_in {self.min_fan_in} leaves with {self.n_in} inputs: lower either"
             )
@@ -159,13 +159,13 @@ def solve_ccv(
         budget: The layer's budget, named in errors.
 
     Raises:
-        SettingError: If the target is negative or above what is reachable; the message names the latter.
+        UnreachableError: If the target is negative or above what is reachable; the message names the latter.
     """
     if not 0 <= target < np.inf:
-        raise SettingError(f"ccv {target} of {family} must be a finite number ≥ 0")
+        raise UnreachableError(f"ccv {target} of {family} must be a finite number ≥ 0")
     reachable = coefficient_of_variation(at(largest_shape))
     if target > reachable:
-        raise SettingError(
+        raise UnreachableError(
             f"ccv {target:g} of {family} cannot be reached in {budget.name} ({budget.n_in} inputs, sparsity "
             f"{budget.sparsity:.4g}, min_fan_in {budget.min_fan_in}): the largest reachable value is {reachable:.3f} "
             f"(shape parameter up to {largest_shape:g})"

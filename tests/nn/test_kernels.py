@@ -46,7 +46,7 @@ def test_where_nothing_can_be_written_kernels_are_compiled_every_time(monkeypatc
     monkeypatch.setattr("numba.core.caching.CacheImpl._locator_classes", [])
 
     def kernel(job):
-        carray(pool.at(job[2], int64), (1,))[0] += 1
+        carray(pool.at(job[3], int64), (1,))[0] += 1
 
     with pytest.raises(RuntimeError, match="cannot cache"):
         cfunc(types.void(pool.Job), cache=True)(kernel)
@@ -60,7 +60,7 @@ def test_a_damaged_cache_is_not_read(monkeypatch):
     monkeypatch.setattr("numba.core.caching.IndexDataCacheFile.load", lambda *_: (_ for _ in ()).throw(EOFError))
 
     def kernel(job):
-        carray(pool.at(job[2], int64), (1,))[0] += 1
+        carray(pool.at(job[3], int64), (1,))[0] += 1
 
     number = np.array([41], np.int64)
     pool.run(pool.compiled(kernel), 1, number.ctypes.data)

@@ -28,8 +28,8 @@ def order_by_input(inputs: NDArray[np.int32], n_in: int) -> NDArray[np.int32]:
 @functools.cache
 def _counting_sort() -> int:
     def kernel(job):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
-        inputs, starts = carray(at(job[4], int32), (job[2],)), carray(at(job[5], int64), (job[3] + 1,))
-        order = carray(at(job[6], int32), (job[2],))
+        inputs, starts = carray(at(job[5], int32), (job[3],)), carray(at(job[6], int64), (job[4] + 1,))
+        order = carray(at(job[7], int32), (job[3],))
         starts[:] = 0
         for k in range(len(inputs)):
             starts[inputs[k] + 1] += 1
@@ -45,8 +45,8 @@ def _counting_sort() -> int:
 @functools.cache
 def _matching() -> int:
     def kernel(job):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
-        before, after = carray(at(job[4], int64), (job[2],)), carray(at(job[5], int64), (job[3],))
-        places = carray(at(job[6], int64), (job[3],))
+        before, after = carray(at(job[5], int64), (job[3],)), carray(at(job[6], int64), (job[4],))
+        places = carray(at(job[7], int64), (job[4],))
         i = 0
         for j in range(len(after)):
             while i < len(before) and before[i] < after[j]:

@@ -30,21 +30,20 @@ def unpack(tile, batch, row):  # type: ignore[no-untyped-def]  # pragma: no cove
 def _move(batch, row, tile, packing):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
     (n_rows, n), width, lanes = batch.shape, tile.shape[1], 64 // batch.itemsize
     count = min(width, n_rows - row)
-    for first in range(0, n, lanes):
-        last = min(n, first + lanes)
-        whole = count // lanes * lanes if last - first == lanes else 0
-        for column in range(0, whole, lanes):
+    for column in range(0, count, lanes):
+        whole = n // lanes * lanes if count - column >= lanes else 0
+        for first in range(0, whole, lanes):
             in_batch, in_tile = (row + column) * n + first, first * width + column
             if packing:
                 _transpose_block(batch, in_batch, n, tile, in_tile, width)
             else:
                 _transpose_block(tile, in_tile, width, batch, in_batch, n)
-        for i in range(first, last):  # what is left at the edges
-            for column in range(whole, count):
+        for i in range(whole, n):  # what is left at the edges
+            for k in range(column, min(column + lanes, count)):
                 if packing:
-                    tile[i, column] = batch[row + column, i]
+                    tile[i, k] = batch[row + k, i]
                 else:
-                    batch[row + column, i] = tile[i, column]
+                    batch[row + k, i] = tile[i, k]
 
 
 @intrinsic

@@ -1,8 +1,8 @@
 """A stack of sparse layers on tiles, forwards and backwards: one kernel each.
 
 A thread takes its tiles through all layers, so that they stay in its core's cache and threads meet only at
-the end. Activations are ``(n_tiles, n, width)``; the gradients of all parameters are one flat array per
-thread, in which each has its place.
+the end, where they add up their gradients. Activations are ``(n_tiles, n, width)``; the gradients of all
+parameters are one flat array per thread, in which each has its place.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numba import carray, int32, int64, njit
 from psn_lightning.nn.kernels.floats import flush_subnormals, restore
 from psn_lightning.nn.kernels.layout import pack, unpack
 from psn_lightning.nn.kernels.normalization import normalize, normalize_backward, sum_rows
-from psn_lightning.nn.kernels.pool import REALS, at, compiled, own_share, team
+from psn_lightning.nn.kernels.pool import REALS, at, compiled, own_share, team, wait_for_all
 from psn_lightning.nn.kernels.products import dots, multiply
 from psn_lightning.nn.kernels.vectors import lanes_of
 
@@ -28,7 +28,7 @@ LAYER = np.dtype(
             *("column_blocks", "column_starts", "column_indices", "column_order"),
             *("values", "bias", "gain", "shift", "epsilon"),  # addresses; gain is 0 where nothing follows the product
             *("x", "z", "statistics", "y"),  # addresses: z = x Wᵀ + b, y = relu(LayerNorm(z))
-            *("g", "to_x"),  # addresses: gradient to y that becomes that to z; gradient to x, or 0
+            *("g", "to_x"),  # addresses: gradient to y that becomes that to z; gradient to x
             *("to_values", "to_bias", "to_gain", "to_shift"),  # places in the gradient
         )
     ]
@@ -56,11 +56,11 @@ def forward(itemsize: int, width: int) -> int:
     vectors = (0,) * (width // lanes_of(itemsize))
 
     def kernel(job):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
-        n_tiles, n_rows, n_layers = job[2], job[3], job[4]
-        layers = carray(at(job[5], LAYER), (n_layers,))
+        n_tiles, n_rows, n_layers = job[3], job[4], job[5]
+        layers = carray(at(job[6], LAYER), (n_layers,))
         first, last = layers[0], layers[n_layers - 1]
-        batch = carray(at(job[6], real), (n_rows, first.n_in))
-        result = carray(at(job[7], real), (n_rows, last.n_out))
+        batch = carray(at(job[7], real), (n_rows, first.n_in))
+        result = carray(at(job[8], real), (n_rows, last.n_out))
         begin, end = own_share(job, n_tiles)
         mode = flush_subnormals()
         for t in range(begin, end):
@@ -92,24 +92,25 @@ def backward(itemsize: int, width: int) -> int:
     """Address of the backward kernel.
 
     Its arguments: n_tiles, n_rows, n_layers, and the addresses of the layers, of the gradient ``(n_rows, n_out)`` to
-    the result, of that to the batch, or 0, and of those to the parameters ``(n_threads, n_parameters)``; n_threads.
+    the result, of that to the batch, or 0, of those to the parameters ``(n_parameters,)``, and of memory for the shares
+    of all threads but the first, ``(n_threads - 1, n_parameters)``.
     """
     real = REALS[itemsize]
     vectors = (0,) * (width // lanes_of(itemsize))
 
     def kernel(job):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
-        n_tiles, n_rows, n_layers = job[2], job[3], job[4]
-        layers = carray(at(job[5], LAYER), (n_layers,))
+        n_tiles, n_rows, n_layers = job[3], job[4], job[5]
+        layers = carray(at(job[6], LAYER), (n_layers,))
         first, last = layers[0], layers[n_layers - 1]
-        to_result = carray(at(job[6], real), (n_rows, last.n_out))
-        to_batch = carray(at(job[7], real), (n_rows, first.n_in))
+        to_result = carray(at(job[7], real), (n_rows, last.n_out))
+        to_batch = carray(at(job[8], real), (n_rows, first.n_in))
         n_parameters = last.to_bias + last.n_out  # its bias is what comes last
         begin, end = own_share(job, n_tiles)
         thread, n_threads = team(job)
-        all_gradients = carray(at(job[8], real), (job[9], n_parameters))
-        for row in range(thread, job[9], n_threads):  # there may be fewer threads than rows
-            all_gradients[row] = 0
-        gradients = all_gradients[thread]
+        total = carray(at(job[9], real), (n_parameters,))
+        shares = carray(at(job[10], real), (n_threads - 1, n_parameters))
+        gradients = total if thread == 0 else shares[thread - 1]
+        gradients[:] = 0
         mode = flush_subnormals()
         for t in range(begin, end):
             pack(to_result, t * width, carray(at(last.g, real), (n_tiles, last.n_out, width))[t])
@@ -130,7 +131,7 @@ def backward(itemsize: int, width: int) -> int:
                     sum_rows(vectors, n, g, to_bias)
                 starts, indices = _half(own.row_blocks, n, own.row_starts, own.row_indices, own.n_connections)
                 dots(vectors, starts, indices, x, g, gradients[own.to_values : own.to_values + own.n_connections])
-                if own.to_x:
+                if i > 0 or job[8]:
                     starts, indices = _half(
                         own.column_blocks, own.n_in, own.column_starts, own.column_indices, own.n_connections
                     )
@@ -138,8 +139,13 @@ def backward(itemsize: int, width: int) -> int:
                     values = carray(at(own.values, real), (own.n_connections,))
                     to_x = carray(at(own.to_x, real), (n_tiles, own.n_in, width))[t]
                     multiply(vectors, starts, indices, order, values, g, None, to_x)
-            if job[7]:
+            if job[8]:
                 unpack(carray(at(first.to_x, real), (n_tiles, first.n_in, width))[t], to_batch, t * width)
+        wait_for_all(job)
+        begin, end = own_share(job, n_parameters)
+        for share in range(n_threads - 1):
+            for k in range(begin, end):
+                total[k] += shares[share, k]
         restore(mode)
 
     return compiled(kernel)

@@ -24,15 +24,16 @@ from numba import cfunc, njit, types
 from numba.extending import intrinsic
 
 Job = types.CPointer(types.int64)
-"""What a kernel is given: addresses of ``omp_get_thread_num`` and ``omp_get_num_threads``, and its own arguments."""
+"""What a kernel is given: addresses of the team's functions (:func:`team`, :func:`wait_for_all`), and from element 3
+on its own arguments."""
 
 REALS: dict[int, Any] = {4: types.float32, 8: types.float64}
 """The number types that kernels are compiled for, by their size in bytes."""
 
 
 @intrinsic
-def _number_from(typingctx, address):  # type: ignore[no-untyped-def]
-    """What the function without arguments at this address returns."""
+def _call(typingctx, address):  # type: ignore[no-untyped-def]
+    """Call the function without arguments at this address, and return its number, if it has one."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         function = ir.FunctionType(ir.IntType(32), []).as_pointer()
@@ -44,12 +45,18 @@ def _number_from(typingctx, address):  # type: ignore[no-untyped-def]
 @njit
 def team(job):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
     """Number of the calling thread, and how many there are: perhaps fewer than were asked for."""
-    return _number_from(job[0]), _number_from(job[1])
+    return _call(job[0]), _call(job[1])
+
+
+@njit
+def wait_for_all(job):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    """Go on when all threads are here: each of them then sees what the others have written."""
+    _call(job[2])
 
 
 @njit
 def own_share(job, n):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
-    """First and last + 1 of the ``n`` tiles that the calling thread owns."""
+    """First and last + 1 of the ``n`` tiles, or whatever it is, that the calling thread owns."""
     thread, n_threads = team(job)
     return thread * n // n_threads, (thread + 1) * n // n_threads
 
@@ -94,14 +101,14 @@ def run(kernel: int, n_threads: int, *arguments: int) -> None:
         n_threads: How many threads share the work, at most.
         arguments: Integers; addresses are of memory that lives until this returns.
     """
-    start, *questions = _openmp()
-    job = (ctypes.c_int64 * (len(arguments) + 2))(*questions, *arguments)
+    start, functions = _openmp()
+    job = (ctypes.c_int64 * (len(functions) + len(arguments)))(*functions, *arguments)
     start(kernel, ctypes.addressof(job), n_threads, 0)
 
 
 @functools.cache
-def _openmp() -> tuple[Callable[[int, int, int, int], Any], int, int]:
-    """``GOMP_parallel``, and the addresses of ``omp_get_thread_num`` and ``omp_get_num_threads``.
+def _openmp() -> tuple[Callable[[int, int, int, int], Any], tuple[int, ...]]:
+    """``GOMP_parallel``, and the addresses of the functions that tell a thread about its team or wait for it.
 
     Where torch has another kind of pool: the calling thread, which does everything.
     """
@@ -111,20 +118,21 @@ def _openmp() -> tuple[Callable[[int, int, int, int], Any], int, int]:
             start: Any = library.GOMP_parallel
             start.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
             start.restype = None
-            return start, _address(library.omp_get_thread_num), _address(library.omp_get_num_threads)
+            names = ("omp_get_thread_num", "omp_get_num_threads", "GOMP_barrier")
+            return start, tuple(_address(getattr(library, name)) for name in names)
     warnings.warn("torch's OpenMP library was not found: storage csr runs on one thread", stacklevel=4)
     return _one_by_one()
 
 
-def _one_by_one() -> tuple[Callable[[int, int, int, int], Any], int, int]:
+def _one_by_one() -> tuple[Callable[[int, int, int, int], Any], tuple[int, ...]]:
     kind, signature = ctypes.CFUNCTYPE(ctypes.c_int), ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-    number, count = kind(lambda: 0), kind(lambda: 1)
+    functions = [kind(lambda: 0), kind(lambda: 1), kind(lambda: 0)]
 
     def start(kernel: int, job: int, n_threads: int, flags: int) -> None:
         signature(kernel)(job)
 
-    start.keeps_alive = (number, count)  # type: ignore[attr-defined]
-    return start, _address(number), _address(count)
+    start.keeps_alive = functions  # type: ignore[attr-defined]
+    return start, tuple(_address(function) for function in functions)
 
 
 def _address(function: Any) -> int:

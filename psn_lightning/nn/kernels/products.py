@@ -7,6 +7,7 @@ connection of row j whose input is in block b, shape ``(n_blocks + 1, n_rows)``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -26,12 +27,13 @@ def multiply(width, blocks, indices, order, values, x, bias, out):  # type: igno
     """
     n_blocks, n_rows = len(blocks) - 1, len(out)
     for j in range(n_rows):
-        out[j, :] = 0 if bias is None else bias[j]
-    for b in range(n_blocks):
+        first = 0 if bias is None else bias[j]
+        _add_row(width, values, order, indices, blocks[0, j], blocks[1, j], x, first, out[j])
+    for b in range(1, n_blocks):
         for j in range(n_rows):
             start, stop = blocks[b, j], blocks[b + 1, j]
             if start < stop:
-                _add_row(width, values, order, indices, start, stop, x, out[j])
+                _add_row(width, values, order, indices, start, stop, x, None, out[j])
 
 
 @njit
@@ -47,17 +49,17 @@ def dots(width, blocks, indices, x, g, out):  # type: ignore[no-untyped-def]  # 
 
 @intrinsic
 def _add_row(  # type: ignore[no-untyped-def]
-    typingctx, width, values, order, indices, start, stop, x, out
+    typingctx, width, values, order, indices, start, stop, x, first, out
 ):
-    """``out[:] += Σ_k values[order[k]] · x[indices[k], :]`` for ``start ≤ k < stop``.
+    """``out[:] = first + Σ_k values[order[k]] · x[indices[k], :]`` for ``start ≤ k < stop``.
 
-    ``x`` is a tile, ``out`` a row of one; with None for ``order`` the values are in order.
+    ``x`` is a tile, ``out`` a row of one. None for ``order``: the values are in order; for ``first``: what ``out`` is.
     """
-    signature = types.void(width, values, order, indices, start, stop, x, out)
+    signature = types.void(width, values, order, indices, start, stop, x, first, out)
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         emit = Emitter(context, builder, signature.args[1].dtype, len(signature.args[0]))
-        value, index, source, target = (emit.pointer(signature.args[i], arguments[i]) for i in (1, 3, 6, 7))
+        value, index, source, target = (emit.pointer(signature.args[i], arguments[i]) for i in (1, 3, 6, 8))
         ordered = isinstance(signature.args[2], types.NoneType)
         place = None if ordered else emit.pointer(signature.args[2], arguments[2])
 
@@ -66,7 +68,12 @@ def _add_row(  # type: ignore[no-untyped-def]
             row = emit.load_row(emit.row_at(source, _number(builder, index, k)))
             return [emit.fma(factor, x, total) for x, total in zip(row, sums, strict=True)]
 
-        _, sums = emit.loop(arguments[4], arguments[5], emit.load_row(target), body)
+        if isinstance(signature.args[7], types.NoneType):
+            first = emit.load_row(target)
+        else:
+            number = context.cast(builder, arguments[7], signature.args[7], signature.args[8].dtype)
+            first = [emit.splat(number)] * emit.n_vectors
+        _, sums = emit.loop(arguments[4], arguments[5], first, body)
         emit.store_row(sums, target)
         return context.get_dummy_value()
 
@@ -88,19 +95,18 @@ def _row_dots(  # type: ignore[no-untyped-def]
         def product(k: Any) -> Any:
             return emit.product(emit.load_row(emit.row_at(source, _number(builder, index, k))), row)
 
-        def many(k: Any, nothing: Vectors) -> Vectors:
-            products = [product(builder.add(k, _I64(i))) for i in range(emit.lanes)]
-            emit.store(builder.fadd(emit.load(target, k), emit.lane_sums(products)), target, k)
-            return nothing
+        def several(n: int) -> Callable[[Any, Vectors], Vectors]:
+            def body(k: Any, nothing: Vectors) -> Vectors:
+                sums = emit.lane_sums([product(builder.add(k, _I64(i))) for i in range(n)])
+                emit.add_numbers(target, k, sums, n)
+                return nothing
 
-        def one(k: Any, nothing: Vectors) -> Vectors:
-            emit.add_number(target, k, emit.lane_sum(product(k)))
-            return nothing
+            return body
 
         # As many connections at a time as a vector has lanes: their sums over the lanes are one vector.
-        last = builder.sub(arguments[3], _I64(emit.lanes - 1))
-        rest, _ = emit.loop(arguments[2], last, [], many, step=emit.lanes)
-        emit.loop(rest, arguments[3], [], one)
+        k = arguments[2]
+        for n in (emit.lanes, 4, 1):
+            k, _ = emit.loop(k, builder.sub(arguments[3], _I64(n - 1)), [], several(n), step=n)
         return context.get_dummy_value()
 
     return signature, codegen

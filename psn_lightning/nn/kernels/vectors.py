@@ -70,6 +70,14 @@ class Emitter:
         place = self.builder.gep(pointer, [k])
         self.builder.store(self.builder.fadd(self.builder.load(place), number), place)
 
+    def add_numbers(self, pointer: Any, k: Any, vector: Any, n: int) -> None:
+        """Add the first ``n`` lanes to the elements from ``k`` on."""
+        if n < self.lanes:
+            vector = self.shuffle(vector, vector, list(range(n)))
+        place = self.builder.bitcast(self.builder.gep(pointer, [k]), vector.type.as_pointer())
+        total = self.builder.fadd(self.builder.load(place, align=self.itemsize), vector)
+        self.builder.store(total, place, align=self.itemsize)
+
     def row_at(self, tile: Any, j: Any) -> Any:
         """Address of row ``j`` of a tile."""
         return self.builder.gep(tile, [self.builder.mul(j, _I64(self.n_vectors * self.lanes))])
@@ -118,7 +126,7 @@ class Emitter:
 
     def shuffle(self, a: Any, b: Any, picks: list[int]) -> Any:
         """Lanes of two vectors, by number."""
-        return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_I32, self.lanes), picks))
+        return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_I32, len(picks)), picks))
 
     def fma(self, a: Any, b: Any, c: Any) -> Any:
         """A · b + c."""
@@ -148,12 +156,12 @@ class Emitter:
         return total
 
     def lane_sums(self, vectors: Vectors) -> Any:
-        """One vector whose lane ``i`` is the sum over the lanes of ``vectors[i]``."""
+        """One vector whose first lanes are the sums over the lanes of each of ``vectors``: 1, 2, 4 … of them."""
         half = self.lanes // 2
         even = [2 * i for i in range(half)] + [self.lanes + 2 * i for i in range(half)]
         odd = [i + 1 for i in even]
-        while len(vectors) > 1:
-            pairs = zip(vectors[0::2], vectors[1::2], strict=True)
+        for _ in range(half.bit_length()):
+            pairs = zip(vectors[0::2], vectors[1::2] or vectors, strict=True)
             vectors = [self.builder.fadd(self.shuffle(a, b, even), self.shuffle(a, b, odd)) for a, b in pairs]
         return vectors[0]
 

@@ -1,0 +1,165 @@
+"""``psn-train reproduce``: the paper's tables and figures, each by one command, into ``results/runs.jsonl``."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import optuna
+import yaml
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+from rich.console import Console
+from rich.table import Table
+
+from psn_lightning.errors import SettingError
+from psn_lightning.experiments.parent import StudyRun
+from psn_lightning.experiments.plan import Plan, parent_run
+from psn_lightning.experiments.record import RECORD, RecordedRun, append, key_of, read, recorded
+from psn_lightning.experiments.reproduction import Reproduction, cells_of, epochs_of, load, names, only, plan_for
+from psn_lightning.experiments.stores import FOLDER, quieten
+from psn_lightning.experiments.supervisor import Stopped, Supervisor
+from psn_lightning.experiments.tickets import TICKET, State
+from psn_lightning.tracking import Tracking
+
+_UNKNOWN = "?"
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run what of a reproduction is not recorded yet, or list all of them.
+
+    Raises:
+        SettingError: If a name or option cannot be, or runs failed for good.
+        SIGTERMException: If it was stopped.
+    """
+    options = parser().parse_args(list(arguments))
+    quieten()
+    if options.list or options.name is None:
+        _list()
+        return
+    reproduction = load(options.name)
+    data = options.data or list(reproduction.data)
+    _check(options.name, reproduction, data, options.seeds)
+    until = time.monotonic() + 60 * options.budget if options.budget else math.inf
+    suffix = f"-again-{datetime.now(UTC):%Y%m%d}" if options.again else ""
+    known = {} if options.again else read()
+    for entry in data:
+        cells = cells_of(reproduction, entry)
+        seeds = options.seeds or reproduction.seeds
+        left = [
+            ticket
+            for ticket, (cell, seed) in enumerate(cells)
+            if seed in seeds and key_of(options.name, entry, cell, seed) not in known
+        ]
+        if left:
+            plan = only(plan_for(options.name, reproduction, entry, suffix), left)
+            text = yaml.safe_dump({"reproduction": options.name, "title": reproduction.title, "data": entry})
+            _run(plan, Recorder(options.name, entry, plan, cells), text, options.workers, until)
+        else:
+            Console().print(f"{options.name}, {entry}: all is in {RECORD}, nothing is left to do", highlight=False)
+
+
+def _run(plan: Plan, recorder: Recorder, text: str, workers: int, until: float) -> None:
+    """Run the study of one data set; the text is its description in MLflow."""
+    with StudyRun(plan, text) as parent:
+
+        def on_progress(study: optuna.Study, state: State) -> None:
+            recorder.update(study, state)
+            parent.refresh(study, state)
+
+        try:
+            state = Supervisor(plan, workers, on_progress, until).run()
+        except Stopped as stopped:
+            raise SIGTERMException(f"stopped; the same command goes on with {stopped}") from None
+        parent.close_lost(plan, state)
+    if state.lost:
+        raise SettingError(
+            f"{plan.name}: {len(state.lost)} runs failed for good; what their workers printed is in {FOLDER}"
+        )
+
+
+class Recorder:
+    """Adds the finished runs of a study to the record.
+
+    Args:
+        name: Of the reproduction.
+        data: The data set's short name.
+        plan: The study.
+        cells: Cell and seed of each of its tickets.
+    """
+
+    def __init__(self, name: str, data: str, plan: Plan, cells: Sequence[tuple[dict[str, Any], int]]) -> None:
+        self._name = name
+        self._data = data
+        self._cells = cells
+        self._client = Tracking(**plan.config["tracking"]).experiment
+        self._done: set[int] = set()
+
+    def update(self, study: optuna.Study, state: State) -> None:
+        """Add what has finished since the last time, also under an earlier command that did not come to record it."""
+        for trial in state.complete:
+            ticket = trial.user_attrs[TICKET]
+            if ticket in self._done:
+                continue
+            cell, _ = self._cells[ticket]
+            parent = parent_run(study)
+            assert parent is not None
+            experiment = self._client.get_run(parent).info.experiment_id
+            where = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}' AND tags.trial = '{ticket}'"
+            (run,) = self._client.search_runs([experiment], f"{where} AND attributes.status = 'FINISHED'")
+            append(recorded(self._client, run, self._name, self._data, cell))
+            self._done.add(ticket)
+
+
+def _check(name: str, reproduction: Reproduction, data: Sequence[str], seeds: Sequence[int] | None) -> None:
+    for entry in data:
+        if entry not in reproduction.data:
+            raise SettingError(f"--data {entry}: {name} has {', '.join(reproduction.data)}")
+    for seed in seeds or []:
+        if seed not in reproduction.seeds:
+            raise SettingError(f"--seeds {seed}: {name} has {', '.join(map(str, reproduction.seeds))}")
+
+
+def _list() -> None:
+    """What there is, what of it is done, and what the rest costs."""
+    known = read()
+    table = Table("reproduction", "data", "runs", "done", "left, hours", "what")
+    for name in names():
+        reproduction = load(name)
+        for data in reproduction.data:
+            cells = cells_of(reproduction, data)
+            left = len(cells) - sum(key_of(name, data, cell, seed) in known for cell, seed in cells)
+            seconds = _seconds_of_a_run(name, reproduction, data, known) if left else 0.0
+            hours = _UNKNOWN if seconds is None else f"{seconds * left / 3600:.1f}"
+            title = reproduction.title if data == next(iter(reproduction.data)) else ""
+            table.add_row(name, data, str(len(cells)), str(len(cells) - left), hours, title)
+    Console().print(table)
+
+
+def _seconds_of_a_run(
+    name: str, reproduction: Reproduction, data: str, known: Mapping[str, RecordedRun]
+) -> float | None:
+    """What a run of this reproduction took on this data set; else what others took there, by epoch; None: not known."""
+    own = [run.seconds for run in known.values() if (run.reproduction, run.data) == (name, data)]
+    if own:
+        return statistics.fmean(own)
+    others = [run.seconds / len(run.curves["test/accuracy"]) for run in known.values() if run.data == data]
+    return statistics.fmean(others) * epochs_of(reproduction, data) if others else None
+
+
+def parser() -> argparse.ArgumentParser:
+    """What the command takes."""
+    parser = argparse.ArgumentParser(prog="psn-train reproduce", description=__doc__)
+    parser.add_argument("name", nargs="?", help="which one, see --list")
+    parser.add_argument("--list", action="store_true", help="what there is, what is done, what the rest costs")
+    parser.add_argument("--data", nargs="+", help="data sets by short name; default all that it has")
+    parser.add_argument("--seeds", nargs="+", type=int, help="default all that it has")
+    parser.add_argument("--workers", type=int, default=1, help="processes, which share the cores; default 1")
+    parser.add_argument("--budget", type=float, help="minutes after which no run begins any more; default no end")
+    parser.add_argument("--again", action="store_true", help="also what is recorded already")
+    return parser

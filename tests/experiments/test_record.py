@@ -1,0 +1,80 @@
+import dataclasses
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from psn_lightning.errors import SettingError
+from psn_lightning.experiments.record import RecordedRun, append, read
+
+RUN = RecordedRun(
+    reproduction="static",
+    data="mnist",
+    cell={"profile": "bell"},
+    seed=42,
+    digest="0",
+    dataset="MNIST",
+    completeness="complete",
+    metrics={"test/accuracy": 0.98},
+    curves={"test/accuracy": [0.97, 0.98]},
+    seconds=12.5,
+    storage="csr",
+    version="0.1.0",
+    commit="",
+    date="2026-11-24T00:00:00+00:00",
+)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "results" / "runs.jsonl"
+
+
+def test_what_is_added_is_read(path):
+    other = dataclasses.replace(RUN, seed=123)
+    append(RUN, path)
+    append(other, path)
+    assert list(read(path).values()) == [RUN, other]
+
+
+def test_no_record_is_an_empty_one(path):
+    assert read(path) == {}
+
+
+def test_of_a_run_that_was_repeated_the_last_counts(path):
+    append(RUN, path)
+    again = dataclasses.replace(RUN, metrics={"test/accuracy": 0.5})
+    append(again, path)
+    assert list(read(path).values()) == [again]
+
+
+def test_the_order_of_settings_in_a_cell_does_not_matter(path):
+    one, other = ({"a": 1, "b": 2}, {"b": 2, "a": 1})
+    assert dataclasses.replace(RUN, cell=one).key == dataclasses.replace(RUN, cell=other).key
+
+
+@pytest.mark.parametrize("length", [1, 50, 200])
+def test_a_line_that_was_cut_short_counts_as_none(path, length):
+    append(RUN, path)
+    whole = path.read_text()
+    path.write_text(whole + whole[:length])
+    other = dataclasses.replace(RUN, seed=123)
+    append(other, path)
+    append(RUN, path)
+    assert list(read(path).values()) == [RUN, other]
+    assert len(path.read_text().splitlines()) == 4
+
+
+def test_a_damaged_line_is_named(path):
+    append(RUN, path)
+    path.write_text(json.dumps({"seed": 1}) + "\n" + path.read_text())
+    with pytest.raises(SettingError, match=r"runs\.jsonl, line 1 is damaged"):
+        read(path)
+
+
+def test_many_may_add_at_once(path):
+    runs = [dataclasses.replace(RUN, seed=seed) for seed in range(200)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda run: append(run, path), runs))
+    assert {run.seed for run in read(path).values()} == set(range(200))
+    assert len(path.read_text().splitlines()) == 200

@@ -17,11 +17,17 @@ demo: $(VENV)/installed ## Install, then train RigL at 90% sparsity on the digit
 test: $(VENV)/installed-test ## Install, then run the default tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
+.PHONY: services
+services: $(VENV)/installed-test $(VENV)/installed-postgres ## Tests with PostgreSQL and MLflow's server; needs Debian's postgresql
+	$(BIN)/python -m pytest -m services
+
 .PHONY: lint
-lint: $(VENV)/installed-lint ## Style, format and types
+lint: $(VENV)/installed-lint ## Style, format and types; the container files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/hadolint docker/Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml
 
 .PHONY: bench
 bench: $(VENV)/installed-bench ## Measure speed, 30 minutes: benchmarks/results.json, docs/benchmarks.md, docs/speed.png

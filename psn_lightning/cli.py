@@ -17,6 +17,7 @@ from psn_lightning import __version__
 from psn_lightning.commands import data, topology
 from psn_lightning.commands.training import PSNCLI
 from psn_lightning.errors import SettingError, compact
+from psn_lightning.experiments import compare, reproduce, sweep
 
 HELP = f"""psn-train {__version__}: Profiled Sparse Networks on PyTorch Lightning, tracked in MLflow
 
@@ -24,6 +25,9 @@ HELP = f"""psn-train {__version__}: Profiled Sparse Networks on PyTorch Lightnin
   psn-train validate|test|predict --config … --ckpt_path …
   psn-train topology --config …                     fan-in table and figure, no training
   psn-train data [NAME …] [--download]              data sets on this machine
+  psn-train sweep --config …                        many runs: a search or a grid; the same command goes on
+  psn-train compare [FILTER]                        runs as a table, mean ± std over seeds
+  psn-train reproduce NAME | --list                 a table or figure of the paper, into results/runs.jsonl
 
   psn-train fit --help                              every setting
   psn-train fit --config … --print_config           the resolved configuration
@@ -32,7 +36,7 @@ HELP = f"""psn-train {__version__}: Profiled Sparse Networks on PyTorch Lightnin
 
 __all__ = ["entry_point", "main"]
 
-_TOLD = (SettingError, ArgumentError, MisconfigurationException)  # errors whose message is meant for the user
+_TOLD = (ArgumentError, MisconfigurationException)  # errors whose message is meant for the user
 _STOPPED = 143  # what a shell reports of a process that SIGTERM ended
 
 
@@ -56,10 +60,10 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"psn-train: {stop.code or 'stopped'}\n")
         return _STOPPED
     except (ValueError, *_TOLD) as error:
-        told = compact(error) if isinstance(error, _TOLD) else _buried(error)
+        told = SettingError.inside(error) or (error if isinstance(error, _TOLD) else None)
         if debug or told is None:
             raise
-        sys.stderr.write(f"psn-train: {told}\n")
+        sys.stderr.write(f"psn-train: {compact(told)}\n")
         return 2
     return 0
 
@@ -69,6 +73,12 @@ def _dispatch(arguments: list[str]) -> None:
         sys.stdout.write(HELP)
     elif arguments[0] == "data":
         data.run(arguments[1:])
+    elif arguments[0] == "sweep":
+        sweep.run(arguments[1:])
+    elif arguments[0] == "compare":
+        compare.run(arguments[1:])
+    elif arguments[0] == "reproduce":
+        reproduce.run(arguments[1:])
     elif arguments[0] == "topology":
         cli = PSNCLI(arguments[1:], run=False)
         topology.show(cli.model, cli.config["figure"])
@@ -76,11 +86,6 @@ def _dispatch(arguments: list[str]) -> None:
         PSNCLI(arguments)
     else:
         raise SettingError(f"{arguments[0]!r} is not a command; see psn-train --help")
-
-
-def _buried(error: Exception) -> str | None:
-    """Our message inside a report of the parser's; None where there is none."""
-    return SettingError.latest if SettingError.latest and SettingError.latest in str(error) else None
 
 
 def entry_point() -> None:

@@ -1,5 +1,7 @@
 """The one error that users are meant to see."""
 
+from __future__ import annotations
+
 from typing import ClassVar
 
 
@@ -10,12 +12,26 @@ class SettingError(ValueError):
     without a traceback and exits with code 2.
     """
 
-    latest: ClassVar[str] = ""
-    """The last message made: the argument parser wraps errors in reports of its own, of which this is the point."""
+    _latest: ClassVar[SettingError | None] = None
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
-        SettingError.latest = message
+        SettingError._latest = self
+
+    @classmethod
+    def inside(cls, error: Exception) -> SettingError | None:
+        """The one that is the point of an error: itself, or the last one made if the error quotes it.
+
+        The argument parser wraps errors in reports of its own.
+        """
+        if isinstance(error, SettingError):
+            return error
+        latest = SettingError._latest
+        return latest if latest is not None and str(latest) in str(error) else None
+
+
+class UnreachableError(SettingError):
+    """A topology that its family cannot give: a CCV beyond the reachable one, a fan-in beyond the inputs."""
 
 
 def compact(error: Exception) -> str:

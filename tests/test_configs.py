@@ -1,5 +1,6 @@
 """Every YAML in conf/: it runs, and each of its keys carries a comment."""
 
+import dataclasses
 import inspect
 
 import pytest
@@ -8,6 +9,8 @@ import yaml
 from psn_lightning import callbacks as callbacks_module
 from psn_lightning.cli import main
 from psn_lightning.data import DATASETS
+from psn_lightning.experiments.settings import Sweep, parse
+from psn_lightning.experiments.sweep import configuration, plan_of
 from tests.conftest import CONF, QUIET, only_run, require
 
 CONFIGS = sorted(path.stem for path in CONF.glob("*.yaml"))
@@ -95,3 +98,28 @@ def test_every_key_of_a_rule_is_explained_and_is_the_default(rule):
     for callback in yaml.safe_load(path.read_text())["trainer"]["callbacks"]:
         parameters = inspect.signature(getattr(callbacks_module, callback["class_path"])).parameters
         assert {key: parameter.default for key, parameter in parameters.items()} == callback["init_args"]
+
+
+SWEEPS = sorted((CONF / "sweeps").glob("*.yaml"))
+
+
+def test_the_three_sweeps_are_there():
+    assert [path.stem for path in SWEEPS] == ["ccv_offsets", "profiles_grid", "quickstart"]
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_a_sweep_can_be_and_every_key_of_it_is_explained(path, workdir):
+    sweep, _ = parse(["--config", str(path)])
+    plan = plan_of(sweep, configuration(sweep))
+    assert plan.tickets.n == {"ccv_offsets": 24, "profiles_grid": 6 * 4 * 5, "quickstart": 8}[path.stem]
+    for line in path.read_text().splitlines():
+        assert not line.strip() or "# " in line, f"{path.name}: {line}"
+
+
+def test_one_sweep_shows_every_setting_and_its_default():
+    text = (CONF / "sweeps" / "ccv_offsets.yaml").read_text()
+    for field in dataclasses.fields(Sweep):
+        (line,) = [line for line in text.splitlines() if line.startswith(f"{field.name}:")]
+        if field.default is not dataclasses.MISSING:
+            default = {None: "null"}.get(field.default, field.default)
+            assert f"default {default}" in line or f"default: {default}" in line, line

@@ -1,6 +1,9 @@
-from psn_lightning.errors import SettingError
+from psn_lightning.errors import SettingError, UnreachableError
 
 
-def test_the_latest_message_is_remembered():
+def test_an_error_is_found_inside_a_report_that_quotes_it():
     SettingError("first")
-    assert str(SettingError("second")) == "second" == SettingError.latest
+    error = UnreachableError("second")
+    assert SettingError.inside(error) is error
+    assert SettingError.inside(ValueError("parser: second, unfortunately")) is error
+    assert SettingError.inside(ValueError("first")) is None

@@ -6,6 +6,9 @@ import shlex
 import pytest
 
 from psn_lightning.cli import main
+from psn_lightning.experiments import reproduce
+from psn_lightning.experiments.reproduction import load
+from psn_lightning.experiments.settings import parse
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -13,7 +16,7 @@ COMMANDS = [
     line.split(" #")[0].strip()
     for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
     for line in block.splitlines()
-    if line.startswith("psn-train fit") or line.startswith("psn-train test")
+    if line.startswith(("psn-train fit", "psn-train test"))
 ]
 
 
@@ -36,10 +39,38 @@ def test_every_command_parses(command, monkeypatch, capsys):
     assert "class_path: psn_lightning.data" in capsys.readouterr().out
 
 
+SWEEPS = re.findall(r"^psn-train sweep (.*?) +#", README, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", SWEEPS)
+def test_every_sweep_parses(command, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    sweep, _ = parse(shlex.split(command))
+    assert sweep.workers == 2
+
+
+def test_its_reproductions_parse(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    commands = re.findall(r"^psn-train reproduce (.*?) *#", README, re.MULTILINE)
+    assert len(commands) == 3
+    for command in commands:
+        options = reproduce.parser().parse_args(shlex.split(command))
+        assert options.list or set(options.data or []) <= set(load(options.name).data)
+
+
+def test_its_comparisons_parse(client, capsys):
+    client.create_experiment("psn_lightning")
+    commands = re.findall(r"^psn-train compare (.*?) +#", README, re.MULTILINE)
+    assert len(commands) == 2
+    for command in commands:
+        assert main(["compare", *shlex.split(command)]) == 2
+        assert "none of 0 runs has finished" in capsys.readouterr().err
+
+
 def test_every_path_it_names_exists():
     for path in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", README):
         assert (ROOT / path).is_file()
-    for path in set(re.findall(r"(?:conf|docs)/[a-z_]+\.(?:yaml|py|png)", README)):
+    for path in set(re.findall(r"(?:conf|docs|docker)/[a-z_/-]+\.(?:yaml|py|png)", README)):
         assert (ROOT / path).is_file()
 
 

@@ -312,9 +312,13 @@ def test_a_polite_stop_saves_the_step(number, workdir, client):
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 143, out
     assert re.search(r"stopped at step \d+; the same command with --ckpt_path \S+/last.ckpt goes on", out)
+    stopped = only_run(client)
+    assert stopped.info.status == "KILLED"
+    assert re.match(r"stopped at step \d+", stopped.data.tags["killed"])
     assert main([*FIT, "--ckpt_path=last"]) == 0
     resumed = only_run(client)
     assert resumed.info.status == "FINISHED"
+    assert "killed" not in resumed.data.tags
     assert int(resumed.data.tags["resumed_at"]) >= 50
     assert_every_step_once(client, resumed)
 

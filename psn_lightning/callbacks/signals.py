@@ -35,9 +35,10 @@ class StopRequest:
         self.ignore()
 
     def ignore(self) -> None:
-        """Give the signals back to whom they belonged."""
+        """Give the signals back to whom they belonged; at a run's end Lightning may have done so before."""
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) == self._note:
+                signal.signal(number, handler)
         self._before = {}
 
     def asked(self, trainer: pl.Trainer) -> bool:

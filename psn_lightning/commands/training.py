@@ -27,10 +27,25 @@ _NEWEST = ("last", "best")  # instead of a path: that checkpoint of the newest r
 
 
 class PSNCLI(LightningCLI):
-    """LightningCLI with our model, our data, our logger, and the callbacks that every run has."""
+    """LightningCLI with our model, our data, our logger, and the callbacks that every run has.
 
-    def __init__(self, args: Sequence[str], run: bool = True) -> None:
+    Args:
+        args: Subcommand and settings, as on the command line.
+        run: Whether to run the subcommand; else there is none, and only the objects are made.
+        callbacks: Further ones, before all others.
+        sees_test_set: Whether a fit on a validation split ends with one look at the test set.
+    """
+
+    def __init__(
+        self,
+        args: Sequence[str],
+        run: bool = True,
+        callbacks: Sequence[pl.Callback] = (),
+        sees_test_set: bool = True,
+    ) -> None:
         self._trains = run
+        self._further = callbacks
+        self._sees_test_set = sees_test_set
         self._origin: Origin | None = None
         self._changed: dict[str, Any] = {}
         ask_for_accelerators_once()
@@ -150,6 +165,7 @@ class PSNCLI(LightningCLI):
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[pl.Callback]) -> pl.Trainer:
         """Add what every run has."""
         furnish(config, callbacks, self._changed)
+        callbacks[:0] = self._further
         trainer = super()._instantiate_trainer(config, callbacks)
         skip_empty_hooks(trainer.callbacks)  # type: ignore[attr-defined]
         return trainer
@@ -157,7 +173,7 @@ class PSNCLI(LightningCLI):
     def after_fit(self) -> None:
         """Touch the test set once where a validation split was used, then sum up."""
         metrics = dict(self.trainer.callback_metrics)
-        if self.model.evaluation_split == "val":
+        if self.model.evaluation_split == "val" and self._sees_test_set:
             self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
             metrics |= self.trainer.callback_metrics
         if self.trainer.is_global_zero:

@@ -16,6 +16,9 @@ from mlflow.utils.validation import MAX_METRICS_PER_BATCH, MAX_PARAM_VAL_LENGTH,
 
 from psn_lightning.tracking.store import URI_VARIABLE, Store
 
+KILLED_TAG = "killed"
+"""Tag of a run that was ended on purpose: why."""
+
 _FLUSH_SECONDS = 10.0  # how stale the MLflow UI may be
 
 
@@ -47,6 +50,7 @@ class Tracking(MLFlowLogger):
         self._last_step: dict[str, int] = {}
         self._resumed_at: int | None = None
         self._configured = False
+        self._killed: str | None = None
         self._flushed = time.monotonic()
         with self.store.told():
             super().__init__(
@@ -137,6 +141,14 @@ class Tracking(MLFlowLogger):
         origin = {"branched_from": run_id or "an untracked run", "branched_at": str(step), "branched_with": listed}
         self.tags = {**(self.tags or {}), **origin}
 
+    def kill(self, reason: str) -> None:
+        """Have the run end as KILLED, not FAILED: it was ended on purpose.
+
+        Args:
+            reason: Why; tagged.
+        """
+        self._killed = reason
+
     @rank_zero_only
     def start(self) -> None:
         """Create experiment and run, once.
@@ -168,6 +180,8 @@ class Tracking(MLFlowLogger):
         client.update_run(run_id, status="RUNNING")
         earlier = run.data.tags.get("resumed_at")
         client.set_tag(run_id, "resumed_at", f"{earlier}, {self._resumed_at}" if earlier else str(self._resumed_at))
+        if KILLED_TAG in run.data.tags:
+            client.delete_tag(run_id, KILLED_TAG)
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
@@ -212,4 +226,7 @@ class Tracking(MLFlowLogger):
     def finalize(self, status: str = "success") -> None:
         """Send the rest and close the run."""
         self.flush()  # which begins the run, if there is anything to send
+        if self._killed is not None and self._initialized:
+            self.experiment.set_tag(self.run, KILLED_TAG, self._killed)
+            status = "KILLED"
         super().finalize(status)

@@ -11,6 +11,7 @@ import yaml
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from mlflow.entities import RunTag
 
 from psn_lightning.callbacks import BestAndLast, DynamicTopology, EquilibriumMonitor, TopologyLogger
@@ -105,6 +106,11 @@ class RunRecord(pl.Callback):
                 plain = type(callback) is DynamicTopology
                 return type(callback.rule if plain else callback).__name__
         return "static"
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """A run that was asked to stop has not failed."""
+        if isinstance(exception, SIGTERMException | KeyboardInterrupt) and isinstance(trainer.logger, Tracking):
+            trainer.logger.kill(f"stopped at step {trainer.global_step}")
 
     @rank_zero_only
     def on_fit_end(self, trainer: pl.Trainer, pl_module: SparseClassifier) -> None:  # type: ignore[override]

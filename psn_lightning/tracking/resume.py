@@ -80,11 +80,15 @@ def read_origin(path: Path, weights_only: bool) -> Origin | None:
     return Origin(path, step, flatten(yaml.safe_load(origin["config"])), origin["run_id"])
 
 
+def decisive(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a flat configuration that decide what is computed."""
+    return {key: config[key] for key in sorted(config) if not any(key == f or key.startswith(f"{f}.") for f in _FREE)}
+
+
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Settings that would change what is computed: ``{key: (before, now)}``, both configurations flat."""
-    keys = sorted(key for key in {*before, *now} if not any(key == f or key.startswith(f"{f}.") for f in _FREE))
-    missing = "(absent)"
-    pairs = {key: (before.get(key, missing), now.get(key, missing)) for key in keys}
+    before, now, missing = decisive(before), decisive(now), "(absent)"
+    pairs = {key: (before.get(key, missing), now.get(key, missing)) for key in sorted({*before, *now})}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 

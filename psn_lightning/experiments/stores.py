@@ -1,0 +1,117 @@
+"""Where a study is kept: a journal file on this machine, or a database for many."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from pathlib import Path
+
+import optuna
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
+
+from psn_lightning.errors import SettingError
+
+FOLDER = Path("mlruns") / "studies"
+"""Journals of studies, and what their workers print."""
+
+_ATTEMPTS = 5
+_CONFLICTS = (StorageInternalError, IntegrityError, ProgrammingError)  # of two that make the tables at once
+
+HEARTBEAT_SECONDS = 15
+"""How often a worker shows that it lives."""
+
+SILENT_SECONDS = 90
+"""Without a heartbeat for so long a worker on another machine counts as dead."""
+
+
+def quieten() -> None:
+    """Keep Optuna from reporting every trial, and that heartbeats and figures may change with its next version."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+
+def journal_of(name: str) -> Path:
+    """The file that a study without a database is kept in."""
+    return FOLDER / f"{name}.journal"
+
+
+def open_storage(storage: str | None, name: str) -> BaseStorage:
+    """Open a study's storage; its file or tables are made.
+
+    Args:
+        storage: Database URL, or None for the journal file.
+        name: The study.
+
+    Raises:
+        SettingError: If it cannot be opened.
+    """
+    if storage is None:
+        path = journal_of(name)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Optuna's lock is a link to this path: were it relative, one of a dead process would never be broken
+            return JournalStorage(JournalFileBackend(str(path.resolve())))
+        except OSError as error:
+            raise SettingError(f"storage: the journal {path} cannot be written ({error.strerror})") from error
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            return RDBStorage(
+                storage,
+                engine_kwargs={"pool_pre_ping": True},  # a connection that was cut meanwhile is made again
+                heartbeat_interval=HEARTBEAT_SECONDS,
+                grace_period=SILENT_SECONDS,
+            )
+        except (SQLAlchemyError, StorageInternalError, ImportError, ValueError) as error:
+            if attempt == _ATTEMPTS or not isinstance(error, _CONFLICTS):
+                reason = " ".join(str(error).split())[:200]
+                raise SettingError(
+                    f"storage {shown(storage)} cannot be used ({reason}); start it or name another. PostgreSQL needs "
+                    "pip install 'psn_lightning[postgres]'"
+                ) from error
+        time.sleep(attempt * 0.5)
+
+
+def refuse_shared(storage: str | None, tracking: str) -> None:
+    """Refuse one database for Optuna and MLflow.
+
+    Both keep their schema's version in a table of the same name, and each takes the other's for its own, damaged.
+
+    Raises:
+        SettingError: If they are the same.
+    """
+    if storage is not None and _identity(storage) == _identity(tracking):
+        raise SettingError(
+            f"storage {shown(storage)} is the database that MLflow uses (tracking.uri): both keep their schema's "
+            "version in a table named alembic_version, and would break each other's. Give Optuna one of its own"
+        )
+
+
+def shown(storage: str) -> str:
+    """A URL without its password."""
+    try:
+        url = make_url(storage)
+    except (ArgumentError, ValueError):
+        return f"{storage.split('://')[0]}://…" if "://" in storage else storage
+    if "password" in url.query:
+        url = url.update_query_dict({"password": "***"})
+    return url.render_as_string(hide_password=True)
+
+
+def _identity(uri: str) -> tuple[object, ...]:
+    """What two URLs of one database have in common: not the driver, the user or the spelling of the path."""
+    try:
+        url: URL = make_url(uri)
+    except (ArgumentError, ValueError):  # the latter of a port that is no number
+        return (uri,)
+    backend = url.get_backend_name()
+    if backend == "sqlite":
+        return backend, str(Path(url.database or "").resolve())
+    local = {None: "localhost", "127.0.0.1": "localhost", "::1": "localhost"}
+    port = url.port or {"postgresql": 5432, "mysql": 3306}.get(backend)
+    return backend, local.get(url.host, url.host), port, url.database

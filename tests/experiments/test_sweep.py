@@ -1,0 +1,120 @@
+"""Sweeps as a user runs them, with worker processes that die and commands that are stopped."""
+
+import signal
+import time
+
+import mlflow
+import psutil
+import pytest
+from optuna.trial import TrialState
+
+from psn_lightning.cli import main
+from psn_lightning.experiments.liveness import WORKER
+from tests.conftest import CONF
+from tests.sweeping import assert_whole, finished, running, start, study, trials_told, uri_of
+
+pytestmark = pytest.mark.timeout(600)  # many processes that start and end, on machines that do other things
+
+GRID = {
+    "name": "eight",
+    "base": [str(CONF / "quickstart.yaml")],
+    "space": {"model.topology": ["Uniform", "Exponential"], "model.sparsity": [0.8, 0.9], "seed_everything": [1, 2]},
+    "settings": {"trainer.max_epochs": 15},
+    "sampler": "grid",
+    "objective": "test/accuracy",
+}
+
+
+def test_a_stopped_grid_goes_on_with_what_is_left(workdir):
+    process = start(workdir, GRID)
+    while len([t for t in _trials(workdir) if t.state == TrialState.COMPLETE]) < 3:
+        time.sleep(0.1)
+    running(workdir, GRID)
+    process.send_signal(signal.SIGINT)
+    printed = process.communicate(timeout=60)[0]
+    assert process.returncode == 143
+    assert "the same command goes on with the 5 trials that are left" in printed
+    client = mlflow.MlflowClient(uri_of(workdir))
+    (parent,) = client.search_runs(["1"], "tags.stage = 'sweep'")
+    assert parent.info.status == "KILLED"
+    (stopped,) = client.search_runs(["1"], "tags.stage = 'fit' AND attributes.status = 'KILLED'")
+    assert stopped.data.tags["killed"].startswith("stopped at step ")
+
+    assert trials_told(finished(start(workdir, GRID))) == [3, 4, 5, 6, 7]
+    assert_whole(workdir, GRID, 8, uri_of(workdir), died=1)  # the one that was running goes on under a new number
+
+
+def _trials(folder):
+    try:
+        return study(folder, GRID).get_trials()
+    except KeyError:
+        return []
+
+
+def test_workers_end_with_their_command_and_lose_nothing(workdir):
+    sweep = {**GRID, "space": {"model.sparsity": [0.8, 0.9]}, "settings": {"trainer.max_epochs": 30}, "retries": 0}
+    process = start(workdir, sweep)
+    trial = running(workdir, sweep)
+    worker = psutil.Process(trial.user_attrs[WORKER]["pid"])
+    process.kill()
+    process.wait()
+    worker.wait(timeout=60)
+    (stopped,) = [t for t in study(workdir, sweep).get_trials() if t.number == trial.number]
+    assert stopped.state == TrialState.FAIL
+    assert stopped.user_attrs["reason"] == "the sweep was stopped"  # which is no fault: it may go on without a retry
+    assert len(trials_told(finished(start(workdir, sweep)))) == 2
+    assert_whole(workdir, sweep, 2, uri_of(workdir), died=1)
+
+
+def test_pruned_trials_are_killed_runs_with_the_reason(workdir, client, write):
+    """The median of the first two ends the third at once: it learns nothing."""
+    config = write(
+        {
+            **GRID,
+            "name": "pruned",
+            "space": {"model.lr": [0.01, 0.005, 1e-7], "model.topology": ["Uniform", LOGNORMAL]},
+            "settings": {"trainer.max_epochs": 3, "data.init_args.val_fraction": 0.2},
+            "objective": "val/accuracy",
+            "pruner": {"class_path": "optuna.pruners.MedianPruner", "init_args": {"n_startup_trials": 2}},
+            "retrain_seeds": [7, 8],
+        }
+    )
+    assert main(["sweep", "--config", config]) == 0
+    runs = {run.data.tags["cell"]: run for run in client.search_runs(["1"], "tags.role = 'trial'")}
+    assert len(runs) == 6
+    assert runs["lr 1e-07, topology Uniform"].data.tags["killed"].startswith("pruned after epoch 1: val/accuracy 0.")
+    for rate in ("0.01", "0.005", "1e-07"):
+        impossible = runs[f"lr {rate}, topology Lognormal"]
+        assert "pruned before training: ccv 9 of Lognormal cannot be reached in fc1" in impossible.data.tags["killed"]
+        assert not impossible.data.metrics
+    assert [runs[f"lr {rate}, topology Uniform"].info.status for rate in ("0.01", "0.005", "1e-07")] == [
+        "FINISHED", "FINISHED", "KILLED",
+    ]  # fmt: skip
+    assert not any("test/accuracy" in run.data.metrics for run in runs.values())
+    retrained = client.search_runs(["1"], "tags.role = 'retrained'")
+    assert len(retrained) == 2
+    for run in retrained:
+        assert len(client.get_metric_history(run.info.run_id, "test/accuracy")) == 1
+
+
+LOGNORMAL = {"class_path": "Lognormal", "init_args": {"ccv": 9.0}}
+
+
+def test_a_wrong_setting_stops_the_sweep_and_names_it(workdir, write, capfd):
+    for changes, message in WRONG:
+        assert main(["sweep", "--config", write({**GRID, **changes})]) == 2
+        assert message in " ".join(capfd.readouterr().err.split())
+
+
+WRONG = [
+    ({"space": {"model.sparsty": [0.8]}}, "no setting 'sparsty' there; the nearest is 'sparsity'"),
+    ({"space": {"model.sparsity": ["much"]}}, "sparsity"),
+    ({"space": {"model.sparsity": [0.8, 0.9, "much"]}}, "sparsity"),
+    ({"settings": {"trainer.max_epochs": None}}, "trainer.max_epochs None: trials are reported"),
+    ({"settings": {"trainer.devices": 2}}, "trainer.devices 2: a run of a sweep has one"),
+    ({"name": "a/b"}, "name 'a/b' of the study must be a word"),
+    ({"objective": "val/accuracy"}, "objective val/accuracy: the runs have no such metric"),
+    ({"sampler": "tpe", "trials": 3}, "a search would choose by the test set"),
+    ({"storage": "postgresql://nobody@127.0.0.1:1/x"}, "storage postgresql://nobody@127.0.0.1:1/x cannot be used"),
+    ({"storage": "sqlite:///mlruns/mlflow.db"}, "is the database that MLflow uses"),
+]

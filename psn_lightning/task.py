@@ -52,6 +52,8 @@ class SparseClassifier(pl.LightningModule):
         evaluation_split: Name under which evaluation during the fit is logged; the command line takes it
             from the data.
         seed: Seed of topology and weights; the command line takes it from seed_everything.
+        layer_norm: Whether hidden layers are normalised (section 2.6); csr is slower without.
+        init_scale: Factor of the hidden layers' first weights; 1 is Eq. 9.
 
     Raises:
         SettingError: If a value is out of range, or the topology cannot be built.
@@ -77,6 +79,8 @@ class SparseClassifier(pl.LightningModule):
         compile: bool = False,
         evaluation_split: Literal["val", "test"] = "test",
         seed: int = 42,
+        layer_norm: bool = True,
+        init_scale: float = 1.0,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False, ignore=["optimizer", "lr_scheduler"])
@@ -100,6 +104,8 @@ class SparseClassifier(pl.LightningModule):
             init,
             storage,
             seed,
+            layer_norm,
+            init_scale,
         )
         if compile:
             self.network.compile()

@@ -11,6 +11,7 @@ from psn_lightning.callbacks.moments import PortableMoments
 from psn_lightning.callbacks.progress import Progress
 from psn_lightning.callbacks.recording import EpochTimer, TopologyLogger
 from psn_lightning.callbacks.settings import OptimizerSettings
+from psn_lightning.callbacks.variants import RigLVariant
 
 __all__ = [
     "GMP",
@@ -26,6 +27,7 @@ __all__ = [
     "PortableMoments",
     "Progress",
     "RigL",
+    "RigLVariant",
     "SRigL",
     "TopologyLogger",
 ]

@@ -100,16 +100,18 @@ class DynamicTopology(pl.Callback):
 
     def _update(self, trainer: pl.Trainer, pl_module: SparseClassifier, optimizer: Optimizer) -> None:
         assert self.window is not None
-        step = trainer.global_step
+        step, layers = trainer.global_step, pl_module.network.sparse_layers()
         fraction = self.schedule.fraction(min(step, self.window.last), self.window)
-        self.changes = {
-            name: update_layer(layer, self.rule, fraction, optimizer, self._generator, name, self._initial[name])
-            for name, layer in pl_module.network.sparse_layers().items()
-        }
+        self.rule.prepare({name: layer.active_values() for name, layer in layers.items()}, fraction)
+        self.changes = {name: self.update_layer(name, layer, fraction, optimizer) for name, layer in layers.items()}
         check_equal_connectivity(trainer, pl_module)
         if trainer.logger is not None:
             grown = {f"topology/grown/{name}": change.grown for name, change in self.changes.items()}
             trainer.logger.log_metrics({"topology/update_fraction": fraction, **grown}, step=step)
+
+    def update_layer(self, name: str, layer: SparseLinear, fraction: float, optimizer: Optimizer) -> Change:
+        """Update one layer; see :func:`psn_lightning.dynamics.update_layer`."""
+        return update_layer(layer, self.rule, fraction, optimizer, self._generator, name, self._initial[name])
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next update depends on."""

@@ -18,6 +18,7 @@ from psn_lightning.dynamics.schedules import (
     Schedule,
     Window,
 )
+from psn_lightning.dynamics.variants import RigLVariantRule
 
 __all__ = [
     "Change",
@@ -28,6 +29,7 @@ __all__ = [
     "LinearSchedule",
     "MagnitudePruningRule",
     "RigLRule",
+    "RigLVariantRule",
     "Rule",
     "SETRule",
     "SRigLRule",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +27,41 @@ class Change:
     """Share of the connections that stood for replacement; those that grew back at once are in it."""
 
 
+@dataclass(frozen=True)
+class Growth:
+    """Scores of a layer's candidates, block by block: nothing here is as large as the dense weight.
+
+    Args:
+        layer: The layer.
+        rule: How they are scored.
+        generator: Source of randomness, in the same state on every process.
+        gradient: Dense gradient of a block of neurons, shape ``(neurons, n_in)``.
+    """
+
+    layer: SparseLinear
+    rule: Rule
+    generator: torch.Generator
+    gradient: Callable[[slice], Tensor]
+
+    def blocks(self, taken: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Blocks of neurons: number of the first, mask of what is taken, scores."""
+        n_in = self.layer.in_features
+        for block, own in blocks_of_neurons(taken, self.layer.out_features, n_in):
+            mask = torch.zeros(block.stop - block.start, n_in, dtype=torch.bool, device=taken.device)
+            mask.view(-1)[own] = True
+            gradient = self.gradient(block) if self.rule.needs_gradient else mask
+            yield block.start, mask, self.rule.grow_scores(gradient, mask, self.generator)
+
+    def best(self, taken: Tensor, count: int) -> Tensor:
+        """The ``count`` best positions of the whole layer outside ``taken``."""
+        if count == 0:
+            return taken[:0]
+        best = RunningTop(count)
+        for first, mask, scores in self.blocks(taken):
+            best.add(scores, ~mask, first * self.layer.in_features)
+        return best.positions()
+
+
 @torch.no_grad()
 def update_layer(
     layer: SparseLinear,
@@ -36,12 +71,12 @@ def update_layer(
     generator: torch.Generator,
     name: str = "layer",
     n_initial: int | None = None,
+    gradient: Callable[[slice], Tensor] | None = None,
 ) -> Change:
     """Drop connections of a layer and grow others.
 
     Connections that stay, or are dropped and grow back at once, keep weight and moments; new ones start
-    with both at 0. The counts are the rule's, exactly. Growth is scored in blocks of neurons: nothing here
-    is as large as the dense weight.
+    with both at 0. The counts are the rule's, exactly.
 
     Args:
         layer: The layer, with its dense gradient recorded where the rule needs it.
@@ -51,6 +86,8 @@ def update_layer(
         generator: Source of randomness, in the same state on every process.
         name: Name of the layer, for messages.
         n_initial: Connections at the start of the run; None: those of now.
+        gradient: What growth looks at instead of the layer's recorded gradient: a function from a block of neurons to
+            ``(neurons, n_in)``.
     """
     before, weight = layer.active_positions(), layer.active_values()
     n_initial = len(before) if n_initial is None else n_initial
@@ -60,10 +97,11 @@ def update_layer(
         return Change(0, 0, 0.0)
     scores = rule.drop_scores(weight, before // state.n_in)
     kept = before[top(scores, len(before) - n_drop)]
+    growth = Growth(layer, rule, generator, gradient or layer.dense_gradient)
     if isinstance(rule, StructuredRule):
-        after = _structured(layer, rule, state, before, scores, kept, n_grow, generator)
+        after = _structured(growth, rule, state, before, scores, kept, n_grow)
     else:
-        after = torch.cat([kept, _grown(layer, rule, kept, n_grow, generator)])
+        after = torch.cat([kept, growth.best(kept if rule.may_return else before, n_grow)])
     after = ascending(after)
     stayed = layer.set_active(after, moments_of(layer, optimizer))
     return Change(len(before) - stayed, len(after) - stayed, n_grow / max(1, len(before)))
@@ -75,28 +113,18 @@ def moments_of(layer: SparseLinear, optimizer: Optimizer | None) -> list[Tensor]
     return [value for value in state.values() if isinstance(value, Tensor) and value.shape == layer.weight.shape]
 
 
-def _grown(layer: SparseLinear, rule: Rule, kept: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """The ``count`` best positions of the whole layer outside ``kept``."""
-    best = RunningTop(count)
-    if count:
-        for first, mask, scores in _scored_blocks(layer, rule, kept, generator):
-            best.add(scores, ~mask, first * layer.in_features)
-    return best.positions() if count else kept[:0]
-
-
 def _structured(
-    layer: SparseLinear,
+    growth: Growth,
     rule: StructuredRule,
     state: LayerState,
     before: Tensor,
     scores: Tensor,
     kept: Tensor,
     n_grow: int,
-    generator: torch.Generator,
 ) -> Tensor:
     """Positions after an update with a prescribed fan-in."""
     n_in = state.n_in
-    unstructured = torch.cat([kept, _grown(layer, rule, kept, n_grow, generator)])
+    unstructured = torch.cat([kept, growth.best(kept, n_grow)])
     target = rule.fan_in(torch.bincount(unstructured // n_in, minlength=state.n_out), state)
     # Those of removed neurons are dropped first, so that the others lose less.
     stays = target[before // n_in] > 0
@@ -107,7 +135,7 @@ def _structured(
     survivors = survivors.nonzero().squeeze(1)
     kept = before[survivors[_first_of_each(before[survivors] // n_in, scores[survivors], target)]]
     parts = []
-    for first, mask, block_scores in _scored_blocks(layer, rule, kept, generator):
+    for first, mask, block_scores in growth.blocks(kept):
         missing = target[first : first + len(mask)] - mask.sum(dim=1)
         chosen = mask | top_per_row(block_scores, ~mask, missing)
         parts.append(chosen.flatten().nonzero().squeeze(1) + first * n_in)
@@ -121,15 +149,3 @@ def _first_of_each(neuron: Tensor, scores: Tensor, limit: Tensor) -> Tensor:
     count = torch.bincount(neuron, minlength=len(limit))
     rank = torch.arange(len(order), device=order.device) - (count.cumsum(0) - count)[neuron[order]]
     return order[rank < limit[neuron[order]]].sort().values
-
-
-def _scored_blocks(
-    layer: SparseLinear, rule: Rule, kept: Tensor, generator: torch.Generator
-) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Blocks of neurons: number of the first, mask of what was kept, scores for growth."""
-    n_in = layer.in_features
-    for block, own in blocks_of_neurons(kept, layer.out_features, n_in):
-        mask = torch.zeros(block.stop - block.start, n_in, dtype=torch.bool, device=kept.device)
-        mask.view(-1)[own] = True
-        gradient = layer.dense_gradient(block) if rule.needs_gradient else mask
-        yield block.start, mask, rule.grow_scores(gradient, mask, generator)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -34,12 +35,22 @@ class Rule(ABC):
 
     needs_gradient: bool = True
     """Whether :meth:`grow_scores` reads the dense gradient."""
+    may_return: bool = True
+    """Whether a connection that has just been dropped is a candidate for growth."""
 
     def check(self, layer: LayerState) -> None:  # noqa: B027  # most rules work on any layer
         """Refuse a layer that the rule cannot work on; called before training.
 
         Raises:
             SettingError: With the remedy.
+        """
+
+    def prepare(self, weights: Mapping[str, Tensor], fraction: float) -> None:  # noqa: B027  # most look at one layer
+        """See all layers at once, before the first of them is updated.
+
+        Args:
+            weights: Weights of each layer's active connections, shape ``(n_connections,)``.
+            fraction: What the schedule says, in [0, 1].
         """
 
     def counts(self, fraction: float, layer: LayerState) -> tuple[int, int]:

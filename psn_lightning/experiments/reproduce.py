@@ -6,7 +6,7 @@ import argparse
 import math
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,6 +22,7 @@ from psn_lightning.experiments.parent import StudyRun
 from psn_lightning.experiments.plan import Plan, parent_run
 from psn_lightning.experiments.record import RECORD, RecordedRun, append, key_of, read, recorded
 from psn_lightning.experiments.reproduction import Reproduction, cells_of, epochs_of, load, names, only, plan_for
+from psn_lightning.experiments.settings import Range
 from psn_lightning.experiments.stores import FOLDER, quieten
 from psn_lightning.experiments.supervisor import Stopped, Supervisor
 from psn_lightning.experiments.tickets import TICKET, State
@@ -45,6 +46,7 @@ def run(arguments: Sequence[str]) -> None:
     reproduction = load(options.name)
     data = options.data or list(reproduction.data)
     _check(options.name, reproduction, data, options.seeds)
+    wanted = _chosen(options.name, reproduction, options.only)
     until = time.monotonic() + 60 * options.budget if options.budget else math.inf
     suffix = f"-again-{datetime.now(UTC):%Y%m%d}" if options.again else ""
     known = {} if options.again else read()
@@ -54,14 +56,15 @@ def run(arguments: Sequence[str]) -> None:
         left = [
             ticket
             for ticket, (cell, seed) in enumerate(cells)
-            if seed in seeds and key_of(options.name, entry, cell, seed) not in known
+            if seed in seeds and wanted(cell) and key_of(options.name, entry, cell, seed) not in known
         ]
         if left:
             plan = only(plan_for(options.name, reproduction, entry, suffix), left)
             text = yaml.safe_dump({"reproduction": options.name, "title": reproduction.title, "data": entry})
             _run(plan, Recorder(options.name, entry, plan, cells), text, options.workers, until)
         else:
-            Console().print(f"{options.name}, {entry}: all is in {RECORD}, nothing is left to do", highlight=False)
+            asked = "what is asked for" if options.only or options.seeds else "all"
+            Console().print(f"{options.name}, {entry}: {asked} is in {RECORD}, nothing is left to do", highlight=False)
 
 
 def _run(plan: Plan, recorder: Recorder, text: str, workers: int, until: float) -> None:
@@ -125,6 +128,20 @@ def _check(name: str, reproduction: Reproduction, data: Sequence[str], seeds: Se
             raise SettingError(f"--seeds {seed}: {name} has {', '.join(map(str, reproduction.seeds))}")
 
 
+def _chosen(name: str, reproduction: Reproduction, only: Sequence[str]) -> Callable[[dict[str, Any]], bool]:
+    """Whether a cell is one of those that ``--only`` names."""
+    chosen: dict[str, set[str]] = {}
+    for choice in only:
+        key, _, value = choice.partition("=")
+        known = reproduction.space.get(key)
+        if known is None or isinstance(known, Range):
+            raise SettingError(f"--only {choice}: give KEY=VALUE; {name} has {', '.join(reproduction.space)}")
+        if value not in map(str, known):
+            raise SettingError(f"--only {choice}: {key} is one of {', '.join(map(str, known))}")
+        chosen.setdefault(key, set()).add(value)
+    return lambda cell: all(str(cell[key]) in values for key, values in chosen.items())
+
+
 def _list() -> None:
     """What there is, what of it is done, and what the rest costs."""
     known = read()
@@ -159,6 +176,13 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--list", action="store_true", help="what there is, what is done, what the rest costs")
     parser.add_argument("--data", nargs="+", help="data sets by short name; default all that it has")
     parser.add_argument("--seeds", nargs="+", type=int, help="default all that it has")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="some cells: model.sparsity=0.9 start=erk start=uniform",
+    )
     parser.add_argument("--workers", type=int, default=1, help="processes, which share the cores; default 1")
     parser.add_argument("--budget", type=float, help="minutes after which no run begins any more; default no end")
     parser.add_argument("--again", action="store_true", help="also what is recorded already")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
+from psn_lightning.errors import SettingError
 from psn_lightning.nn.init import InitName, initial_values
 from psn_lightning.nn.sparse_linear import SparseLinear
 from psn_lightning.nn.storages import StorageName, at_once, layer_class, resolve
@@ -30,6 +31,8 @@ class SparseMLP(nn.Sequential):
         init: How the weights are drawn.
         storage: How the sparse weights are kept: masked, csr or auto; :attr:`storage` says what it became.
         seed: Seed of topology and weights.
+        layer_norm: Whether the hidden layers are normalised; without, something does nothing in the place of LayerNorm.
+        init_scale: Factor of the hidden layers' first weights.
 
     Raises:
         SettingError: If the topology cannot be built, or a name is unknown.
@@ -43,19 +46,25 @@ class SparseMLP(nn.Sequential):
         init: InitName = "mean_fan_in",
         storage: StorageName = "masked",
         seed: int = 42,
+        layer_norm: bool = True,
+        init_scale: float = 1.0,
     ) -> None:
+        if not 0 < init_scale < float("inf"):
+            raise SettingError(f"init_scale {init_scale} must be a positive number: 1 is Eq. 9")
         resolved = resolve(storage, topology.sparsity)
         modules: OrderedDict[str, nn.Module] = OrderedDict()
         connectivities = topology.connect(layer_sizes, spreading, seed)
         for i, connectivity in enumerate(connectivities, start=1):
             modules[f"fc{i}"] = layer_class(resolved)(connectivity, init, self._rng(seed, i))
-            modules[f"norm{i}"] = nn.LayerNorm(connectivity.n_out)
+            modules[f"norm{i}"] = nn.LayerNorm(connectivity.n_out) if layer_norm else nn.Identity()
             modules[f"relu{i}"] = nn.ReLU()
         modules["output"] = self._output(layer_sizes[-2], layer_sizes[-1], self._rng(seed, 0))
         super().__init__(modules)
+        for layer in self.sparse_layers().values():
+            layer.weight.data *= init_scale
         self.storage = resolved
         *hidden, output = self
-        self._at_once = at_once(resolved, hidden[0::3], hidden[1::3], output)
+        self._at_once = at_once(resolved, hidden[0::3], hidden[1::3], output) if layer_norm else None
         self._built = tuple(self)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -32,6 +32,8 @@ def ran():
 
 
 def test_what_is_recorded_is_not_run_again(small, client, capfd):
+    assert main(["reproduce", "small", "--seeds", "2", "--only", "profile=bell"]) == 0
+    assert ran() == [("bell", 2)]
     assert main(["reproduce", "small", "--seeds", "2"]) == 0
     assert ran() == [("bell", 2), ("random", 2)]
     first = read()
@@ -63,6 +65,8 @@ def test_what_is_recorded_is_not_run_again(small, client, capfd):
         (["smal"], "reproduction 'smal' is not one of small"),
         (["small", "--data", "mnist"], "--data mnist: small has digits"),
         (["small", "--seeds", "9"], "--seeds 9: small has 1, 2"),
+        (["small", "--only", "profil=bell"], "--only profil=bell: give KEY=VALUE; small has profile"),
+        (["small", "--only", "profile=bel"], "--only profile=bel: profile is one of random, bell"),
     ],
 )
 def test_what_cannot_be_is_named(small, capsys, arguments, message):

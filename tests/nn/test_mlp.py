@@ -47,3 +47,25 @@ def test_seed_decides_everything():
 def test_unknown_storage():
     with pytest.raises(SettingError, match="storage 'coo' is not one of auto, csr, masked"):
         SparseMLP([3, 4, 2], Topology(), storage="coo")
+
+
+@pytest.mark.parametrize("storage", ["masked", "csr"])
+def test_without_layer_norm(storage):
+    network = SparseMLP([20, 16, 8, 3], Topology(Bernoulli(), 0.7), storage=storage, layer_norm=False)
+    assert not any(isinstance(module, torch.nn.LayerNorm) for module in network)
+    x = torch.randn(5, 20)
+    expected = x
+    for layer in network.sparse_layers().values():
+        weight = torch.zeros(layer.mask.shape)
+        weight[layer.mask] = layer.active_values()
+        expected = torch.relu(expected @ weight.T + layer.bias)
+    assert torch.allclose(network(x), network.output(expected), atol=1e-5)
+
+
+def test_the_scale_of_the_first_weights():
+    arguments = {"layer_sizes": [20, 16, 3], "topology": Topology(Bernoulli(), 0.7)}
+    one, double = SparseMLP(**arguments), SparseMLP(**arguments, init_scale=2.0)
+    assert torch.equal(2 * one.fc1.weight, double.fc1.weight)
+    assert torch.equal(one.output.weight, double.output.weight)
+    with pytest.raises(SettingError, match="init_scale 0 must be a positive number"):
+        SparseMLP(**arguments, init_scale=0)

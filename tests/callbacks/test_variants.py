@@ -1,0 +1,122 @@
+"""RigL's variants inside a real Trainer on the digits."""
+
+import copy
+
+import lightning.pytorch as pl
+import pytest
+import torch
+
+from psn_lightning.callbacks import MaskReapply, RigL, RigLVariant
+from psn_lightning.data import Digits
+from psn_lightning.dynamics import moments_of
+from psn_lightning.errors import SettingError
+from tests.callbacks.test_dynamic import Watch, model, trainer
+
+STORAGES = ["masked", "csr"]
+
+
+def trained(callback, storage="masked", watch=None, steps=41):
+    task = model(storage=storage)
+    extra = [] if watch is None else [watch]
+    fitted = trainer(callback, MaskReapply(), *extra, max_steps=steps)
+    fitted.fit(task, Digits(batch_size=64))
+    return task, fitted.optimizers[0]
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_with_the_defaults_it_is_rigl(storage):
+    variant, _ = trained(RigLVariant(period=10, end=1.0), storage)
+    rigl, _ = trained(RigL(period=10, end=1.0), storage)
+    for name, value in rigl.state_dict().items():
+        assert torch.equal(value, variant.state_dict()[name])
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"may_return": False},
+        {"may_return": False, "sees_absent": False},
+        {"drop_scope": "global"},
+        {"grown_value": "initial"},
+        {"moments": "reset"},
+        {"gradient_steps": 5},
+    ],
+)
+@pytest.mark.parametrize("skip", [True, False])
+def test_each_choice_makes_another_network_of_the_same_size(choice, storage, skip):
+    watch = Watch()
+    arguments = {"period": 10, "end": 1.0, "skip_step_on_update": skip}
+    variant, _ = trained(RigLVariant(**arguments, **choice), storage, watch if storage == "masked" else None)
+    rigl, _ = trained(RigL(**arguments), storage)
+    layers = [task.network.sparse_layers().values() for task in (variant, rigl)]
+    sizes = [[len(layer.active_positions()) for layer in network] for network in layers]
+    assert sizes[0] == sizes[1]
+    assert watch.stray == 0.0
+    assert not all(torch.equal(a, b) for a, b in zip(variant.parameters(), rigl.parameters(), strict=True))
+
+
+class AfterTheUpdate(Watch):
+    """New connections' weights and all moments right after the first update, before any step."""
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        if len(self.masks) == 11:
+            layer = pl_module.network.fc1
+            new = layer.mask & ~self.masks[-2][0]
+            self.new = layer.weight.detach()[new].clone()
+            self.moments = [moment.clone() for moment in moments_of(layer, trainer.optimizers[0])]
+
+
+def test_new_weights_are_drawn_like_the_first():
+    watch = AfterTheUpdate()
+    trained(RigLVariant(period=10, begin=10, end=1.0, grown_value="initial"), watch=watch)
+    assert len(watch.new) > 50
+    assert float(watch.new.std()) == pytest.approx((2 / 12.8) ** 0.5, rel=0.25)  # mean fan-in 0.2 · 64
+
+
+def test_moments_are_reset():
+    watch = AfterTheUpdate()
+    trained(RigLVariant(period=10, begin=10, end=1.0, moments="reset"), watch=watch)
+    assert watch.moments
+    assert not any(moment.any() for moment in watch.moments)
+
+
+class Gradients(pl.Callback):
+    """Every step's dense gradient, and the mask before the update."""
+
+    def __init__(self):
+        self.gradients = []
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+        layer = pl_module.network.fc1
+        if layer.record_dense_gradient:
+            self.gradients.append((trainer.global_step, layer.dense_gradient().clone()))
+            self.before = layer.mask.clone()
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_growth_sees_the_sum_of_the_gradients(storage):
+    watch = Gradients()
+    callback = RigLVariant(period=10, begin=10, end=1.0, gradient_steps=4, may_return=False)
+    task = model(storage=storage)
+    trainer(watch, callback, max_steps=11).fit(task, Digits(batch_size=64))
+    steps = [step for step, _ in watch.gradients]
+    assert steps == [7, 8, 9, 10]
+    summed = sum(gradient for _, gradient in watch.gradients).abs()
+    grown = task.network.fc1.mask & ~watch.before
+    candidates = ~watch.before
+    assert int(grown.sum()) > 50
+    assert float(summed[grown].min()) >= float(summed[candidates & ~grown].max())
+
+
+def test_the_sums_are_in_the_checkpoint():
+    one, other = RigLVariant(gradient_steps=5), RigLVariant(gradient_steps=5)
+    one._sums = {"fc1": torch.ones(2, 2)}
+    other.load_state_dict(copy.deepcopy(one.state_dict()))
+    assert torch.equal(other._sums["fc1"], torch.ones(2, 2))
+
+
+def test_a_number_of_steps_that_cannot_be():
+    with pytest.raises(SettingError, match="gradient_steps 0 must be at least 1"):
+        RigLVariant(gradient_steps=0)

@@ -1,0 +1,1 @@
+"""Statistics, tables, figures and verdicts from the record of runs."""

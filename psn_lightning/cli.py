@@ -18,6 +18,7 @@ from psn_lightning.commands import data, topology
 from psn_lightning.commands.training import PSNCLI
 from psn_lightning.errors import SettingError, compact
 from psn_lightning.experiments import compare, reproduce, sweep
+from psn_lightning.report import command as report
 
 HELP = f"""psn-train {__version__}: Profiled Sparse Networks on PyTorch Lightning, tracked in MLflow
 
@@ -28,6 +29,7 @@ HELP = f"""psn-train {__version__}: Profiled Sparse Networks on PyTorch Lightnin
   psn-train sweep --config …                        many runs: a search or a grid; the same command goes on
   psn-train compare [FILTER]                        runs as a table, mean ± std over seeds
   psn-train reproduce NAME | --list                 a table or figure of the paper, into results/runs.jsonl
+  psn-train report                                  its tables, figures and claims beside ours
 
   psn-train fit --help                              every setting
   psn-train fit --config … --print_config           the resolved configuration
@@ -79,6 +81,8 @@ def _dispatch(arguments: list[str]) -> None:
         compare.run(arguments[1:])
     elif arguments[0] == "reproduce":
         reproduce.run(arguments[1:])
+    elif arguments[0] == "report":
+        report.run(arguments[1:])
     elif arguments[0] == "topology":
         cli = PSNCLI(arguments[1:], run=False)
         topology.show(cli.model, cli.config["figure"])

@@ -17,9 +17,13 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from psn_lightning.errors import SettingError
+from psn_lightning.experiments.compare import find
 from psn_lightning.tracking.resume import decisive
+from psn_lightning.tracking.store import Store
 
 RECORD = Path("results") / "runs.jsonl"
+TAG = "reproduction"
+"""Tag of an MLflow run that belongs to a reproduction: its key, see :attr:`RecordedRun.key`."""
 
 _CURVES = ("test/accuracy", "gradient/ratio", "fan_in/ccv/")  # metrics, or beginnings of such, that are kept by epoch
 _DIGITS = 6
@@ -48,6 +52,8 @@ class RecordedRun:
     seconds: float
     """From the run's beginning to its end, other runs beside it."""
     storage: str
+    machine: str
+    """Operating system, architecture and number of cores."""
     version: str
     """Of this package."""
     commit: str
@@ -119,10 +125,27 @@ def recorded(client: MlflowClient, run: Run, reproduction: str, data: str, cell:
         curves={name: [_rounded(metric.value) for metric in values] for name, values in sorted(history.items())},
         seconds=round((run.info.end_time - run.info.start_time) / 1000, 1),
         storage=tags["storage"],
+        machine=tags["machine"],
         version=tags["version.psn_lightning"],
         commit=tags.get("git.commit", ""),
         date=datetime.fromtimestamp(run.info.end_time / 1000, UTC).isoformat(timespec="seconds"),
     )
+
+
+def from_experiment(uri: str | None, experiment: str) -> list[RecordedRun]:
+    """The finished runs of reproductions in an MLflow experiment; of one that was repeated the newest.
+
+    Args:
+        uri: MLflow store; None: the default one.
+        experiment: Name.
+
+    Raises:
+        SettingError: If the store cannot be used, or has no such experiment.
+    """
+    found = find(uri, experiment, f"tags.{TAG} != '' AND attributes.status = 'FINISHED'")
+    client = MlflowClient(Store(uri).absolute)
+    newest_last = [recorded(client, run, *json.loads(run.data.tags[TAG])[:3]) for run in reversed(found)]
+    return list({run.key: run for run in newest_last}.values())
 
 
 def _rounded(value: float) -> float:

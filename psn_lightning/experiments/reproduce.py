@@ -20,7 +20,7 @@ from rich.table import Table
 from psn_lightning.errors import SettingError
 from psn_lightning.experiments.parent import StudyRun
 from psn_lightning.experiments.plan import Plan, parent_run
-from psn_lightning.experiments.record import RECORD, RecordedRun, append, key_of, read, recorded
+from psn_lightning.experiments.record import RECORD, TAG, RecordedRun, append, key_of, read, recorded
 from psn_lightning.experiments.reproduction import Reproduction, cells_of, epochs_of, load, names, only, plan_for
 from psn_lightning.experiments.settings import Range
 from psn_lightning.experiments.stores import FOLDER, quieten
@@ -109,12 +109,13 @@ class Recorder:
             ticket = trial.user_attrs[TICKET]
             if ticket in self._done:
                 continue
-            cell, _ = self._cells[ticket]
+            cell, seed = self._cells[ticket]
             parent = parent_run(study)
             assert parent is not None
             experiment = self._client.get_run(parent).info.experiment_id
             where = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}' AND tags.trial = '{ticket}'"
             (run,) = self._client.search_runs([experiment], f"{where} AND attributes.status = 'FINISHED'")
+            self._client.set_tag(run.info.run_id, TAG, key_of(self._name, self._data, cell, seed))
             append(recorded(self._client, run, self._name, self._data, cell))
             self._done.add(ticket)
 

@@ -114,9 +114,10 @@ def _crossover(runs: Runs, data: str) -> Claim:
         start: {run.seed: curve(run) for run in runs.having({"start": start}).all} for start in ("equilibrium", "erk")
     }
     seeds = sorted(set(curves["equilibrium"]) & set(curves["erk"]))
-    early = paired(
-        *({seed: statistics.fmean(curves[start][seed][:_EARLY]) for seed in seeds} for start in ("equilibrium", "erk"))
-    )
+    first_epochs = {
+        start: {seed: statistics.fmean(own[seed][:_EARLY]) for seed in seeds} for start, own in curves.items()
+    }
+    early = paired(first_epochs["equilibrium"], first_epochs["erk"])
     if early is None:
         return unrun(title, data, "both starts with two seeds each are needed")
     epochs = range(min(len(curves[start][seed]) for start in curves for seed in seeds))
@@ -127,7 +128,7 @@ def _crossover(runs: Runs, data: str) -> Claim:
     crossing = behind[-1] + 2 if behind else 1  # epochs are counted from 1
     below = early.p_t < LEVEL and early.difference < 0
     verdict = Verdict.OPEN
-    if early.p_t < LEVEL and early.difference > 0 or (below and not first <= crossing <= last):
+    if (early.p_t < LEVEL and early.difference > 0) or (below and not first <= crossing <= last):
         verdict = Verdict.NOT_REPRODUCED
     elif below:
         verdict = Verdict.REPRODUCED

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import matplotlib as mpl
@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from psn_lightning.report import paper
 from psn_lightning.report.dynamic_claims import curve
 from psn_lightning.report.paper_tables import PEAKS, SHARPNESS
-from psn_lightning.report.runs import Runs, accuracy, metric
-from psn_lightning.report.statistics import MARGIN, correlation, estimate
+from psn_lightning.report.runs import Runs, metric
 from psn_lightning.report.static_claims import compared
+from psn_lightning.report.statistics import MARGIN, correlation, estimate
 from psn_lightning.topology import Bell, Exponential, LayerBudget, Linear, Lognormal, Quadratic, spread
 from psn_lightning.topology.equilibrium import PAPER_TABLE_4, two_level_bound
 
@@ -91,24 +91,28 @@ def _sparsity(runs: Runs) -> Figure:
     for axis, spreading in zip(axes, spreadings, strict=True):
         own = runs.having({"model.spreading": spreading})
         sparsities = sorted(own.values("sparsity"), key=float)
-        for profile, colour in zip(own.values("profile"), mpl.colormaps["tab10"].colors, strict=False):  # type: ignore[attr-defined]
+        for place, profile in enumerate(own.values("profile")):
+            colour = f"C{place}"
             cells = {s: own.having({"sparsity": s, "profile": profile}) for s in sparsities}
             _with_intervals(axis, {sparsities.index(s): c for s, c in cells.items() if c}, profile, colour)
-            printed = [paper.MNIST_SPARSITY["99.9" if s == "99.87" else s].get(profile) for s in sparsities]
-            if None not in printed:
-                axis.plot(printed, linestyle=":", color=colour, alpha=0.7)
+            rows = [paper.MNIST_SPARSITY["99.9" if s == "99.87" else s] for s in sparsities]
+            if profile in rows[0]:
+                axis.plot([row[profile] for row in rows], linestyle=":", color=colour, alpha=0.7)
         axis.set_xticks(range(len(sparsities)), sparsities)
         axis.set(xlabel="sparsity, %", ylabel="accuracy, %", title=f"{spreading} spreading (dotted: the paper)")
         axis.legend(fontsize="x-small")
     return figure
 
 
-def _with_intervals(axis: Axes, cells: dict[int, Runs], label: str, colour: object = None) -> None:
+def _with_intervals(axis: Axes, cells: Mapping[float, Runs], label: str, colour: str | None = None) -> None:
     """Means over places on the x axis, with 95% intervals where there are several seeds."""
     estimates = [estimate(list(cell.by_seed().values())) for cell in cells.values()]
     means = [found.mean for found in estimates]
-    error = [[e.mean - e.low if e.n > 1 else 0 for e in estimates], [e.high - e.mean if e.n > 1 else 0 for e in estimates]]
-    axis.errorbar(list(cells), means, yerr=error, marker="o", markersize=4, capsize=3, label=label, color=colour)  # type: ignore[arg-type]
+    error = [
+        [e.mean - e.low if e.n > 1 else 0 for e in estimates],
+        [e.high - e.mean if e.n > 1 else 0 for e in estimates],
+    ]
+    axis.errorbar(list(cells), means, yerr=error, marker="o", markersize=4, capsize=3, label=label, color=colour)
 
 
 def _multipeak(runs: Runs) -> Figure:
@@ -142,15 +146,16 @@ def _trajectories(runs: Runs) -> Figure:
     sparsities = sorted(own.values("model.sparsity"))
     figure, axes = _axes(len(sparsities), 4)
     for axis, sparsity in zip(axes, sparsities, strict=True):
-        for run in own.having({"model.sparsity": sparsity}).all:
-            layers = [values for name, values in run.curves.items() if name.startswith("fan_in/ccv/")]
-            mean = [statistics.fmean(epoch) for epoch in zip(*layers, strict=True)]
-            axis.plot(mean, color=_START_COLOURS[run.cell["start"]], alpha=0.7, label=f"from {run.cell['start']}")
+        for start in own.values("start"):
+            for i, run in enumerate(own.having({"model.sparsity": sparsity, "start": start}).all):
+                layers = [values for name, values in run.curves.items() if name.startswith("fan_in/ccv/")]
+                mean = [statistics.fmean(epoch) for epoch in zip(*layers, strict=True)]
+                label = f"from {start}" if i == 0 else None
+                axis.plot(mean, color=_START_COLOURS[start], alpha=0.7, label=label)
         axis.axhline(PAPER_TABLE_4[data][sparsity], linestyle="--", color="black", label="the paper")
         axis.axhline(two_level_bound(sparsity), color="tab:red", linewidth=1, label="two-level bound")
         axis.set(title=f"{own.dataset()}, {sparsity:.0%}", xlabel="epoch", ylabel="fan-in CCV", ylim=(0, None))
-        handles, labels = axis.get_legend_handles_labels()
-        axis.legend(*zip(*dict(zip(labels, handles, strict=True)).items(), strict=True)[::-1], fontsize="x-small")  # type: ignore[misc]
+        axis.legend(fontsize="x-small")
     return figure
 
 
@@ -190,7 +195,7 @@ def _starts(runs: Runs) -> Figure:
         for shift, start in enumerate(own.values("start")):
             cells = {s: own.having({"model.sparsity": s, "start": start}) for s in sparsities}
             places = {sparsities.index(s) + 0.06 * shift: cell for s, cell in cells.items() if cell}
-            _with_intervals(axis, places, start)  # type: ignore[arg-type]
+            _with_intervals(axis, places, start)
         axis.set_xticks(range(len(sparsities)), [f"{s:.0%}" for s in sparsities])
         axis.set(title=own.dataset(), xlabel="sparsity", ylabel="accuracy, %")
         axis.legend(fontsize="x-small")
@@ -205,7 +210,13 @@ def _variants(runs: Runs) -> Figure:
         cell = own.having({"variant": name})
         for layer, marker in (("fc1", "o"), ("fc2", "s")):
             values = [metric(f"fan_in/ccv/{layer}")(run) for run in cell.all]
-            axis.plot(values, [row] * len(values), marker, color="C0" if layer == "fc1" else "C1", label=layer if row == 0 else None)
+            axis.plot(
+                values,
+                [row] * len(values),
+                marker,
+                color="C0" if layer == "fc1" else "C1",
+                label=layer if row == 0 else None,
+            )
     axis.axvline(PAPER_TABLE_4[own.all[0].data][0.9], linestyle="--", color="black", label="the paper")
     axis.axvline(two_level_bound(0.9), color="tab:red", linewidth=1, label="two-level bound")
     axis.set_yticks(range(len(names)), names)

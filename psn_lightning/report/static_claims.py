@@ -172,8 +172,8 @@ def _multipeak(runs: Runs) -> Iterator[Claim]:
         yield unrun(title, data, "two cells with two seeds each are needed")
         return
     verdict = Verdict.REPRODUCED if max(means) - min(means) <= paper.MULTIPEAK_RANGE else Verdict.NOT_REPRODUCED
-    ours = f"range {number(max(means) - min(means))}: {number(min(means))} … {number(max(means))}%, {len(means)} cells, {len(runs)} runs"
-    yield Claim(title, data, verdict, ours)
+    bounds = f"{number(max(means) - min(means))}: {number(min(means))} … {number(max(means))}%"
+    yield Claim(title, data, verdict, f"range {bounds}, {len(means)} cells, {len(runs)} runs")
 
 
 def _sparsity(runs: Runs) -> Iterator[Claim]:
@@ -181,24 +181,24 @@ def _sparsity(runs: Runs) -> Iterator[Claim]:
     for low, high, fall, margin in (("85", "98", 0.6, MARGIN), ("99", "99.87", 4.2, _SPARSITY_MARGIN)):
         title = f"From {low} to {_AS_PRINTED.get(high, high)}% accuracy falls by about {fall} points"
         sparser, denser = (_mean_by_seed(runs.having({"sparsity": sparsity})) for sparsity in (high, low))
-        shifted = {seed: value + fall for seed, value in sparser.items()}
-        comparison, ours = paired(shifted, denser, margin), paired(sparser, denser)
-        if comparison is None or ours is None:
+        measured = paired(sparser, denser)
+        beyond = paired({seed: value + fall for seed, value in sparser.items()}, denser, margin)
+        if measured is None or beyond is None:
             yield unrun(title, data, "two seeds at both are needed")
         else:
-            yield Claim(title, data, all_the_same({high: comparison}), f"{difference(ours)}")
+            yield Claim(title, data, all_the_same({high: beyond}), difference(measured))
     title = f"A profile and its inverse agree within {MARGIN} points (TOST)"
     inverses = [profile for profile in runs.values("profile") if profile.endswith(" inverse")]
     inverse, plain = (
         _mean_by_seed(Runs(run for profile in profiles for run in runs.having({"profile": profile}).all))
         for profiles in (inverses, [profile.removesuffix(" inverse") for profile in inverses])
     )
-    comparison = paired(inverse, plain)
-    if comparison is None:
+    same = paired(inverse, plain)
+    if same is None:
         yield unrun(title, data, "two seeds of both are needed")
     else:
-        ours = f"{difference(comparison)}; TOST p {p_value(comparison.p_equivalent)} (paper: 0.01)"
-        yield Claim(title, data, all_the_same({"inverse": comparison}), ours)
+        ours = f"{difference(same)}; TOST p {p_value(same.p_equivalent)} (paper: 0.01)"
+        yield Claim(title, data, all_the_same({"inverse": same}), ours)
 
 
 def _mean_by_seed(runs: Runs) -> dict[int, float]:

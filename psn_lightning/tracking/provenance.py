@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 from importlib.metadata import version
@@ -11,10 +12,10 @@ _PACKAGES = ("psn_lightning", "torch", "lightning", "torchmetrics", "mlflow", "n
 
 
 def provenance() -> dict[str, str]:
-    """Versions of the packages, the machine class, and the git commit of this package if it is a checkout."""
+    """Versions of the packages, the machine class (system, architecture, cores), and the git commit of this package if it is a checkout."""
     tags = {f"version.{package}": version(package) for package in _PACKAGES}
     tags["version.python"] = platform.python_version()
-    tags["machine"] = f"{platform.system()} {platform.machine()}"
+    tags["machine"] = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
     commit = _git("rev-parse", "HEAD")
     if commit:
         tags["git.commit"] = commit

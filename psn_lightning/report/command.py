@@ -1,0 +1,140 @@
+"""``psn-train report``: the paper's tables, figures and claims beside what was measured, from the record alone."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from psn_lightning.errors import SettingError
+from psn_lightning.experiments.record import RECORD, RecordedRun, from_experiment, key_of, read
+from psn_lightning.experiments.reproduction import FOLDER, cells_of, load, names
+from psn_lightning.report.dynamic_claims import dynamic_claims
+from psn_lightning.report.figures import pictures
+from psn_lightning.report.pages import claims_table, markdown_table, page, table_markdown, tally, with_section
+from psn_lightning.report.paper_tables import paper_tables
+from psn_lightning.report.runs import Runs
+from psn_lightning.report.static_claims import static_claims
+from psn_lightning.report.statistics import MARGIN
+from psn_lightning.report.topology_claims import topology_claims
+from psn_lightning.report.verdicts import Claim
+
+_TITLE = "Profiled Sparse Networks: the paper and our runs"
+_HOW = f"""\
+Accuracies are those of the last epoch on the test set, in per cent; differences are in points. *95%* is a
+bootstrap interval of the mean (percentiles of 9999 resamples), an interval after a difference is Student's.
+Differences are paired by seed; the p-values of a table's t-tests are corrected by Holm's method; *d* is the
+mean difference over its standard deviation (d_z). *p (TOST)* below 0.05 shows that two accuracies are the
+same within ±{MARGIN} points; *detectable* is the smallest true difference that this number of seeds would
+have found with probability 0.8. Against the paper's printed mean, *same* and *differs* say that ours is
+certainly within, or certainly not within, ±{MARGIN} points of it; *open* is neither; *subset* was trained and
+tested on other rows. A claim is *reproduced* or *not reproduced* where the runs are enough to say so at the
+5% level.
+"""
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Write the report.
+
+    Raises:
+        SettingError: If there is nothing to report, or the README has no place for the results.
+    """
+    options = _parser().parse_args(list(arguments))
+    if options.experiment:
+        source, recorded_runs = (
+            f"MLflow experiment {options.experiment}",
+            from_experiment(options.uri, options.experiment),
+        )
+    else:
+        source, recorded_runs = str(options.record), list(read(options.record).values())
+    if not recorded_runs:
+        raise SettingError(f"{source} has no runs: psn-train reproduce NAME makes some")
+    runs = Runs(recorded_runs)
+    claims = all_claims(runs)
+    written = [options.out / "report.md", options.out / "report.html"]
+    figures = options.out / "figures"
+    figures.mkdir(parents=True, exist_ok=True)
+    text = report(runs, claims, source, figures)
+    written[0].write_text(text)
+    written[1].write_text(page(text, _TITLE, options.out))
+    if options.readme:
+        options.readme.write_text(with_section(options.readme.read_text(), section(runs, claims)))
+        written.append(options.readme)
+    console = Console()
+    console.print(f"{len(runs)} runs; claims: {tally(claims)}", highlight=False, soft_wrap=True)
+    console.print(f"Written: {', '.join(map(str, written))}", highlight=False, soft_wrap=True)
+
+
+def all_claims(runs: Runs) -> list[Claim]:
+    """Every claim of the paper that this program can judge."""
+    return [*topology_claims(), *static_claims(runs), *dynamic_claims(runs)]
+
+
+def report(runs: Runs, claims: Sequence[Claim], source: str, figures: Path) -> str:
+    """The whole report as Markdown.
+
+    Args:
+        runs: What was measured.
+        claims: Judged by it.
+        source: Where the runs are from, in words.
+        figures: Folder that the figures are written to, beside the report.
+    """
+    parts = [
+        f"# {_TITLE}",
+        f"{_extent(runs, source)}\n\n{_HOW}",
+        "## Claims",
+        f"{tally(claims)}.",
+        claims_table(claims),
+    ]
+    parts.append("## Figures")
+    for picture in pictures(runs):
+        picture.figure.savefig(figures / f"{picture.name}.png", dpi=110)
+        parts.append(f"![{picture.caption}]({figures.name}/{picture.name}.png)\n\n{picture.caption}")
+    parts += ["## Tables", *map(table_markdown, paper_tables(runs)), "## What was run, and what was not", _status(runs)]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def section(runs: Runs, claims: Sequence[Claim]) -> str:
+    """The results of a README: one line for each claim."""
+    return f"{_extent(runs, str(RECORD))} Claims: {tally(claims)}.\n\n{claims_table(claims)}"
+
+
+def _extent(runs: Runs, source: str) -> str:
+    dates = sorted(run.date[:10] for run in runs.all)
+    hours = sum(run.seconds for run in runs.all) / 3600
+    storages = ", ".join(sorted({run.storage for run in runs.all}))
+    first, last = dates[0], dates[-1]
+    when = first if first == last else f"{first} to {last}"
+    where = f"on {_machines(runs.all)}, storage {storages}"
+    return f"{len(runs)} runs from {source}, {when}, {hours:.1f} hours of runs (several at a time) {where}."
+
+
+def _machines(runs: Iterable[RecordedRun]) -> str:
+    return ", ".join(sorted({run.machine for run in runs}))
+
+
+def _status(runs: Runs) -> str:
+    """Recorded and planned runs of each reproduction; nothing where the grids are not here."""
+    if not FOLDER.is_dir():
+        return f"{FOLDER} is not here: what was planned is not known."
+    recorded_keys = {run.key for run in runs.all}
+    rows = []
+    for name in names():
+        reproduction = load(name)
+        for data in reproduction.data:
+            cells = [key_of(name, data, cell, seed) for cell, seed in cells_of(reproduction, data)]
+            done = sum(key in recorded_keys for key in cells)
+            rows.append([name, reproduction.title, data, str(done), str(len(cells) - done)])
+    return markdown_table(["reproduction", "what", "data", "run", "not run"], rows)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="psn-train report", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("report"), help="folder; default report")
+    parser.add_argument("--record", type=Path, default=RECORD, help=f"default {RECORD}")
+    parser.add_argument("--experiment", help="instead of the record: reproductions in an MLflow experiment")
+    parser.add_argument("--uri", help="its MLflow store; default MLFLOW_TRACKING_URI, else sqlite:///mlruns/mlflow.db")
+    parser.add_argument("--readme", type=Path, help="README whose results section is to be replaced")
+    return parser

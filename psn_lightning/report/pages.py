@@ -1,0 +1,91 @@
+"""The report as text: Markdown with figures beside it, and one HTML page that holds everything."""
+
+from __future__ import annotations
+
+import base64
+import html
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from markdown_it import MarkdownIt
+
+from psn_lightning.errors import SettingError
+from psn_lightning.report.tables import Table
+from psn_lightning.report.verdicts import Claim, Verdict
+
+BEGIN, END = "<!-- results: psn-train report writes what follows -->", "<!-- results: end -->"
+"""Between these lines a README has the claims."""
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2rem auto; padding: 0 1rem; color: #1b1f24 }
+div.table { overflow-x: auto } table { border-collapse: collapse; margin: .7rem 0 1.4rem; font-size: 13px }
+th, td { padding: .25rem .6rem; border-bottom: 1px solid #d8dee4; text-align: left; vertical-align: top }
+th { background: #f3f5f7 } td { font-variant-numeric: tabular-nums } img { max-width: 100% }
+.reproduced { color: #116329 } .not-reproduced { color: #a40e26 } .not-decided { color: #7d4e00 }
+h2 { margin-top: 2.4rem; border-bottom: 1px solid #d8dee4 }
+"""
+_CLASSES = {
+    Verdict.REPRODUCED: "reproduced",
+    Verdict.NOT_REPRODUCED: "not-reproduced",
+    Verdict.OPEN: "not-decided",
+}
+
+
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in GitHub's Markdown."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+
+
+def claims_table(claims: Iterable[Claim]) -> str:
+    """One line for each claim."""
+    rows = [(c.title, c.data, f"**{c.verdict}**", c.ours) for c in claims]
+    return markdown_table(["the paper says", "data", "verdict", "measured here"], rows)
+
+
+def tally(claims: Iterable[Claim]) -> str:
+    """``12 reproduced, 3 not reproduced, 9 not decided with this budget``."""
+    counts = Counter(claim.verdict for claim in claims)
+    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict)
+
+
+def table_markdown(table: Table) -> str:
+    """A titled table."""
+    note = f"{table.note}\n\n" if table.note else ""
+    return f"### {table.title}\n\n{note}{markdown_table(table.columns, table.rows)}"
+
+
+def page(markdown: str, title: str, folder: Path) -> str:
+    """A page that needs nothing beside it.
+
+    Args:
+        markdown: The report.
+        title: Of the page.
+        folder: Where its figures are.
+    """
+    body = MarkdownIt("commonmark").enable("table").render(markdown)
+    body = re.sub(r'src="([^"]+\.png)"', lambda match: f'src="{_inline(folder / match[1])}"', body)
+    body = body.replace("<table>", '<div class="table"><table>').replace("</table>", "</table></div>")
+    for verdict, name in _CLASSES.items():
+        body = body.replace(f"<strong>{verdict}</strong>", f'<strong class="{name}">{verdict}</strong>')
+    head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style>'
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}</body></html>\n'
+
+
+def _inline(path: Path) -> str:
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def with_section(readme: str, section: str) -> str:
+    """A README with another results section.
+
+    Raises:
+        SettingError: If it has no place for one.
+    """
+    before, begin, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise SettingError(f"--readme: the file has no lines {BEGIN!r} and {END!r}, between which the results go")
+    return f"{before}{BEGIN}\n\n{section.strip()}\n\n{END}{after}"

@@ -227,12 +227,18 @@ def _variants(runs: Runs) -> Figure:
 
 
 _PICTURES: list[tuple[str, str, str, Callable[[Runs], Figure]]] = [
-    ("static", "static", "Static profiles at 90% against random: mean difference over the seeds, 95% interval; green: ± the margin within which they are the same.", _static),
+    (
+        "static",
+        "static",
+        "Static profiles at 90%: mean difference to random over the seeds, 95% interval; green: the margin of sameness.",
+        _static,
+    ),
     ("sparsity", "mnist-sparsity", "Accuracy against sparsity on MNIST, 95% bootstrap intervals.", _sparsity),
     ("multipeak", "multipeak", "Figure 2: multi-peak profiles, from one hub cluster to uniformity.", _multipeak),
     ("gradient", "gradient", "Gradient ratio against fan-in CCV.", _gradient),
-    ("trajectories", "equilibrium", "Fan-in CCV over the epochs of RigL, mean over the layers, from two starts.", _trajectories),
-    ("variants", "equilibrium-variants", "What each choice of an implementation makes of RigL's fan-in CCV at 90%.", _variants),
+    ("trajectories", "equilibrium", "Fan-in CCV over RigL's epochs, mean over the layers, by start.", _trajectories),
+    ("variants", "equilibrium-variants", "What each choice of an implementation makes of the CCV at 90%.", _variants),
     ("curves", "fashion-10-seeds", "Training curves of RigL from two starts, and where they cross.", _curves),
     ("starts", "rigl-init", "Figure 3: RigL's starts against sparsity, 95% bootstrap intervals.", _starts),
-]  # fmt: skip
+]
+"""Name, reproduction, caption, and what draws it."""

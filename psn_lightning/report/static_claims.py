@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Iterator
 
@@ -154,10 +155,12 @@ def _gradient(runs: Runs) -> Claim:
         verdict = Verdict.NOT_REPRODUCED
     elif found.low > 0:
         verdict = Verdict.REPRODUCED
-    moderate = [(x, y) for x, y in zip(*means, strict=True) if x <= 1]
-    below = correlation(*zip(*moderate, strict=True)) if moderate else None
-    also = f"; up to CCV 1 r = {number(below.r)} {interval(below.low, below.high)}" if below else ""
-    ours = f"r = {number(found.r)} {interval(found.low, found.high)}, n = {found.n} profiles, {len(runs)} runs{also}"
+    also = correlation(means[0], [math.log(ratio) for ratio in means[1]])
+    assert also is not None
+    ours = (
+        f"r = {number(found.r)} {interval(found.low, found.high)}, n = {found.n} profiles, {len(runs)} runs; "
+        f"the ratio's logarithm: r = {number(also.r)} {interval(also.low, also.high)}"
+    )
     return Claim(title, data, verdict, ours)
 
 

@@ -12,7 +12,7 @@ _PACKAGES = ("psn_lightning", "torch", "lightning", "torchmetrics", "mlflow", "n
 
 
 def provenance() -> dict[str, str]:
-    """Versions of the packages, the machine class (system, architecture, cores), and the git commit of this package if it is a checkout."""
+    """Versions of the packages, the machine class (with its cores), and the git commit if this is a checkout."""
     tags = {f"version.{package}": version(package) for package in _PACKAGES}
     tags["version.python"] = platform.python_version()
     tags["machine"] = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"

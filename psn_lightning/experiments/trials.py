@@ -7,7 +7,7 @@ import gc
 import math
 import tempfile
 from argparse import ArgumentError
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,17 +84,34 @@ def _run(trial: optuna.Trial, plan: Plan, settings: Mapping[str, Any], epochs_be
 
 
 def _fit(config: dict[str, Any], reporter: EpochReporter, plan: Plan, earlier: Run | None) -> float:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "config.yaml"
-        path.write_text(yaml.safe_dump(config))
-        goes_on = ["--ckpt_path", "last"] if earlier is not None else []
-        arguments = ["fit", "--config", str(path), *goes_on]
-        # In a context of its own: the parser leaves context variables behind that hold network and data for ever.
-        context = contextvars.copy_context()
-        cli = context.run(PSNCLI, arguments, callbacks=[reporter], sees_test_set=plan.sees_test_set)
+    goes_on = ["--ckpt_path", "last"] if earlier is not None else []
+    cli = fitted(config, goes_on, [reporter], plan.sees_test_set)
     logger = cli.trainer.logger
     assert isinstance(logger, Tracking)
     return _objective(logger.experiment.get_run(logger.run).data.metrics, plan.objective)
+
+
+def fitted(
+    config: dict[str, Any],
+    arguments: Sequence[str] = (),
+    callbacks: Sequence[pl.Callback] = (),
+    sees_test_set: bool = False,
+) -> PSNCLI:
+    """Run ``psn-train fit`` in this process.
+
+    Args:
+        config: Complete configuration.
+        arguments: More of the command line.
+        callbacks: Beside those of the configuration.
+        sees_test_set: Whether the run is evaluated on the test set at its end.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "config.yaml"
+        path.write_text(yaml.safe_dump(config))
+        # In a context of its own: the parser leaves context variables behind that hold network and data for ever.
+        context = contextvars.copy_context()
+        every = ["fit", "--config", str(path), *arguments]
+        return context.run(PSNCLI, every, callbacks=list(callbacks), sees_test_set=sees_test_set)
 
 
 def _objective(metrics: Mapping[str, float], name: str) -> float:

@@ -230,7 +230,7 @@ _PICTURES: list[tuple[str, str, str, Callable[[Runs], Figure]]] = [
     (
         "static",
         "static",
-        "Static profiles at 90%: mean difference to random over the seeds, 95% interval; green: the margin of sameness.",
+        "Static profiles at 90%: mean difference to random over the seeds, 95% interval; green: ± the margin.",
         _static,
     ),
     ("sparsity", "mnist-sparsity", "Accuracy against sparsity on MNIST, 95% bootstrap intervals.", _sparsity),

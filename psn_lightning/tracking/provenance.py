@@ -15,12 +15,17 @@ def provenance() -> dict[str, str]:
     """Versions of the packages, the machine class (with its cores), and the git commit if this is a checkout."""
     tags = {f"version.{package}": version(package) for package in _PACKAGES}
     tags["version.python"] = platform.python_version()
-    tags["machine"] = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    tags["machine"] = machine()
     commit = _git("rev-parse", "HEAD")
     if commit:
         tags["git.commit"] = commit
         tags["git.dirty"] = str(bool(_git("status", "--porcelain", "--untracked-files=no"))).lower()
     return tags
+
+
+def machine() -> str:
+    """The machine's class: ``Linux x86_64, 2 cores``."""
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
 
 
 def _git(*arguments: str) -> str:

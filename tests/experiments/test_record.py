@@ -19,6 +19,7 @@ RUN = RecordedRun(
     curves={"test/accuracy": [0.97, 0.98]},
     seconds=12.5,
     storage="csr",
+    machine="Linux x86_64, 2 cores",
     version="0.1.0",
     commit="",
     date="2026-11-24T00:00:00+00:00",

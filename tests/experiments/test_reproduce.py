@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from psn_lightning.cli import main
-from psn_lightning.experiments.record import RECORD, RecordedRun, read
+from psn_lightning.experiments.record import RECORD, RecordedRun, from_experiment, read
 from psn_lightning.experiments.reproduction import cells_of, epochs_of, load, names, plan_for
 from tests.conftest import CONF, ROOT, require
 
@@ -54,6 +54,9 @@ def test_what_is_recorded_is_not_run_again(small, client, capfd):
     assert "Two profiles" in capfd.readouterr().out
     runs = client.search_runs(["1"], "tags.stage = 'fit'")
     assert len(runs) == 5
+    from_mlflow = {run.key: run for run in from_experiment(None, "psn_lightning")}
+    assert from_mlflow.keys() == read().keys()
+    assert all(from_mlflow[key].metrics["test/accuracy"] == run.metrics["test/accuracy"] for key, run in read().items())
     for run in read().values():
         assert len(run.curves["test/accuracy"]) == 2
         assert run.completeness == "complete"

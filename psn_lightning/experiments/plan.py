@@ -25,6 +25,10 @@ _DIGEST = "configuration"  # user attribute of a study
 _PARENT = "mlflow_run"  # user attribute of a study: its parent run
 
 
+class ChangedStudyError(SettingError):
+    """The study of a name was made by another configuration."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """A study: its trials, and how one is run.
@@ -69,7 +73,7 @@ class Plan:
             Whether it was made: of several processes that try, by one.
 
         Raises:
-            SettingError: If the study of that name was made by another configuration.
+            ChangedStudyError: If the study of that name was made by another configuration.
         """
         storage = open_storage(self.storage, self.family)
         try:
@@ -77,7 +81,7 @@ class Plan:
         except optuna.exceptions.DuplicatedStudyError:
             study, _ = self.open()
             if study.user_attrs.get(_DIGEST, self._digest()) != self._digest():
-                raise SettingError(
+                raise ChangedStudyError(
                     f"name {self.name!r}: the study of that name has another configuration, space, objective or "
                     "seeds; take the changes back, or give the study another name"
                 ) from None

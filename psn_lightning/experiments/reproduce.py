@@ -19,11 +19,11 @@ from rich.table import Table
 from psn_lightning.errors import SettingError, compact
 from psn_lightning.experiments.cost import seconds_of_a_run
 from psn_lightning.experiments.parent import StudyRun
-from psn_lightning.experiments.plan import Plan, parent_run
+from psn_lightning.experiments.plan import ChangedStudyError, Plan, parent_run
 from psn_lightning.experiments.record import RECORD, TAG, RecordedRun, append, key_of, read, recorded
 from psn_lightning.experiments.reproduction import Reproduction, cells_of, load, names, only, plan_for
 from psn_lightning.experiments.settings import Range
-from psn_lightning.experiments.stores import FOLDER, quieten
+from psn_lightning.experiments.stores import FOLDER, journal_of, quieten
 from psn_lightning.experiments.supervisor import Stopped, Supervisor
 from psn_lightning.experiments.tickets import TICKET, State
 from psn_lightning.tracking import Tracking
@@ -67,7 +67,14 @@ def run(arguments: Sequence[str]) -> None:
 
 def _run(plan: Plan, recorder: Recorder, text: str, workers: int, until: float) -> None:
     """Run the study of one data set; the text is its description in MLflow."""
-    with StudyRun(plan, text) as parent:
+    try:
+        study_run = StudyRun(plan, text)
+    except ChangedStudyError:
+        raise SettingError(
+            f"{plan.name}: conf/reproduce or what it builds on has changed since {journal_of(plan.name)} was begun; "
+            "remove that file to begin it anew: what is recorded is not run again"
+        ) from None
+    with study_run as parent:
 
         def on_progress(study: optuna.Study, state: State) -> None:
             recorder.update(study, state)

@@ -25,6 +25,7 @@ def small(workdir):
     path = workdir / "conf" / "reproduce" / "small.yaml"
     path.parent.mkdir(parents=True)
     path.write_text(yaml.safe_dump(SMALL))
+    return path
 
 
 def ran():
@@ -60,6 +61,17 @@ def test_what_is_recorded_is_not_run_again(small, client, capfd):
     for run in read().values():
         assert len(run.curves["test/accuracy"]) == 2
         assert run.completeness == "complete"
+
+
+def test_a_grid_that_has_changed_is_begun_anew(small, capsys):
+    assert main(["reproduce", "small", "--seeds", "1", "--only", "profile=bell"]) == 0
+    changed = {**SMALL, "space": {"profile": {**SMALL["space"]["profile"], "linear": {"model.topology": "Linear"}}}}
+    small.write_text(yaml.safe_dump(changed))
+    assert main(["reproduce", "small", "--seeds", "1"]) == 2
+    assert "has changed since mlruns/studies/small-digits.journal was begun; remove that" in capsys.readouterr().err
+    Path("mlruns/studies/small-digits.journal").unlink()
+    assert main(["reproduce", "small", "--seeds", "1", "--only", "profile=linear"]) == 0
+    assert ran() == [("bell", 1), ("linear", 1)]
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def topology_figure(layers: Mapping[str, Connectivity]) -> Figure:
             ylabel="inputs",
             ylim=(0, None),
         )
-        _draw_mask(mask, connectivity)
+        draw_mask(mask, connectivity)
         mask.set_title(f"{name}: mask, {connectivity.n_connections:,} connections")
         fan_out.fill_between(
             np.arange(connectivity.n_in), connectivity.fan_out, step="mid", alpha=0.75, color="tab:green"
@@ -81,7 +81,7 @@ def equilibrium_figure(trajectories: Mapping[str, Trajectory], sparsity: Mapping
     return figure
 
 
-def _draw_mask(axis: Axes, connectivity: Connectivity) -> None:
+def draw_mask(axis: Axes, connectivity: Connectivity) -> None:
     """Density of connections, binned; neurons from top to bottom."""
     bins = (min(_MASK_PIXELS, connectivity.n_out), min(_MASK_PIXELS, connectivity.n_in))
     extent = ((0, connectivity.n_out), (0, connectivity.n_in))

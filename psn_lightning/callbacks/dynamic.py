@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
 from psn_lightning.callbacks.ranks import check_equal_connectivity
@@ -111,7 +113,12 @@ class DynamicTopology(pl.Callback):
 
     def update_layer(self, name: str, layer: SparseLinear, fraction: float, optimizer: Optimizer) -> Change:
         """Update one layer; see :func:`psn_lightning.dynamics.update_layer`."""
-        return update_layer(layer, self.rule, fraction, optimizer, self._generator, name, self._initial[name])
+        n_initial, gradient = self._initial[name], self.growth_gradient(name, layer)
+        return update_layer(layer, self.rule, fraction, optimizer, self._generator, name, n_initial, gradient)
+
+    def growth_gradient(self, name: str, layer: SparseLinear) -> Callable[[slice], Tensor]:
+        """What growth looks at, by block of neurons: here the gradient of the update's own step."""
+        return layer.dense_gradient
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next update depends on."""
@@ -128,5 +135,5 @@ def _layers(pl_module: SparseClassifier) -> list[SparseLinear]:
     return list(pl_module.network.sparse_layers().values())
 
 
-def _is_finite(gradient: torch.Tensor | None) -> bool:
+def _is_finite(gradient: Tensor | None) -> bool:
     return gradient is None or bool(torch.isfinite(gradient).all())

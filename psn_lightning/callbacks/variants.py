@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import lightning.pytorch as pl
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from psn_lightning.callbacks.dynamic import DynamicTopology
-from psn_lightning.dynamics import Change, CosineSchedule, RigLVariantRule, moments_of, update_layer
+from psn_lightning.dynamics import Change, CosineSchedule, RigLVariantRule, moments_of
 from psn_lightning.errors import SettingError
 from psn_lightning.nn import SparseLinear
 from psn_lightning.task import SparseClassifier
@@ -97,22 +98,17 @@ class RigLVariant(DynamicTopology):
     def update_layer(self, name: str, layer: SparseLinear, fraction: float, optimizer: Optimizer) -> Change:
         """Update one layer, then change the new connections' weights and the moments as chosen."""
         before = layer.active_positions().clone()
-        summed = self._sums.pop(name, None)
-        change = update_layer(
-            layer,
-            self.rule,
-            fraction,
-            optimizer,
-            self._generator,
-            name,
-            gradient=None if summed is None else summed.__getitem__,
-        )
+        change = super().update_layer(name, layer, fraction, optimizer)
         if self.grown_value == "initial":
             self._draw(layer, before)
         if self.moments == "reset":
             for moment in moments_of(layer, optimizer):
                 moment.zero_()
         return change
+
+    def growth_gradient(self, name: str, layer: SparseLinear) -> Callable[[slice], Tensor]:
+        """The sum, where there is one."""
+        return self._sums.pop(name).__getitem__ if name in self._sums else super().growth_gradient(name, layer)
 
     def _draw(self, layer: SparseLinear, before: Tensor) -> None:
         """Give new connections a weight like one of the start."""

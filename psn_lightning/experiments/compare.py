@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from psn_lightning.errors import SettingError
+from psn_lightning.experiments.markdown import markdown_table
 from psn_lightning.experiments.space import short_names
 from psn_lightning.tracking.resume import decisive
 from psn_lightning.tracking.store import Store
@@ -74,7 +75,8 @@ def run(arguments: Sequence[str]) -> None:
     if options.format == "csv":
         comparison.numbers().to_csv(sys.stdout, index=False)
     elif options.format == "markdown":
-        sys.stdout.write(_markdown(comparison.cells()))
+        cells = comparison.cells().astype(str)
+        sys.stdout.write(markdown_table(list(map(str, cells.columns)), cells.to_numpy().tolist()))
     else:
         _show(comparison)
 
@@ -188,11 +190,6 @@ def _show(comparison: Comparison) -> None:
     console.print(table)
     if comparison.left_out:
         console.print(f"Left out: {comparison.left_out}.", highlight=False)
-
-
-def _markdown(cells: pd.DataFrame) -> str:
-    lines = [cells.columns.tolist(), ["---"] * len(cells.columns), *cells.to_numpy().tolist()]
-    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -9,11 +9,12 @@ from pathlib import Path
 from rich.console import Console
 
 from psn_lightning.errors import SettingError
+from psn_lightning.experiments.markdown import markdown_table
 from psn_lightning.experiments.record import RECORD, RecordedRun, from_experiment, key_of, read
 from psn_lightning.experiments.reproduction import FOLDER, cells_of, load, names
 from psn_lightning.report.dynamic_claims import dynamic_claims
 from psn_lightning.report.figures import pictures
-from psn_lightning.report.pages import claims_table, markdown_table, page, table_markdown, tally, with_section
+from psn_lightning.report.pages import claims_table, page, table_markdown, tally, with_section
 from psn_lightning.report.paper_tables import paper_tables
 from psn_lightning.report.runs import Runs
 from psn_lightning.report.static_claims import static_claims

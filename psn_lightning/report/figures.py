@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from psn_lightning.figures import draw_mask
 from psn_lightning.report import paper
 from psn_lightning.report.dynamic_claims import curve
 from psn_lightning.report.paper_tables import PEAKS, SHARPNESS
@@ -60,10 +61,9 @@ def _profiles() -> Figure:
     left.set(xlabel="neuron", ylabel="fan-in", ylim=(0, None), title="Profiles")
     left.legend(fontsize="small")
     layer = spread(Exponential().fan_in(budget, rng), 784, "even", rng)
-    counts, _, _ = np.histogram2d(layer.rows(), layer.indices, bins=(128, 98), range=((0, 1024), (0, 784)))
-    right.imshow(counts / 64, aspect="auto", cmap="Blues", extent=(0, 784, 1024, 0), interpolation="nearest")
     right.grid(visible=False)
-    right.set(xlabel="input", ylabel="neuron", title="Mask of the exponential one, even spreading (density)")
+    draw_mask(right, layer)
+    right.set_title("Mask of the exponential one, even spreading")
     return figure
 
 
@@ -90,12 +90,12 @@ def _sparsity(runs: Runs) -> Figure:
     figure, axes = _axes(len(spreadings), 6)
     for axis, spreading in zip(axes, spreadings, strict=True):
         own = runs.having({"model.spreading": spreading})
-        sparsities = sorted(own.values("sparsity"), key=float)
+        sparsities = sorted(own.values("sparsity"), key=lambda s: float(paper.as_printed(s)))
         for place, profile in enumerate(own.values("profile")):
             colour = f"C{place}"
             cells = {s: own.having({"sparsity": s, "profile": profile}) for s in sparsities}
             _with_intervals(axis, {sparsities.index(s): c for s, c in cells.items() if c}, profile, colour)
-            rows = [paper.MNIST_SPARSITY["99.9" if s == "99.87" else s] for s in sparsities]
+            rows = [paper.MNIST_SPARSITY[paper.as_printed(s)] for s in sparsities]
             if profile in rows[0]:
                 axis.plot([row[profile] for row in rows], linestyle=":", color=colour, alpha=0.7)
         axis.set_xticks(range(len(sparsities)), sparsities)
@@ -161,21 +161,21 @@ def _trajectories(runs: Runs) -> Figure:
 
 def _curves(runs: Runs) -> Figure:
     figure, (axis, difference) = _axes(2)
-    means = {}
+    by_seed = {}
     for start in runs.values("start"):
-        curves = np.array([curve(run) for run in runs.having({"start": start}).all])
+        by_seed[start] = {run.seed: np.array(curve(run)) for run in runs.having({"start": start}).all}
+        curves = np.array(list(by_seed[start].values()))
         epochs = np.arange(1, curves.shape[1] + 1)
         mean = curves.mean(axis=0)
-        means[start] = {run.seed: np.array(curve(run)) for run in runs.having({"start": start}).all}
         axis.plot(epochs, mean, label=f"{start} ({len(curves)})", color=_START_COLOURS[start])
         if len(curves) > 1:
             error = 1.96 * curves.std(axis=0, ddof=1) / len(curves) ** 0.5
             axis.fill_between(epochs, mean - error, mean + error, alpha=0.2, color=_START_COLOURS[start])
     axis.set(xlabel="epoch", ylabel="accuracy, %", title="Mean over seeds, 95% band")
     axis.legend()
-    seeds = sorted(set.intersection(*(set(own) for own in means.values())))
-    if len(means) == 2 and seeds:
-        gap = np.array([means["equilibrium"][seed] - means["erk"][seed] for seed in seeds])
+    seeds = sorted(set.intersection(*(set(own) for own in by_seed.values())))
+    if len(by_seed) == 2 and seeds:
+        gap = np.array([by_seed["equilibrium"][seed] - by_seed["erk"][seed] for seed in seeds])
         difference.plot(epochs, gap.T, color="grey", alpha=0.3, linewidth=1)
         difference.plot(epochs, gap.mean(axis=0), color="C1", marker="o", markersize=4)
     first, last = paper.CROSSOVER_EPOCHS

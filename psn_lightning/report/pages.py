@@ -6,12 +6,13 @@ import base64
 import html
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from markdown_it import MarkdownIt
 
 from psn_lightning.errors import SettingError
+from psn_lightning.experiments.markdown import markdown_table
 from psn_lightning.report.tables import Table
 from psn_lightning.report.verdicts import Claim, Verdict
 
@@ -31,12 +32,6 @@ _CLASSES = {
     Verdict.NOT_REPRODUCED: "not-reproduced",
     Verdict.OPEN: "not-decided",
 }
-
-
-def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in GitHub's Markdown."""
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
 
 
 def claims_table(claims: Iterable[Claim]) -> str:

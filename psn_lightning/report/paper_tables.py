@@ -46,8 +46,8 @@ def _sparsities(runs: Runs) -> Iterator[Table]:
         own = runs.having({"model.spreading": spreading})
         profiles = own.values("profile")
         rows = []
-        for sparsity in sorted(own.values("sparsity"), key=float):
-            printed = paper.MNIST_SPARSITY["99.9" if sparsity == "99.87" else sparsity]
+        for sparsity in sorted(own.values("sparsity"), key=lambda s: float(paper.as_printed(s))):
+            printed = paper.MNIST_SPARSITY[paper.as_printed(sparsity)]
             row = [sparsity]
             for profile in profiles:
                 beside = f"; {number(printed[profile])}" if profile in printed else ""

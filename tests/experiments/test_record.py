@@ -5,25 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from psn_lightning.errors import SettingError
-from psn_lightning.experiments.record import RecordedRun, append, read
+from psn_lightning.experiments.record import append, read
+from tests.report.conftest import recorded
 
-RUN = RecordedRun(
-    reproduction="static",
-    data="mnist",
-    cell={"profile": "bell"},
-    seed=42,
-    digest="0",
-    dataset="MNIST",
-    completeness="complete",
-    metrics={"test/accuracy": 0.98},
-    curves={"test/accuracy": [0.97, 0.98]},
-    seconds=12.5,
-    storage="csr",
-    machine="Linux x86_64, 2 cores",
-    version="0.1.0",
-    commit="",
-    date="2026-11-24T00:00:00+00:00",
-)
+RUN = recorded("static", "mnist", {"profile": "bell"}, 42, 98.0, curve=[97.0, 98.0])
 
 
 @pytest.fixture

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from psn_lightning.cli import main
+from psn_lightning.experiments.markdown import markdown_table
 from psn_lightning.experiments.record import read
 from psn_lightning.report.command import all_claims, section
-from psn_lightning.report.pages import BEGIN, END, markdown_table, page, with_section
+from psn_lightning.report.pages import BEGIN, END, page, with_section
 from psn_lightning.report.runs import Runs
 from tests.conftest import CONF, ROOT
 

@@ -49,7 +49,7 @@ KINDS = [
     ("equilibrium-combinations", "mnist", "choices", ["unseen"], {"model.sparsity": 0.8}, "1.62"),
     ("multipeak", "mnist", PEAKS, [1, 2], {"model.topology.init_args.sharpness": 1000.0}, "κ = 1000"),
     ("gradient", "mnist", "profile", ["random", "bell"], {}, "bell"),
-    ("mnist-sparsity", "mnist", "profile", ["random"], {"sparsity": "99.87", "model.spreading": "even"}, "92.49"),
+    ("mnist-sparsity", "mnist", "profile", ["random"], {"sparsity": "ceiling", "model.spreading": "even"}, "92.49"),
     ("rigl-init", "forest", "start", ["erk", "uniform"], {"model.sparsity": 0.9}, "94.27"),
     ("architecture", "forest", "model.hidden", ["[512, 512]", "[256, 256]"], {}, "[256, 256]"),
     ("fashion-10-seeds", "fashion", "start", ["erk", "equilibrium"], {}, "equilibrium"),

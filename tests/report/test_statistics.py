@@ -98,6 +98,7 @@ def test_without_any_spread(shift):
     assert result.differ == (shift > 0.3)
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=9))
 def test_holm_never_makes_anything_more_significant(values):
     corrected = holm(values)

@@ -42,10 +42,11 @@ class RigLVariantRule(RigLRule):
         self._counts = {name: int(part.sum()) for name, part in zip(weights, parts, strict=True)}
 
     def counts(self, fraction: float, layer: LayerState) -> tuple[int, int]:
-        """The layer's own share, or what it has of the smallest of all."""
-        if self.drop_scope == "layer":
-            return super().counts(fraction, layer)
-        return self._counts[layer.name], self._counts[layer.name]
+        """The layer's own share, or what it has of the smallest of all; at most as many as may grow."""
+        n = super().counts(fraction, layer)[0] if self.drop_scope == "layer" else self._counts[layer.name]
+        if not self.may_return:
+            n = min(n, layer.n_out * layer.n_in - layer.n_active)  # what is dropped leaves no room for growth
+        return n, n
 
     def grow_scores(self, gradient: Tensor, mask: Tensor, generator: torch.Generator) -> Tensor:
         """|gradient|, or nothing to go by."""

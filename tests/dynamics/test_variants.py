@@ -31,6 +31,14 @@ def test_what_may_not_return_does_not(layer):
     assert int(sparse.mask.sum()) == int(before.sum())
 
 
+@pytest.mark.parametrize("scope", ["layer", "global"])
+@pytest.mark.parametrize(("n_active", "replaced"), [(50, 30), (90, 10), (100, 0)])
+def test_a_layer_that_is_nearly_dense_replaces_what_it_has_room_for(scope, n_active, replaced):
+    rule = RigLVariantRule(may_return=False, drop_scope=scope)
+    rule.prepare({"layer": torch.arange(float(n_active))}, fraction=0.6)
+    assert rule.counts(0.6, LayerState("layer", 10, 10, n_active, n_active)) == (replaced, replaced)
+
+
 def test_unseen_growth_takes_the_first_free_positions(layer):
     before, sparse = updated(layer, RigLVariantRule(may_return=False, sees_absent=False))
     free = (~before).flatten().nonzero().squeeze(1)

@@ -21,6 +21,10 @@ test: $(VENV)/installed-test ## Install, then run the default tests
 services: $(VENV)/installed-test $(VENV)/installed-postgres ## Tests with PostgreSQL and MLflow's server; needs Debian's postgresql
 	$(BIN)/python -m pytest -m services
 
+.PHONY: faults
+faults: $(VENV)/installed-test ## Tests that kill processes and servers and fill disks, 15 minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m faults
+
 .PHONY: lint
 lint: $(VENV)/installed-lint ## Style, format and types; the container files
 	$(BIN)/ruff check .

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch.distributed import DistNetworkError
 
 from psn_lightning import __version__
-from psn_lightning.commands import data, topology
+from psn_lightning.commands import data, sync, topology
 from psn_lightning.commands.training import PSNCLI
 from psn_lightning.errors import SettingError, compact
 from psn_lightning.experiments import compare, reproduce, sweep
@@ -26,6 +27,7 @@ HELP = f"""psn-train {__version__}: Profiled Sparse Networks on PyTorch Lightnin
   psn-train validate|test|predict --config … --ckpt_path …
   psn-train topology --config …                     fan-in table and figure, no training
   psn-train data [NAME …] [--download]              data sets on this machine
+  psn-train sync                                    what runs logged while MLflow was away, sent there
   psn-train sweep --config …                        many runs: a search or a grid; the same command goes on
   psn-train compare [FILTER]                        runs as a table, mean ± std over seeds
   psn-train reproduce NAME | --list                 a table or figure of the paper, into results/runs.jsonl
@@ -61,6 +63,12 @@ def main(arguments: Sequence[str]) -> int:
     except SIGTERMException as stop:
         sys.stderr.write(f"psn-train: {stop.code or 'stopped'}\n")
         return _STOPPED
+    except DistNetworkError:
+        if debug:
+            raise
+        port = os.environ.get("MASTER_PORT", "that torch chose")
+        sys.stderr.write(f"psn-train: MASTER_PORT {port} is in use, or nobody answers there: give another one\n")
+        return 2
     except (ValueError, *_TOLD) as error:
         told = SettingError.inside(error) or (error if isinstance(error, _TOLD) else None)
         if debug or told is None:
@@ -75,6 +83,8 @@ def _dispatch(arguments: list[str]) -> None:
         sys.stdout.write(HELP)
     elif arguments[0] == "data":
         data.run(arguments[1:])
+    elif arguments[0] == "sync":
+        sync.run(arguments[1:])
     elif arguments[0] == "sweep":
         sweep.run(arguments[1:])
     elif arguments[0] == "compare":

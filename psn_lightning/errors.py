@@ -34,6 +34,10 @@ class UnreachableError(SettingError):
     """A topology that its family cannot give: a CCV beyond the reachable one, a fan-in beyond the inputs."""
 
 
+class DivergedError(SettingError):
+    """A run whose loss is not a finite number."""
+
+
 def compact(error: Exception) -> str:
     """An error as at most two lines."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -17,7 +17,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from psn_lightning.data import Batch
 from psn_lightning.errors import SettingError
 from psn_lightning.nn import InitName, SparseMLP, StorageName
-from psn_lightning.nn.storages import csr_computes_in
+from psn_lightning.nn.storages import check_csr_precision
 from psn_lightning.topology import FAMILIES, AllocationName, BudgetName, FanIn, SpreadingName, Topology, Uniform
 
 _PAPER_LR = 1e-3
@@ -119,11 +119,8 @@ class SparseClassifier(pl.LightningModule):
         Raises:
             SettingError: If the storage cannot compute with it.
         """
-        if self.network.storage == "csr" and not csr_computes_in(self.trainer.precision):
-            raise SettingError(
-                f"trainer.precision {self.trainer.precision} cannot be had with model.storage csr, which computes in "
-                "float32 or float64: give one of 32-true, 64-true, or model.storage masked"
-            )
+        if self.network.storage == "csr":
+            check_csr_precision(self.trainer.precision)
         self.trainer.precision_plugin.convert_module(self)
 
     def on_train_start(self) -> None:

@@ -123,16 +123,16 @@ BAD = {
     "no such checkpoint": (["fit", *QUICKSTART, "--ckpt_path=absent.ckpt"], "--ckpt_path absent.ckpt is no file"),
     "test without checkpoint": (["test", *QUICKSTART], "test needs a trained network"),
     "predict without checkpoint": (["predict", *QUICKSTART], "predict needs a trained network"),
-    "accelerator": (["fit", *QUICKSTART, "--trainer.accelerator=abacus"], "trainer: "),
-    "strategy": (["fit", *QUICKSTART, "--trainer.strategy=abacus"], "trainer: "),
+    "accelerator": (["fit", *QUICKSTART, "--trainer.accelerator=abacus"], "accelerator abacus"),
+    "strategy": (["fit", *QUICKSTART, "--trainer.strategy=abacus"], "strategy abacus"),
     "another logger": (
         ["fit", *QUICKSTART, "--trainer.logger=CSVLogger", "--trainer.logger.save_dir=x"],
         "trainer.logger must be true or false",
     ),
     "no end": (["fit", *QUICKSTART, "--trainer.max_epochs=-1", "--trainer.max_time=00:00:00:05"], "run without end"),
-    "store of no use": (["fit", *QUICKSTART, "--tracking.uri=foo://bar"], "tracking.uri 'foo://bar' cannot be used"),
+    "store of no use": (["fit", *QUICKSTART, "--tracking.uri=foo://bar"], "tracking.uri 'foo://bar' is none of sqlite"),
     "data set": (["data", "cifar"], "'cifar' is not one of"),
-    "figure": (["topology", *QUICKSTART, "--figure", "absent/x.png"], "--figure absent/x.png"),
+    "figure": (["topology", *QUICKSTART, "--figure", "/dev/null/x.png"], "--figure /dev/null/x.png"),
     "figure format": (["topology", *QUICKSTART, "--figure", "x.docx"], "--figure x.docx"),
 }
 

@@ -396,6 +396,6 @@ def test_last_without_a_run_says_where_it_looked(workdir, capsys):
 def test_what_is_no_checkpoint_is_refused(workdir, capsys):
     (workdir / "noise.ckpt").write_bytes(bytes(range(256)) * 10)
     torch.save({"weights": torch.ones(3)}, workdir / "other.ckpt")
-    for name in ("noise", "other"):
+    for name, reason in (("noise", "is no checkpoint, or damaged"), ("other", "cannot be read as a checkpoint")):
         assert main([*FIT, f"--ckpt_path={name}.ckpt"]) == 2
-        assert f"--ckpt_path {name}.ckpt cannot be read as a checkpoint" in capsys.readouterr().err
+        assert f"--ckpt_path {name}.ckpt {reason}" in capsys.readouterr().err

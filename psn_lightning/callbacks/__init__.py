@@ -5,6 +5,7 @@ from psn_lightning.callbacks.dynamic import DynamicTopology
 from psn_lightning.callbacks.equilibrium import EquilibriumMonitor
 from psn_lightning.callbacks.generators import GeneratorState
 from psn_lightning.callbacks.gradients import GradientRatio
+from psn_lightning.callbacks.guards import NumericalGuard
 from psn_lightning.callbacks.masks import MaskReapply
 from psn_lightning.callbacks.methods import GMP, SET, RigL, SRigL
 from psn_lightning.callbacks.moments import PortableMoments
@@ -23,6 +24,7 @@ __all__ = [
     "GeneratorState",
     "GradientRatio",
     "MaskReapply",
+    "NumericalGuard",
     "OptimizerSettings",
     "PortableMoments",
     "Progress",

@@ -9,9 +9,13 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from psn_lightning.callbacks.durable import keep
 from psn_lightning.callbacks.signals import StopRequest
 from psn_lightning.errors import SettingError
 from psn_lightning.task import SparseClassifier
+
+LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+"""The checkpoints of a run."""
 
 
 class BestAndLast(ModelCheckpoint):
@@ -19,7 +23,7 @@ class BestAndLast(ModelCheckpoint):
 
     ``last.ckpt`` is written after every epoch, every ``every_n_steps`` steps, and where a run ends within an
     epoch, be it by ``max_steps``, by ``max_time`` or because it is asked to stop (Ctrl-C, SIGTERM): always
-    between two optimizer steps. A second Ctrl-C stops at once.
+    between two optimizer steps. A second Ctrl-C stops at once. The one before it is ``previous.ckpt``.
 
     Args:
         every_n_steps: Optimizer steps between further writes of ``last.ckpt`` within an epoch; None: none.
@@ -57,6 +61,9 @@ class BestAndLast(ModelCheckpoint):
                 f"{accumulated} whose gradients are accumulated: give a multiple of trainer.accumulate_grad_batches"
             )
         self._saved_step = trainer.global_step
+        if trainer.is_global_zero and self.dirpath is not None:
+            for unfinished in Path(self.dirpath).glob(f".*{self.FILE_EXTENSION}"):
+                unfinished.unlink()  # a process that was killed was writing it
         self._stop.listen()
 
     def on_train_batch_end(
@@ -97,16 +104,14 @@ class BestAndLast(ModelCheckpoint):
         self._stop.ignore()
 
     def _save_last(self, trainer: pl.Trainer) -> None:
-        """Write beside the old file, then replace it: at every moment there is a whole one."""
+        """Write it; the one before becomes ``previous.ckpt``."""
         assert self.dirpath is not None
         self._saved_step = trainer.global_step
-        last = Path(self.dirpath) / f"{self.CHECKPOINT_NAME_LAST}{self.FILE_EXTENSION}"
+        last = Path(self.dirpath) / LAST
         self.last_model_path = str(last)
-        new = last.with_suffix(".new")
-        trainer.save_checkpoint(new, weights_only=False)
-        if trainer.is_global_zero:
-            new.replace(last)
-        trainer.strategy.barrier("last.ckpt")
+        if trainer.is_global_zero and last.exists():
+            keep(last, PREVIOUS)
+        trainer.save_checkpoint(last, weights_only=False)
 
 
 def _batches_are_left(trainer: pl.Trainer) -> bool:

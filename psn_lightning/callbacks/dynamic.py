@@ -59,6 +59,12 @@ class DynamicTopology(pl.Callback):
         total_steps = trainer.estimated_stepping_batches
         per_epoch = trainer.num_training_batches / trainer.accumulate_grad_batches
         self.window = self.schedule.window(total_steps, per_epoch if math.isinf(per_epoch) else math.ceil(per_epoch))
+        whole = trainer.limit_train_batches == 1.0  # else somebody only tries whether it runs
+        if whole and self.window.period > total_steps:
+            raise SettingError(
+                f"period {self.schedule.period} is longer than the run, which has {total_steps:g} optimizer steps: "
+                "shorten it, or train longer"
+            )
         for name, layer in layers.items():
             n = self._initial[name]
             self.rule.check(LayerState(name, layer.out_features, layer.in_features, n, n))

@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch.callbacks import BasePredictionWriter
 
 from psn_lightning.errors import SettingError
+from psn_lightning.files import atomically
 
 
 class PredictionTable(BasePredictionWriter):
@@ -41,7 +42,14 @@ class PredictionTable(BasePredictionWriter):
         predictions: Sequence[Any],
         batch_indices: Sequence[Any],
     ) -> None:
-        """Write the table."""
+        """Write the table.
+
+        Raises:
+            SettingError: If it cannot be written.
+        """
         columns = {name: torch.cat([batch[name] for batch in predictions]).cpu().numpy() for name in predictions[0]}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        pd.DataFrame(columns).rename_axis("row").to_csv(self.path)
+        try:
+            with atomically(self.path) as scratch:
+                pd.DataFrame(columns).rename_axis("row").to_csv(scratch)
+        except OSError as error:
+            raise SettingError(f"predictions.path {self.path} cannot be written ({error.strerror})") from error

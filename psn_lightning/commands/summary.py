@@ -31,7 +31,9 @@ def show(metrics: Mapping[str, Tensor], logger: object) -> None:
             table.add_row(title, form.format(float(metrics[key])))
     console = Console()
     console.print(table)
-    if isinstance(logger, Tracking):
+    if isinstance(logger, Tracking) and logger.undelivered:
+        console.print(f"Not all of it is in MLflow yet, but in {logger.undelivered}; when it is back: psn-train sync")
+    elif isinstance(logger, Tracking):
         console.print(f"MLflow run {logger.run_id}; compare runs with:", highlight=False)
         console.print(f"  {ui_command(logger.uri)}", highlight=False, soft_wrap=True)
 

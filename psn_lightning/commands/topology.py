@@ -9,6 +9,7 @@ from rich.table import Table
 
 from psn_lightning.errors import SettingError
 from psn_lightning.figures import topology_figure
+from psn_lightning.files import atomically
 from psn_lightning.task import SparseClassifier
 from psn_lightning.topology.statistics import LayerStatistics, realised_sparsity, summarize
 
@@ -34,7 +35,8 @@ def show(model: SparseClassifier, figure_path: str) -> None:
     console.print(table)
     path = Path(figure_path)
     try:
-        topology_figure(layers).savefig(path, dpi=120)
+        with atomically(path) as scratch:
+            topology_figure(layers).savefig(scratch, dpi=120)
     except (OSError, ValueError) as error:
         raise SettingError(
             f"--figure {path} cannot be written ({error}); name a .png, .svg or .pdf elsewhere"

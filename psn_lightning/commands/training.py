@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentError
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import lightning.pytorch as pl
+import torch
 import yaml
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
-from psn_lightning.callbacks import BestAndLast
+from psn_lightning.callbacks import BestAndLast, NumericalGuard
+from psn_lightning.callbacks.durable import DurableIO
 from psn_lightning.callbacks.predictions import PredictionTable
 from psn_lightning.callbacks.ranks import refuse_sharding
 from psn_lightning.commands import summary
+from psn_lightning.commands.messages import check_configs, explained
 from psn_lightning.commands.trainer import ask_for_accelerators_once, furnish, skip_empty_hooks
 from psn_lightning.data import ClassificationData
 from psn_lightning.errors import SettingError, compact
-from psn_lightning.nn.storages import csr_computes_in
+from psn_lightning.nn.storages import check_csr_precision, csr_computes_in
 from psn_lightning.task import SparseClassifier
 from psn_lightning.tracking import ConfigRecord, Tracking
 from psn_lightning.tracking.flat import flatten
-from psn_lightning.tracking.resume import Origin, check_same, newest_origin, read_origin
+from psn_lightning.tracking.newest import newest_origin
+from psn_lightning.tracking.resume import Origin, check_same, read_origin
 
 _NEWEST = ("last", "best")  # instead of a path: that checkpoint of the newest run
 
@@ -70,6 +77,7 @@ class PSNCLI(LightningCLI):
         parser.add_class_arguments(Tracking, "tracking", instantiate=False)
         parser.add_lightning_class_args(PredictionTable, "predictions")
         parser.add_lightning_class_args(BestAndLast, "checkpoints")
+        parser.add_lightning_class_args(NumericalGuard, "guards")
         parser.add_argument(
             "--allow_config_changes",
             type=bool,
@@ -93,8 +101,19 @@ class PSNCLI(LightningCLI):
         super()._set_seed()
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse without Lightning's warning about ``sys.argv``: ours are the same."""
-        self.config = parser.parse_args(cast(Sequence[str], args))
+        """Parse without Lightning's warning about ``sys.argv``: ours are the same.
+
+        Raises:
+            SettingError: If an argument cannot be.
+        """
+        arguments = cast(Sequence[str], args)
+        check_configs(arguments)
+        try:
+            self.config = parser.parse_args(arguments)
+        except ArgumentError as error:
+            own = self._parser(arguments[0]) if self._trains and arguments[0] in self.subcommands() else parser
+            known = [action.dest for action in own._actions]
+            raise SettingError.inside(error) or SettingError(explained(str(error), known)) from error
 
     def _parse_ckpt_path(self) -> None:
         """Keep a checkpoint's hyper-parameters from overriding the configuration silently."""
@@ -105,6 +124,9 @@ class PSNCLI(LightningCLI):
             return
         self._choose_storage()
         strategy = self._get(self.config, "trainer.strategy")
+        for name in ("max_epochs", "max_steps"):
+            if self.subcommand == "fit" and self._get(self.config, f"trainer.{name}") == 0:
+                raise SettingError(f"trainer.{name} 0 trains nothing: give at least 1, or use psn-train test")
         refuse_sharding(strategy if isinstance(strategy, str) else strategy.class_path)
         if self._get(self.config, "weights_only") is None:
             self.config[self.subcommand]["weights_only"] = True  # a checkpoint of unknown origin runs no code
@@ -119,7 +141,10 @@ class PSNCLI(LightningCLI):
         trainer = self._get(self.config, "trainer")
         alone = trainer.strategy == "auto" and trainer.devices in ("auto", 1, "1") and trainer.num_nodes == 1
         possible = alone and csr_computes_in(trainer.precision)
-        if self._get(self.config, "model.storage") == "auto" and not possible:
+        storage = self._get(self.config, "model.storage")
+        if storage == "csr":
+            check_csr_precision(trainer.precision)
+        if storage == "auto" and not possible:
             self.config[str(self.subcommand)]["model"]["storage"] = "masked"
 
     def _find_origin(self, path: str | None, weights_only: bool) -> None:
@@ -135,8 +160,9 @@ class PSNCLI(LightningCLI):
                 f"--ckpt_path {path} is no file; a run keeps its own under artifacts, checkpoints. "
                 "The words last and best mean those of the newest run"
             )
-        if path is not None and self._origin is None and self.subcommand == "fit":
-            self._origin = read_origin(Path(path), weights_only)
+        if path is not None and self._origin is None:
+            origin = read_origin(Path(path), weights_only)
+            self._origin = origin if self.subcommand == "fit" else None
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """The trainer with our logger and the callbacks that every run has."""
@@ -148,8 +174,10 @@ class PSNCLI(LightningCLI):
         kwargs["logger"] = self._tracking() if records else False
         try:
             return super().instantiate_trainer(**kwargs)
-        except (ValueError, RuntimeError) as error:  # an unknown accelerator, a callback twice
-            raise SettingError(f"trainer: {compact(error)}") from error
+        except (ValueError, RuntimeError, MisconfigurationException) as error:  # no such device, a callback twice
+            told = SettingError.inside(error)
+            given = ", ".join(f"{key} {trainer.get(key)}" for key in ("accelerator", "devices", "strategy"))
+            raise told or SettingError(f"trainer ({given}): {compact(error)}") from error
 
     def _tracking(self) -> Tracking:
         """A new run, or the one that the checkpoint belongs to."""
@@ -168,7 +196,20 @@ class PSNCLI(LightningCLI):
         callbacks[:0] = self._further
         trainer = super()._instantiate_trainer(config, callbacks)
         skip_empty_hooks(trainer.callbacks)  # type: ignore[attr-defined]
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = DurableIO()
         return trainer
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Refuse a checkpoint of another network before a run begins; the Trainer would load it much later."""
+        path = self._get(self.config_init, "ckpt_path")
+        if path is not None:
+            weights_only = self._get(self.config_init, "weights_only")
+            state = torch.load(path, map_location="cpu", weights_only=weights_only, mmap=True).get("state_dict")
+            if state is None:
+                raise SettingError(f"--ckpt_path {path} holds no network: give one that psn-train fit has written")
+            self.model.load_state_dict(state)
+        super()._run_subcommand(subcommand)
 
     def after_fit(self) -> None:
         """Touch the test set once where a validation split was used, then sum up."""

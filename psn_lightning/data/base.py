@@ -17,8 +17,10 @@ from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
 from psn_lightning.data.batches import Batch, TensorData, as_is
+from psn_lightning.data.digests import verify_official, verify_sums
+from psn_lightning.data.downloads import fetch_into
 from psn_lightning.data.sampling import EpochOrder, ResumableLoader
-from psn_lightning.data.sources import Source, fetch_into, find, search_roots
+from psn_lightning.data.sources import Source, find, search_roots
 from psn_lightning.errors import SettingError
 
 _EVALUATION_BATCH = 2000  # accuracy does not depend on it
@@ -62,6 +64,7 @@ class ClassificationData(pl.LightningDataModule):
     n_features: ClassVar[int]
     n_classes: ClassVar[int]
     official_rows: ClassVar[int]
+    official_digests: ClassVar[tuple[str, ...]] = ()  # SHA-256 of each unpacked file of the complete set, if known
 
     def __init__(
         self,
@@ -82,7 +85,7 @@ class ClassificationData(pl.LightningDataModule):
         self.split_seed = split_seed
         self.download = download
         self._sets: dict[str, TensorData] = {}
-        self._rows = 0
+        self._provenance: dict[str, str] = {}
 
     @abstractmethod
     def fetch(self, scratch: Path) -> Path:
@@ -106,12 +109,20 @@ class ClassificationData(pl.LightningDataModule):
         return []
 
     def locate(self) -> Source | None:
-        """The files, if they are on this machine."""
+        """The files, if they are on this machine.
+
+        Raises:
+            SettingError: If something is in a file's place that cannot be read as one.
+        """
         roots = [root / self.folder for root in search_roots(self.data_dir)]
         return find([*roots, *self.system_folders()], self.names)
 
     def prepare_data(self) -> None:
-        """Download what is not there (Lightning calls this on one process only)."""
+        """Download what is not there (Lightning calls this on one process of each machine).
+
+        Raises:
+            SettingError: If it is not there and may not be, or cannot be, downloaded.
+        """
         if self.locate() is None:
             roots = search_roots(self.data_dir)
             if not self.download:
@@ -122,16 +133,31 @@ class ClassificationData(pl.LightningDataModule):
             fetch_into(roots[0] / self.folder, self.names, self.fetch, self.title)
 
     def setup(self, stage: str | None = None) -> None:
-        """Load, split and normalise; only once, whatever the stages."""
+        """Load, verify, split and normalise; only once, whatever the stages.
+
+        Raises:
+            SettingError: If the files are not there, damaged, or not what they were when they were downloaded.
+        """
         if self._sets:
             return
-        rows = self._checked(self.load(self._source()))
+        source = self._source()
+        verify_sums(source)
+        rows = self._checked(self.load(source), source)
+        digest, each = source.digests()
+        complete = len(rows) == self.official_rows
+        if complete:
+            verify_official(source, each, self.official_digests)
         train_x, train_y, val_x, val_y = rows.train_x, rows.train_y, rows.test_x[:0], rows.test_y[:0]
         if self.val_fraction > 0:
             train, val = self.split(train_y, self.val_fraction)
             train_x, train_y, val_x, val_y = train_x[train], train_y[train], train_x[val], train_y[val]
         mean, std = self.normalization(train_x)
-        self._rows = len(rows)
+        self._provenance = {
+            "dataset.name": self.title if complete else self.subset_title(len(rows)),
+            "dataset.completeness": "complete" if complete else "subset",
+            "dataset.digest": digest,
+            "dataset.folder": str(source.folder),
+        }
         self._sets = {
             "train": TensorData((train_x - mean) / std, train_y),
             "val": TensorData((val_x - mean) / std, val_y),
@@ -144,17 +170,18 @@ class ClassificationData(pl.LightningDataModule):
             raise SettingError(f"{self.title} was not found; call prepare_data() first")
         return source
 
-    def _checked(self, rows: Rows) -> Rows:
+    def _checked(self, rows: Rows, source: Source) -> Rows:
+        where = f"{self.title} in {source.folder}"
         for x, y in ((rows.train_x, rows.train_y), (rows.test_x, rows.test_y)):
             if x.shape != (len(y), self.n_features) or len(y) == 0:
                 raise SettingError(
-                    f"{self.title}: features of shape {tuple(x.shape)} and {len(y)} labels do not fit together "
+                    f"{where}: features of shape {tuple(x.shape)} and {len(y)} labels do not fit together "
                     f"({self.n_features} features expected); fetch the files again"
                 )
             if int(y.min()) < 0 or int(y.max()) >= self.n_classes:
-                raise SettingError(f"{self.title}: labels outside 0 … {self.n_classes - 1}; fetch the files again")
+                raise SettingError(f"{where}: labels outside 0 … {self.n_classes - 1}; fetch the files again")
             if not torch.isfinite(x).all():
-                raise SettingError(f"{self.title}: features that are not finite; fetch the files again")
+                raise SettingError(f"{where}: features that are not finite; fetch the files again")
         return rows
 
     def split(self, labels: Tensor, fraction: float) -> tuple[Tensor, Tensor]:
@@ -176,16 +203,8 @@ class ClassificationData(pl.LightningDataModule):
 
         Call it after :meth:`setup`.
         """
-        source = self._source()
-        complete = self._rows == self.official_rows
-        return {
-            "dataset.name": self.title if complete else self.subset_title(self._rows),
-            "dataset.completeness": "complete" if complete else "subset",
-            "dataset.digest": source.digest(),
-            "dataset.folder": str(source.folder),
-            "dataset.rows": ", ".join(f"{name} {len(rows)}" for name, rows in self._sets.items()),
-            "dataset.split_seed": str(self.split_seed),
-        }
+        rows = ", ".join(f"{name} {len(rows)}" for name, rows in self._sets.items())
+        return self._provenance | {"dataset.rows": rows, "dataset.split_seed": str(self.split_seed)}
 
     def subset_title(self, rows: int) -> str:
         """How to report data that are not the official, complete set."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import os
-import tempfile
-from collections.abc import Callable, Sequence
+import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from psn_lightning.data.reading import opened
 from psn_lightning.errors import SettingError
+
+_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -24,14 +26,23 @@ class Source:
         """Where the files lie."""
         return self.files[0].parent
 
-    def digest(self) -> str:
-        """SHA-256 over the files' unpacked bytes, in order: the same data, gzipped or not, has one digest."""
-        sha = hashlib.sha256()
+    def digests(self) -> tuple[str, tuple[str, ...]]:
+        """SHA-256 over all files' unpacked bytes, in order, and of each file's: the same, gzipped or not.
+
+        To be called on files that could be loaded: what they unpack to is not bounded here.
+
+        Raises:
+            SettingError: If a file cannot be read.
+        """
+        whole, each = hashlib.sha256(), []
         for path in self.files:
-            with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-                while block := file.read(1 << 20):
-                    sha.update(block)
-        return sha.hexdigest()
+            one = hashlib.sha256()
+            with opened(path) as file:
+                while block := file.read(_BLOCK):
+                    whole.update(block)
+                    one.update(block)
+            each.append(one.hexdigest())
+        return whole.hexdigest(), tuple(each)
 
 
 def search_roots(data_dir: str | Path | None) -> list[Path]:
@@ -41,39 +52,34 @@ def search_roots(data_dir: str | Path | None) -> list[Path]:
 
 
 def find(folders: Sequence[Path], names: Sequence[str]) -> Source | None:
-    """First folder that has every file, plain or with ``.gz``; None if there is none."""
+    """First folder that has every file, plain or with ``.gz``; None if there is none.
+
+    Raises:
+        SettingError: If something is in a file's place that cannot be read as one.
+    """
     for folder in folders:
-        files = [next((p for p in (folder / name, folder / f"{name}.gz") if p.is_file()), None) for name in names]
+        files = [next((p for p in (folder / name, folder / f"{name}.gz") if is_there(p)), None) for name in names]
         if all(files):
             return Source(tuple(path for path in files if path))
     return None
 
 
-def fetch_into(target: Path, names: Sequence[str], fetch: Callable[[Path], Path], what: str) -> None:
-    """Download beside ``target`` and move the finished files in, each in one atomic step.
-
-    Args:
-        target: Folder that shall hold the files; made if it is not there.
-        names: Files to keep, plain or with ``.gz``.
-        fetch: Downloads into the scratch folder it is given, verifies checksums, returns the folder of the files.
-        what: Name of the data set, for errors.
+def is_there(path: Path) -> bool:
+    """Whether there is such a file.
 
     Raises:
-        SettingError: If nothing could be fetched, or nothing written.
+        SettingError: If that cannot be told, or it is something else: a folder, a link to nothing.
     """
     try:
-        target.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target, prefix=".download-") as scratch:
-            found = find([fetch(Path(scratch))], names)
-            if found is None:
-                raise SettingError(f"the download of {what} lacks some of {', '.join(names)}; try again later")
-            for path in found.files:
-                path.replace(target / path.name)
-    except SettingError:
-        raise
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        if path.is_symlink():
+            raise SettingError(f"{path} is a link to nothing; remove it, or put the file in its place") from None
+        return False
+    except OSError as error:
         raise SettingError(
-            f"{what} could not be downloaded to {target} ({reason}); "
-            f"put {', '.join(names)} there by hand, or point PSN_DATA_DIR to a folder that has them"
+            f"{path} cannot be read: {error.strerror}; check links and permissions, or name another data folder"
         ) from error
+    if not stat.S_ISREG(mode):
+        raise SettingError(f"{path} is not a file but a folder or a device; remove it, or put the file in its place")
+    return True

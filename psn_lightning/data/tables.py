@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 import shutil
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pooch
 import torch
+from numpy.typing import NDArray
 from sklearn.datasets import fetch_covtype, load_digits
 from torch import Tensor
 
 from psn_lightning.data.base import ClassificationData, Rows
+from psn_lightning.data.reading import BoundedText, opened
 from psn_lightning.data.sources import Source
 from psn_lightning.errors import SettingError
 
 _TEST_SHARE = 0.2
 _CONTINUOUS = 10  # the first ten columns of Covertype; the other 44 are indicators
+_MOST_ROWS = 5_000_000  # short rows are filled up: a bound on bytes alone is none on memory
 
 _UCI_URL = "https://archive.ics.uci.edu/ml/machine-learning-databases/covtype/covtype.data.gz"
 _UCI_SHA256 = "614360d0257557dd1792834a85a1cdebfadc3c4f30b011d56afee7ffb5b15771"
@@ -63,17 +67,39 @@ class ForestCover(TabularData):
     def load(self, source: Source) -> Rows:
         """54 integer columns, then the label 1 … 7."""
         path = source.files[0]
-        try:
-            table = pd.read_csv(path, header=None, dtype=np.float32).to_numpy()
-        except (ValueError, OSError, EOFError, zlib.error) as error:  # pandas' parser errors are ValueErrors
-            reason = " ".join(str(error).split())[:160]
-            raise SettingError(f"{path} cannot be read ({reason}); delete it and fetch it again") from error
-        if table.shape[1] != self.n_features + 1:
-            raise SettingError(f"{path} has {table.shape[1]} columns, expected {self.n_features + 1}; fetch it again")
+        table = self._table(path)
+        labels = table[:, -1]
         if not np.isfinite(table).all():
             raise SettingError(f"{path} has missing or infinite values; delete it and fetch it again")
+        if not np.isin(labels, np.arange(1, self.n_classes + 1)).all():
+            raise SettingError(f"{path} has labels outside 1 … {self.n_classes}; delete it and fetch it again")
         rows = torch.from_numpy(table)
-        return self.split_rows(rows[:, :-1], rows[:, -1].long() - 1)
+        try:
+            return self.split_rows(rows[:, :-1], rows[:, -1].long() - 1)
+        except SettingError as error:
+            raise SettingError(f"{path}: {error}; fetch it again") from error
+
+    def _table(self, path: Path) -> NDArray[np.float32]:
+        """All numbers, at most ``_MOST_ROWS`` rows of the expected columns."""
+        with opened(path) as file:
+            text = io.BufferedReader(BoundedText(file, path))
+            line = text.peek().split(b"\n", 1)[0]
+            columns = line.count(b",") + bool(line)
+            if columns != self.n_features + 1:
+                raise SettingError(f"{path} has {columns} columns, expected {self.n_features + 1}; fetch it again")
+            try:
+                with np.errstate(over="ignore"):  # load tells of infinities
+                    table = pd.read_csv(
+                        text, header=None, dtype=np.float32, nrows=_MOST_ROWS + 1, quoting=csv.QUOTE_NONE
+                    ).to_numpy()
+            except SettingError:
+                raise
+            except ValueError as error:  # pandas' parser errors are ValueErrors
+                reason = " ".join(str(error).split())[:160]
+                raise SettingError(f"{path} cannot be read ({reason}); delete it and fetch it again") from error
+        if len(table) > _MOST_ROWS:
+            raise SettingError(f"{path} has more than {_MOST_ROWS} rows; delete it and fetch it again")
+        return table
 
     def normalization(self, train_x: Tensor) -> tuple[Tensor, Tensor]:
         """Per continuous column; 0 and 1 for the indicators."""

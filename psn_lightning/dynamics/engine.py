@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from psn_lightning.dynamics.rules import LayerState, Rule, StructuredRule
 from psn_lightning.dynamics.selection import RunningTop, ascending, top, top_per_row
+from psn_lightning.errors import SettingError
 from psn_lightning.nn import SparseLinear
 from psn_lightning.nn.sparse_linear import blocks_of_neurons
 
@@ -88,6 +89,9 @@ def update_layer(
         n_initial: Connections at the start of the run; None: those of now.
         gradient: What growth looks at instead of the layer's recorded gradient: a function from a block of neurons to
             ``(neurons, n_in)``.
+
+    Raises:
+        SettingError: If no connection would be left; the layer is as it was.
     """
     before, weight = layer.active_positions(), layer.active_values()
     n_initial = len(before) if n_initial is None else n_initial
@@ -102,6 +106,11 @@ def update_layer(
         after = _structured(growth, rule, state, before, scores, kept, n_grow)
     else:
         after = torch.cat([kept, growth.best(kept if rule.may_return else before, n_grow)])
+    if len(after) == 0:
+        raise SettingError(
+            f"{name}: this update would leave none of its {len(before)} connections (of {state.n_out} × {state.n_in} "
+            f"possible), and a layer without any is dead; lower final_sparsity or model.sparsity, or widen the layer"
+        )
     after = ascending(after)
     stayed = layer.set_active(after, moments_of(layer, optimizer))
     return Change(len(before) - stayed, len(after) - stayed, n_grow / max(1, len(before)))

@@ -133,8 +133,8 @@ class SETRule(Rule):
     needs_gradient = False
 
     def drop_scores(self, weight: Tensor, neuron: Tensor) -> Tensor:
-        """Rank of the magnitude among the weights of the same sign, as a share of their number."""
-        scores = torch.empty_like(weight, dtype=torch.float64)
+        """Rank of the magnitude among the weights of the same sign, as a share of their number; NaN is the lowest."""
+        scores = torch.zeros_like(weight, dtype=torch.float64)
         for sign in (weight >= 0, weight < 0):
             index = sign.nonzero().squeeze(1)
             order = weight[index].abs().argsort(stable=True)
@@ -209,7 +209,12 @@ class MagnitudePruningRule(Rule):
         return round((1 - self.final_sparsity) * layer.n_out * layer.n_in)
 
     def check(self, layer: LayerState) -> None:
-        """Pruning goes one way."""
+        """Pruning goes one way, and not to the end of it."""
+        if self._final(layer) == 0:
+            raise SettingError(
+                f"{layer.name}: final_sparsity {self.final_sparsity} leaves none of {layer.n_out} × {layer.n_in} "
+                f"possible connections; lower it, or widen the layer"
+            )
         if layer.n_initial < self._final(layer):
             sparsity = 1 - layer.n_initial / (layer.n_out * layer.n_in)
             raise SettingError(

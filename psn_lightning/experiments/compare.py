@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
-from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from rich.console import Console
 from rich.table import Table
 
+from psn_lightning.commands.messages import CommandParser
 from psn_lightning.errors import SettingError
 from psn_lightning.experiments.markdown import markdown_table
 from psn_lightning.experiments.space import short_names
@@ -93,18 +92,25 @@ def find(uri: str | None, experiment: str, wanted: str | None) -> list[Run]:
         SettingError: If the store cannot be used, has no such experiment, or does not understand the filter.
     """
     store = Store(uri)
-    with store.told():
-        store.check()
-        client = MlflowClient(store.absolute)
-        found = client.get_experiment_by_name(experiment)
+    found = None
+    if not store.is_new:
+        with store.told():
+            store.check()
+            found = store.client.get_experiment_by_name(experiment)
+            if found is not None:
+                store.mark_killed([found.experiment_id])
     if found is None:
-        raise SettingError(f"--experiment {experiment!r} is not in {store.uri}: see psn-train fit, tracking.experiment")
+        raise SettingError(
+            f"--experiment {experiment!r} is not in {store.shown}: see psn-train fit, tracking.experiment"
+        )
     condition = "tags.stage = 'fit'" + (f" AND {wanted}" if wanted else "")
     runs: list[Run] = []
     token: str | None = ""
     while token is not None:
         try:
-            page = client.search_runs([found.experiment_id], condition, max_results=_PAGE, page_token=token or None)
+            page = store.client.search_runs(
+                [found.experiment_id], condition, max_results=_PAGE, page_token=token or None
+            )
         except MlflowException as error:
             raise SettingError(f"filter {wanted!r}: {error.message}") from error
         runs += page
@@ -192,8 +198,8 @@ def _show(comparison: Comparison) -> None:
         console.print(f"Left out: {comparison.left_out}.", highlight=False)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="psn-train compare", description=__doc__)
+def _parser() -> CommandParser:
+    parser = CommandParser(prog="psn-train compare", description=__doc__)
     parser.add_argument("filter", nargs="?", help="MLflow's search language: \"tags.study = 'fashion_profiles'\"")
     parser.add_argument("--experiment", default="psn_lightning", help="MLflow experiment; default psn_lightning")
     parser.add_argument("--uri", help="MLflow store; default MLFLOW_TRACKING_URI, else sqlite:///mlruns/mlflow.db")

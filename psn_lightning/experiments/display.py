@@ -10,11 +10,12 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from psn_lightning.experiments.liveness import REASON, WORKER, machine
+from psn_lightning.experiments.liveness import REASON, WORKER
 from psn_lightning.experiments.plan import Plan
 from psn_lightning.experiments.space import described
 from psn_lightning.experiments.tickets import TICKET, State
 from psn_lightning.experiments.trials import EPOCHS
+from psn_lightning.tracking.processes import host
 
 
 class Display:
@@ -102,7 +103,7 @@ class Display:
 
 
 def _here(trials: list[FrozenTrial]) -> list[FrozenTrial]:
-    return [trial for trial in trials if trial.user_attrs.get(WORKER, {}).get("host") == machine()]
+    return [trial for trial in trials if trial.user_attrs.get(WORKER, {}).get("host") == host()]
 
 
 def _line(slot: int, trial: FrozenTrial) -> dict[str, Any]:

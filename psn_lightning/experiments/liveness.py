@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import time
-from pathlib import Path
 from typing import Any
 
 import optuna
-import psutil
 from optuna.storages import BaseStorage, RDBStorage, fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
 
 from psn_lightning.experiments.stores import SILENT_SECONDS
+from psn_lightning.tracking.processes import host, is_dead
 
 WORKER, REASON = "worker", "reason"
 """User attributes of a trial: the process that runs it, and why it ended early."""
 
 _BEATS = "beats"  # user attribute of a trial in a journal, which has no heartbeats of its own
-_CLOCK_SECONDS = 10.0  # by so much a process's start may seem to move when the clock is set
-
-
-def machine() -> str:
-    """This machine, or container on it: where process ids are unique."""
-    namespace = Path("/proc/self/ns/pid")
-    return f"{socket.gethostname()} {namespace.readlink()}" if namespace.exists() else socket.gethostname()
-
-
-def identity() -> dict[str, Any]:
-    """This process, so that others can tell whether it is alive."""
-    return {"host": machine(), "pid": os.getpid(), "started": psutil.Process().create_time()}
 
 
 def beat(storage: BaseStorage, trial_id: int) -> None:
@@ -65,8 +50,8 @@ class Watch:
         dead = []
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             worker = trial.user_attrs.get(WORKER)
-            if worker and worker["host"] == machine():
-                reason = None if _is_alive(worker) else f"its worker, process {worker['pid']}, died"
+            if worker and worker["host"] == host():
+                reason = f"its worker, process {worker['pid']}, died" if is_dead(worker) else None
             else:
                 reason = f"its worker said nothing for {SILENT_SECONDS} seconds" if self._is_silent(trial) else None
             if reason is None:
@@ -89,12 +74,3 @@ class Watch:
             self._last[trial.number] = (life, time.monotonic())
             return False
         return time.monotonic() - since > SILENT_SECONDS
-
-
-def _is_alive(worker: dict[str, Any]) -> bool:
-    try:
-        process = psutil.Process(worker["pid"])
-        same = abs(process.create_time() - worker["started"]) < _CLOCK_SECONDS
-        return same and bool(process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False

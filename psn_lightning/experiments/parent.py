@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from contextlib import suppress
@@ -21,7 +22,9 @@ from psn_lightning.experiments.plan import Plan, best_of, parent_run, set_parent
 from psn_lightning.experiments.tickets import TICKET, State, value_of
 from psn_lightning.tracking import Tracking
 from psn_lightning.tracking.flat import flatten
+from psn_lightning.tracking.processes import identity
 from psn_lightning.tracking.provenance import provenance
+from psn_lightning.tracking.store import PROCESS_TAG
 
 _PATIENCE_SECONDS = 30.0  # until another process that made the study has made its run as well
 
@@ -36,7 +39,7 @@ class StudyRun:
 
     def __init__(self, plan: Plan, text: str) -> None:
         self._plan = plan
-        self._tracking = Tracking(**{**plan.config["tracking"], "run_name": plan.name})
+        self._tracking = Tracking(**{**plan.config["tracking"], "run_name": plan.name, "on_error": "fail"})
         made = plan.create()
         self._study, _ = plan.open()
         deadline = time.monotonic() + (0 if made else _PATIENCE_SECONDS)
@@ -46,21 +49,22 @@ class StudyRun:
 
     @property
     def _client(self) -> MlflowClient:
-        return self._tracking.experiment
+        return self._tracking.client
 
     def _begin(self, text: str) -> str:
         """A new run, with everything that made the study."""
         tags = provenance() | {"stage": "sweep", "study": self._plan.name, "role": "study"}
-        self._tracking.tags = {**(self._tracking.tags or {}), **tags}
+        self._tracking.add_tags(tags)
         self._tracking.log_hyperparams(flatten(yaml.safe_load(text)))
-        run = self._tracking.run
-        self._client.log_text(run, text, "sweep.yaml")
-        self._client.log_text(run, yaml.safe_dump(self._plan.config, sort_keys=False), "config.yaml")
-        set_parent_run(self._study, run)
-        return run
+        self._tracking.log_text(text, "sweep.yaml")
+        self._tracking.log_text(yaml.safe_dump(self._plan.config, sort_keys=False), "config.yaml")
+        self._tracking.hand_over()
+        set_parent_run(self._study, self._tracking.run)
+        return self._tracking.run
 
     def __enter__(self) -> StudyRun:
         with self._tracking.store.told():
+            self._client.set_tag(self._run, PROCESS_TAG, json.dumps(identity()))
             self._client.update_run(self._run, status=RunStatus.to_string(RunStatus.RUNNING))
         return self
 

@@ -143,7 +143,7 @@ def from_experiment(uri: str | None, experiment: str) -> list[RecordedRun]:
         SettingError: If the store cannot be used, or has no such experiment.
     """
     found = find(uri, experiment, f"tags.{TAG} != '' AND attributes.status = 'FINISHED'")
-    client = MlflowClient(Store(uri).absolute)
+    client = Store(uri).client
     newest_last = [recorded(client, run, *json.loads(run.data.tags[TAG])[:3]) for run in reversed(found)]
     return list({run.key: run for run in newest_last}.values())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +15,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from rich.console import Console
 from rich.table import Table
 
+from psn_lightning.commands.messages import CommandParser
 from psn_lightning.errors import SettingError, compact
 from psn_lightning.experiments.cost import seconds_of_a_run
 from psn_lightning.experiments.parent import StudyRun
@@ -105,7 +105,7 @@ class Recorder:
         self._name = name
         self._data = data
         self._cells = cells
-        self._client = Tracking(**plan.config["tracking"]).experiment
+        self._client = Tracking(**plan.config["tracking"]).client
         self._done: set[int] = set()
 
     def update(self, study: optuna.Study, state: State) -> None:
@@ -178,9 +178,9 @@ def _hours(name: str, reproduction: Reproduction, data: str, known: Mapping[str,
         return f"? ({compact(told)})"  # as where the data are not on this machine
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> CommandParser:
     """What the command takes."""
-    parser = argparse.ArgumentParser(prog="psn-train reproduce", description=__doc__)
+    parser = CommandParser(prog="psn-train reproduce", description=__doc__)
     parser.add_argument("name", nargs="?", help="which one, see --list")
     parser.add_argument("--list", action="store_true", help="what there is, what is done, what the rest costs")
     parser.add_argument("--data", nargs="+", help="data sets by short name; default all that it has")

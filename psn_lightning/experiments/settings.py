@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentError
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -10,8 +11,9 @@ from jsonargparse import ActionConfigFile, ArgumentParser  # type: ignore[attr-d
 from jsonargparse.typing import Path_fr
 from optuna.pruners import BasePruner
 
+from psn_lightning.commands.messages import check_configs, explained
 from psn_lightning.errors import SettingError
-from psn_lightning.experiments.stores import shown
+from psn_lightning.tracking.store import without_password
 
 SamplerName = Literal["tpe", "random", "grid"]
 Direction = Literal["maximize", "minimize"]
@@ -125,14 +127,18 @@ def parse(arguments: Sequence[str]) -> tuple[Sweep, str]:
         The sweep, and its configuration as YAML without a storage's password.
 
     Raises:
-        SettingError: If a value cannot be.
-        ArgumentError: If a setting is unknown or has another type.
+        SettingError: If a setting is unknown, or its value cannot be.
     """
     parser = ArgumentParser(prog="psn-train sweep", description=__doc__, exit_on_error=False)
     parser.add_argument("--config", action=ActionConfigFile, help="YAML with the settings below")
     parser.add_class_arguments(Sweep)
-    config = parser.parse_args(list(arguments))
+    check_configs(arguments)
+    try:
+        config = parser.parse_args(list(arguments))
+    except ArgumentError as error:
+        known = [action.dest for action in parser._actions]
+        raise SettingError.inside(error) or SettingError(explained(str(error), known)) from error
     config.pop("config")
     sweep = Sweep(**vars(parser.instantiate_classes(config)))
-    config.storage = sweep.storage and shown(sweep.storage)
+    config.storage = sweep.storage and without_password(sweep.storage)
     return sweep, parser.dump(config, skip_none=False)

@@ -14,6 +14,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
 
 from psn_lightning.errors import SettingError
+from psn_lightning.tracking.store import without_password
 
 FOLDER = Path("mlruns") / "studies"
 """Journals of studies, and what their workers print."""
@@ -71,8 +72,8 @@ def open_storage(storage: str | None, name: str) -> BaseStorage:
             if attempt == _ATTEMPTS or not isinstance(error, _CONFLICTS):
                 reason = " ".join(str(error).split())[:200]
                 raise SettingError(
-                    f"storage {shown(storage)} cannot be used ({reason}); start it or name another. PostgreSQL needs "
-                    "pip install 'psn_lightning[postgres]'"
+                    f"storage {without_password(storage)} cannot be used ({reason}); start it or name another. "
+                    "PostgreSQL needs pip install 'psn_lightning[postgres]'"
                 ) from error
         time.sleep(attempt * 0.5)
 
@@ -87,20 +88,9 @@ def refuse_shared(storage: str | None, tracking: str) -> None:
     """
     if storage is not None and _identity(storage) == _identity(tracking):
         raise SettingError(
-            f"storage {shown(storage)} is the database that MLflow uses (tracking.uri): both keep their schema's "
-            "version in a table named alembic_version, and would break each other's. Give Optuna one of its own"
+            f"storage {without_password(storage)} is the database that MLflow uses (tracking.uri): both keep their "
+            "schema's version in a table named alembic_version, and would break each other's. Give Optuna its own"
         )
-
-
-def shown(storage: str) -> str:
-    """A URL without its password."""
-    try:
-        url = make_url(storage)
-    except (ArgumentError, ValueError):
-        return f"{storage.split('://')[0]}://…" if "://" in storage else storage
-    if "password" in url.query:
-        url = url.update_query_dict({"password": "***"})
-    return url.render_as_string(hide_password=True)
 
 
 def _identity(uri: str) -> tuple[object, ...]:

@@ -16,8 +16,9 @@ from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from psn_lightning.experiments.liveness import REASON, WORKER, beat, identity
+from psn_lightning.experiments.liveness import REASON, WORKER, beat
 from psn_lightning.experiments.space import Scalar
+from psn_lightning.tracking.processes import identity
 
 TICKET = "ticket"
 """User attribute of a trial: which ticket it is for."""

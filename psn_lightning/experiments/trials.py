@@ -18,7 +18,7 @@ from mlflow.entities import Run, RunStatus
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from psn_lightning.commands.training import PSNCLI
-from psn_lightning.errors import SettingError, UnreachableError
+from psn_lightning.errors import DivergedError, SettingError, UnreachableError
 from psn_lightning.experiments.liveness import REASON
 from psn_lightning.experiments.plan import Plan, parent_run
 from psn_lightning.experiments.space import described, suggest, with_settings
@@ -71,6 +71,10 @@ def _run(trial: optuna.Trial, plan: Plan, settings: Mapping[str, Any], epochs_be
     reporter = EpochReporter(trial, plan.objective, epochs_before)
     try:
         return _fit(config, reporter, plan, earlier)
+    except DivergedError as error:
+        why = f"seed {settings['seed_everything']}: {error}"
+        trial.set_user_attr(REASON, why)
+        raise optuna.TrialPruned(why) from error
     except (ValueError, ArgumentError) as error:
         reason = SettingError.inside(error)
         if not isinstance(reason, UnreachableError):
@@ -88,7 +92,7 @@ def _fit(config: dict[str, Any], reporter: EpochReporter, plan: Plan, earlier: R
     cli = fitted(config, goes_on, [reporter], plan.sees_test_set)
     logger = cli.trainer.logger
     assert isinstance(logger, Tracking)
-    return _objective(logger.experiment.get_run(logger.run).data.metrics, plan.objective)
+    return _objective(logger.metrics, plan.objective)
 
 
 def fitted(

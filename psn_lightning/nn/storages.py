@@ -64,3 +64,16 @@ def at_once(
     from psn_lightning.nn.csr import CSRNetwork
 
     return CSRNetwork(list(zip(layers, norms, strict=True)), output)  # type: ignore[arg-type]
+
+
+def check_csr_precision(precision: object) -> None:
+    """Refuse a Trainer's precision that the csr storage does not compute in.
+
+    Raises:
+        SettingError: If it is none of them.
+    """
+    if not csr_computes_in(precision):
+        raise SettingError(
+            f"trainer.precision {precision} cannot be had with model.storage csr, which computes in 32 or 64 bit: give "
+            "one of 32-true, 64-true, or model.storage masked"
+        )

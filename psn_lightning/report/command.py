@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
+from psn_lightning.commands.messages import CommandParser
 from psn_lightning.errors import SettingError
 from psn_lightning.experiments.markdown import markdown_table
 from psn_lightning.experiments.record import RECORD, RecordedRun, from_experiment, key_of, read
 from psn_lightning.experiments.reproduction import FOLDER, cells_of, load, names
+from psn_lightning.files import atomically
 from psn_lightning.report.dynamic_claims import dynamic_claims
+from psn_lightning.report.equilibria import equilibrium_tables, settled_table
 from psn_lightning.report.figures import pictures
-from psn_lightning.report.pages import claims_table, page, table_markdown, tally, with_section
-from psn_lightning.report.paper_tables import paper_tables
+from psn_lightning.report.law import law_table, layer_table, layers
+from psn_lightning.report.pages import claims_table, page, table_markdown, tally, untitled, with_sections
+from psn_lightning.report.paper_tables import choices, paper_tables
 from psn_lightning.report.runs import Runs
 from psn_lightning.report.static_claims import static_claims
 from psn_lightning.report.statistics import MARGIN
@@ -40,7 +43,7 @@ def run(arguments: Sequence[str]) -> None:
     """Write the report.
 
     Raises:
-        SettingError: If there is nothing to report, or the README has no place for the results.
+        SettingError: If there is nothing to report, nothing can be written, or a file has no place for results.
     """
     options = _parser().parse_args(list(arguments))
     if options.experiment:
@@ -56,13 +59,18 @@ def run(arguments: Sequence[str]) -> None:
     claims = all_claims(runs)
     written = [options.out / "report.md", options.out / "report.html"]
     figures = options.out / "figures"
-    figures.mkdir(parents=True, exist_ok=True)
+    try:
+        figures.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingError(f"--out {options.out} cannot be made ({error.strerror}): name another folder") from error
     text = report(runs, claims, source, figures)
-    written[0].write_text(text)
-    written[1].write_text(page(text, _TITLE, options.out))
-    if options.readme:
-        options.readme.write_text(with_section(options.readme.read_text(), section(runs, claims)))
-        written.append(options.readme)
+    _write(written[0], text)
+    _write(written[1], page(text, _TITLE, options.out))
+    for path in options.into:
+        if not path.is_file():
+            raise SettingError(f"--into {path} is not there")
+        _write(path, with_sections(path.read_text(), sections(runs, claims), path))
+        written.append(path)
     console = Console()
     console.print(f"{len(runs)} runs; claims: {tally(claims)}", highlight=False, soft_wrap=True)
     console.print(f"Written: {', '.join(map(str, written))}", highlight=False, soft_wrap=True)
@@ -91,15 +99,40 @@ def report(runs: Runs, claims: Sequence[Claim], source: str, figures: Path) -> s
     ]
     parts.append("## Figures")
     for picture in pictures(runs):
-        picture.figure.savefig(figures / f"{picture.name}.png", dpi=110)
+        with atomically(figures / f"{picture.name}.png") as scratch:
+            picture.figure.savefig(scratch, dpi=110)
         parts.append(f"![{picture.caption}]({figures.name}/{picture.name}.png)\n\n{picture.caption}")
-    parts += ["## Tables", *map(table_markdown, paper_tables(runs)), "## What was run, and what was not", _status(runs)]
+    parts += ["## Tables", *map(table_markdown, [*paper_tables(runs), *equilibrium_tables(runs)])]
+    parts += ["## What was run, and what was not", _status(runs)]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
-def section(runs: Runs, claims: Sequence[Claim]) -> str:
-    """The results of a README: one line for each claim."""
-    return f"{_extent(runs, str(RECORD))} Claims: {tally(claims)}.\n\n{claims_table(claims)}"
+def sections(runs: Runs, claims: Sequence[Claim]) -> dict[str, str]:
+    """What other files have of the results, by name; what there are no runs for is left out."""
+    found, single = layers(runs), runs.of("equilibrium-variants")
+    together = runs.of("equilibrium-combinations", "fashion")
+    tables = {
+        "table 4": settled_table(runs) if together else None,
+        "choices": choices(single) if single else None,
+        "choices together": choices(together) if together else None,
+        "law": law_table(found) if found else None,
+        "layers": layer_table(found) if found else None,
+    }
+    summary = f"{_extent(runs, str(RECORD))} Claims: {tally(claims)}.\n\n{claims_table(claims)}"
+    return {"claims": summary, **{name: untitled(table) for name, table in tables.items() if table}}
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file, whole or not at all.
+
+    Raises:
+        SettingError: If it cannot be written.
+    """
+    try:
+        with atomically(path) as scratch:
+            scratch.write_text(text)
+    except OSError as error:
+        raise SettingError(f"{path} cannot be written ({error.strerror}): name another --out") from error
 
 
 def _extent(runs: Runs, source: str) -> str:
@@ -131,11 +164,13 @@ def _status(runs: Runs) -> str:
     return markdown_table(["reproduction", "what", "data", "run", "not run"], rows)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="psn-train report", description=__doc__)
+def _parser() -> CommandParser:
+    parser = CommandParser(prog="psn-train report", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("report"), help="folder; default report")
     parser.add_argument("--record", type=Path, default=RECORD, help=f"default {RECORD}")
     parser.add_argument("--experiment", help="instead of the record: reproductions in an MLflow experiment")
     parser.add_argument("--uri", help="its MLflow store; default MLFLOW_TRACKING_URI, else sqlite:///mlruns/mlflow.db")
-    parser.add_argument("--readme", type=Path, help="README whose results section is to be replaced")
+    parser.add_argument(
+        "--into", type=Path, nargs="+", default=[], metavar="FILE", help="files whose results are brought up to date"
+    )
     return parser

@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 from psn_lightning.figures import draw_mask
 from psn_lightning.report import paper
 from psn_lightning.report.dynamic_claims import curve
+from psn_lightning.report.equilibrium_figures import law_figure, settled_figure
+from psn_lightning.report.law import fits, layers
 from psn_lightning.report.paper_tables import PEAKS, SHARPNESS
 from psn_lightning.report.runs import Runs, metric
 from psn_lightning.report.static_claims import compared
@@ -43,6 +45,12 @@ def pictures(runs: Runs) -> Iterator[Picture]:
         own = runs.of(reproduction)
         if own:
             yield Picture(name, caption, draw(own))
+    if runs.of("equilibrium-combinations"):
+        caption = "Table 4, every cell: canonical RigL, and RigL whose growth does not see absent connections."
+        yield Picture("settled", caption, settled_figure(runs))
+    measured = layers(runs)
+    if fits(measured):
+        yield Picture("law", "Where canonical RigL ended in every layer, and the simplest law.", law_figure(measured))
 
 
 def _axes(columns: int = 1, width: float = 5.5, height: float = 3.8) -> tuple[Figure, list[Axes]]:

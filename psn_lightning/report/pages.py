@@ -6,7 +6,7 @@ import base64
 import html
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from markdown_it import MarkdownIt
@@ -16,8 +16,8 @@ from psn_lightning.experiments.markdown import markdown_table
 from psn_lightning.report.tables import Table
 from psn_lightning.report.verdicts import Claim, Verdict
 
-BEGIN, END = "<!-- results: psn-train report writes what follows -->", "<!-- results: end -->"
-"""Between these lines a README has the claims."""
+_SECTION = re.compile(r"(<!-- psn-train report writes: ([\w ]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+"""Between such lines a file has results that are written by the report, under a name."""
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2rem auto; padding: 0 1rem; color: #1b1f24 }
@@ -48,8 +48,13 @@ def tally(claims: Iterable[Claim]) -> str:
 
 def table_markdown(table: Table) -> str:
     """A titled table."""
+    return f"### {table.title}\n\n{untitled(table)}"
+
+
+def untitled(table: Table) -> str:
+    """A table with its note."""
     note = f"{table.note}\n\n" if table.note else ""
-    return f"### {table.title}\n\n{note}{markdown_table(table.columns, table.rows)}"
+    return f"{note}{markdown_table(table.columns, table.rows)}"
 
 
 def page(markdown: str, title: str, folder: Path) -> str:
@@ -73,14 +78,20 @@ def _inline(path: Path) -> str:
     return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
-def with_section(readme: str, section: str) -> str:
-    """A README with another results section.
+def with_sections(text: str, sections: Mapping[str, str], source: Path) -> str:
+    """A file with its results brought up to date.
+
+    Args:
+        text: Of the file.
+        sections: What goes between ``<!-- psn-train report writes: NAME -->`` and ``<!-- end -->``, by name.
+        source: The file, for errors.
 
     Raises:
-        SettingError: If it has no place for one.
+        SettingError: If it has no place for any, or for one that there is not.
     """
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise SettingError(f"--readme: the file has no lines {BEGIN!r} and {END!r}, between which the results go")
-    return f"{before}{BEGIN}\n\n{section.strip()}\n\n{END}{after}"
+    names = [match[2] for match in _SECTION.finditer(text)]
+    unknown = [name for name in names if name not in sections]
+    if unknown or not names:
+        what = f"a place for {unknown[0]!r}" if unknown else "no line '<!-- psn-train report writes: NAME -->'"
+        raise SettingError(f"--into {source}: the file has {what}; NAME is one of {', '.join(sections)}")
+    return _SECTION.sub(lambda match: f"{match[1]}\n{sections[match[2]].strip()}\n\n{match[4]}", text)

@@ -30,9 +30,6 @@ def paper_tables(runs: Runs) -> Iterator[Table]:
     yield from _multipeak(runs.of("multipeak"))
     yield from _gradient(runs.of("gradient"))
     yield from _equilibria(runs.of("equilibrium"))
-    for reproduction in ("equilibrium-variants", "equilibrium-combinations"):
-        for data in runs.of(reproduction).data():
-            yield _variants(runs.of(reproduction, data))
     if ten := runs.of("fashion-10-seeds"):
         title = f"RigL, lognormal at the equilibrium against ERK, 90%: {ten.dataset()}"
         yield accuracies(title, ten, "start", "erk", {})
@@ -120,7 +117,8 @@ def _layer(name: str) -> str:
     return name.removeprefix("fan_in/ccv").strip("/") or "CCV"
 
 
-def _variants(runs: Runs) -> Table:
+def choices(runs: Runs) -> Table:
+    """What each choice of an implementation makes of the CCV at which RigL ends."""
     layers = ccv_metrics(runs)
     dead = [name.replace("fan_in/ccv", "topology/dead_neurons") for name in layers[1:]]
     cells = {json.dumps(run.cell): run.cell for run in runs.all}

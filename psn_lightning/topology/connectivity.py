@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import tokenize
+import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from psn_lightning.files import atomically
+
 IntArray = NDArray[np.int64]
+
+_MOST = 1 << 31  # bytes of one array: a dense layer of 16,384 neurons and inputs
+_DAMAGED = (ValueError, OSError, RuntimeError, EOFError, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +52,10 @@ class Connectivity:
     def _validate(self) -> None:
         if self.n_in < 1 or self.n_out < 1:
             raise ValueError(f"a layer needs at least one input and one neuron, got {self.n_in} and {self.n_out}")
+        if self.n_in * self.n_out > np.iinfo(np.int64).max:
+            raise ValueError(
+                f"{self.n_out} neurons and {self.n_in} inputs are too many: 64 bits cannot number the pairs"
+            )
         if self.indptr.shape != (self.n_out + 1,) or self.indptr[0] != 0 or self.indptr[-1] != self.indices.size:
             raise ValueError("indptr must have n_out + 1 entries, from 0 to the number of connections")
         if self.indices.ndim != 1 or (self.fan_in < 0).any():
@@ -122,13 +134,47 @@ class Connectivity:
         return cls.from_fan_in(n_in, np.full(n_out, n_in), np.tile(np.arange(n_in), n_out))
 
     def save(self, path: str | Path) -> None:
-        """Write a compressed ``.npz`` file (plain arrays, no pickle)."""
-        with Path(path).open("wb") as file:  # a file object keeps numpy from renaming the path
-            np.savez_compressed(file, shape=np.array([self.n_out, self.n_in]), indptr=self.indptr, indices=self.indices)
+        """Write a compressed ``.npz`` file (plain arrays, no pickle), whole or not at all."""
+        shape = np.array([self.n_out, self.n_in])
+        with atomically(path) as scratch, scratch.open("wb") as file:  # numpy would rename a path
+            np.savez_compressed(file, shape=shape, indptr=self.indptr, indices=self.indices)
 
     @classmethod
     def load(cls, path: str | Path) -> Connectivity:
-        """Read what :meth:`save` wrote; never unpickles."""
-        with np.load(path, allow_pickle=False) as file:
-            n_out, n_in = (int(size) for size in file["shape"])
-            return cls(n_in, n_out, file["indptr"], file["indices"])
+        """Read what :meth:`save` wrote; never unpickles, and takes no more memory than the arrays in the file.
+
+        Raises:
+            OSError: If the file cannot be read.
+            ValueError: If it is not such a file, is damaged, or unpacks to more than 2 GiB.
+        """
+        with Path(path).open("rb") as file:
+            try:
+                with zipfile.ZipFile(file) as archive:
+                    shape, indptr, indices = (_array(archive, name) for name in ("shape", "indptr", "indices"))
+                if shape.size != 2:
+                    raise ValueError(f"shape has {shape.size} numbers, not n_out and n_in")
+                return cls(int(shape[1]), int(shape[0]), indptr, indices)
+            except _DAMAGED as error:
+                raise ValueError(f"{path} is no connectivity file, or damaged: {error}") from error
+
+
+def _array(archive: zipfile.ZipFile, name: str) -> IntArray:
+    """One array of integers, its claims about its size checked before any of it is unpacked."""
+    try:
+        entry = archive.getinfo(f"{name}.npy")
+    except KeyError:
+        raise ValueError(f"the array {name} is missing") from None
+    if entry.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+        raise ValueError(f"the array {name} is packed as numpy never does")
+    if entry.file_size > _MOST:
+        raise ValueError(f"the array {name} unpacks to {entry.file_size} bytes, more than {_MOST}")
+    with archive.open(entry) as file:
+        if np.lib.format.read_magic(file) != (1, 0):
+            raise ValueError(f"the array {name} has another version of numpy's format")
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        if dtype.kind not in "iu" or len(shape) != 1:
+            raise ValueError(f"the array {name} holds {dtype} in {len(shape)} dimensions, not integers in one")
+        if file.tell() + shape[0] * dtype.itemsize != entry.file_size:
+            raise ValueError(f"the array {name} says that it has {shape[0]} numbers, but has not")
+        file.seek(0)
+        return np.lib.format.read_array(file, allow_pickle=False).astype(np.int64, copy=False)

@@ -44,7 +44,7 @@ class LognormalAtEquilibrium(FanIn):
     Args:
         dataset: Row of the table: ``mnist``, ``fashion``, ``emnist`` or ``forest``.
         offset: Target CCV minus equilibrium CCV.
-        table: Whose equilibrium: ``paper`` (Table 4, a claim) or ``measured`` (ours).
+        table: Whose equilibrium: ``paper`` (Table 4, a claim) or ``measured`` (ours; a law where we have not measured).
     """
 
     dataset: str = "fashion"

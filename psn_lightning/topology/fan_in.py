@@ -19,6 +19,7 @@ from psn_lightning.topology.connectivity import IntArray
 FloatArray = NDArray[np.float64]
 
 _BISECTIONS = 60  # halves any bracket used here below float resolution of the result
+_SMALLEST_SHAPE = 1e-6  # at 0 all neurons are alike, and gain a connection all at once: the mean would miss its target
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,8 @@ def solve_ccv(
 
     Args:
         at: Shape parameter in [0, largest_shape] → fan-in; its CCV grows with the parameter.
-        target: Target coefficient of variation of the fan-in.
+        target: Target coefficient of variation of the fan-in; below what whole numbers of this mean can have, it
+            gives the most equal ones.
         largest_shape: Where the search ends.
         family: How errors name the family.
         budget: The layer's budget, named in errors.
@@ -170,7 +172,7 @@ def solve_ccv(
             f"{budget.sparsity:.4g}, min_fan_in {budget.min_fan_in}): the largest reachable value is {reachable:.3f} "
             f"(shape parameter up to {largest_shape:g})"
         )
-    return at(bisect(lambda shape: coefficient_of_variation(at(shape)), target, 0.0, largest_shape))
+    return at(bisect(lambda shape: coefficient_of_variation(at(shape)), target, _SMALLEST_SHAPE, largest_shape))
 
 
 def coefficient_of_variation(values: IntArray | FloatArray) -> float:

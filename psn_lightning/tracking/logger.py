@@ -1,41 +1,46 @@
-"""MLflow as Lightning's logger: batched, complete, one run per fit."""
+"""MLflow as Lightning's logger: complete, one run per fit, and never in the way of the training."""
 
 from __future__ import annotations
 
-import os
+import tempfile
 import time
 from argparse import Namespace
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import MLFlowLogger
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run
-from mlflow.utils.validation import MAX_METRICS_PER_BATCH, MAX_PARAM_VAL_LENGTH, MAX_PARAMS_TAGS_PER_BATCH
+from mlflow.entities import Run
+from mlflow.utils.validation import MAX_METRICS_PER_BATCH, MAX_PARAM_VAL_LENGTH
 
-from psn_lightning.tracking.store import URI_VARIABLE, Store
-
-KILLED_TAG = "killed"
-"""Tag of a run that was ended on purpose: why."""
+from psn_lightning.tracking.outbox import Outbox
+from psn_lightning.tracking.run import OnError, TrackedRun
+from psn_lightning.tracking.spool import SpooledRun
+from psn_lightning.tracking.store import Store
 
 _FLUSH_SECONDS = 10.0  # how stale the MLflow UI may be
+_STATUS = {"success": "FINISHED", "finished": "FINISHED", "failed": "FAILED"}  # Lightning's words in MLflow's
 
 
-class Tracking(MLFlowLogger):
+class Tracking(Logger):
     """Logs a run to MLflow.
 
-    Metrics are collected and sent in batches (a synchronous call to sqlite costs some 10 ms); parameters
-    are never cut: a value longer than MLflow takes becomes an artifact that the parameter names.
+    What is logged is collected, written to a spool on disk every few seconds, and brought into the store by a thread of
+    its own: a store that is slow or goes away neither slows nor stops the run. What it does not have at the run's end
+    stays in the spool, for ``psn-train sync``. Parameters are never cut: a value longer than MLflow takes becomes an
+    artifact that the parameter names.
 
     Args:
         uri: MLflow store or server; None: ``MLFLOW_TRACKING_URI``, else ``sqlite:///mlruns/mlflow.db``.
         experiment: Name of the MLflow experiment.
         run_name: Name of the run; None lets MLflow invent one.
         tags: Further tags of the run.
+        on_error: What to do where the store is away at the start: fail at once, or spool: begin without it.
 
     Raises:
-        SettingError: If the store cannot be reached or is of a kind that MLflow no longer takes.
+        SettingError: If the store is of a kind that MLflow does not take, or its folder cannot be made.
     """
 
     def __init__(
@@ -44,22 +49,16 @@ class Tracking(MLFlowLogger):
         experiment: str = "psn_lightning",
         run_name: str | None = None,
         tags: dict[str, str] | None = None,
+        on_error: OnError = "fail",
     ) -> None:
+        super().__init__()
         self.store = Store(uri)
-        self._buffer: list[Metric] = []
+        self._tracked = TrackedRun(self.store, experiment, run_name, tags, on_error)
+        self._outbox: Outbox | None = None
+        self._buffer: list[list[Any]] = []
         self._last_step: dict[str, int] = {}
-        self._resumed_at: int | None = None
-        self._configured = False
         self._killed: str | None = None
         self._flushed = time.monotonic()
-        with self.store.told():
-            super().__init__(
-                experiment_name=experiment,
-                run_name=run_name,
-                tracking_uri=self.store.absolute,
-                tags=tags,
-                artifact_location=self.store.artifacts,
-            )
 
     @property
     def uri(self) -> str:
@@ -72,18 +71,19 @@ class Tracking(MLFlowLogger):
         return str(self.store.folder or "mlruns")
 
     @property
-    def experiment(self) -> MlflowClient:
-        """The client. Unlike in Lightning's logger a look at it starts no run.
+    def client(self) -> MlflowClient:
+        """To look things up with; a look at it starts no run.
 
-        The Trainer looks at it before data and callbacks are set up; what fails there leaves no run behind.
+        Not named ``experiment`` as in Lightning's loggers: the Trainer would look at it before data and callbacks are
+        set up, and what fails there shall leave nothing behind.
         """
-        return self._mlflow_client
+        return self.store.client
 
     @property
     def run_id(self) -> str | None:
         """Id of the run, which begins with the first use of it; None on processes other than the first."""
         self.start()
-        return self._run_id
+        return self._tracked.id
 
     @property
     def run(self) -> str:
@@ -93,23 +93,54 @@ class Tracking(MLFlowLogger):
         return run_id
 
     @property
-    def experiment_id(self) -> str | None:
-        """Id of the MLflow experiment; None on processes other than the first."""
+    def name(self) -> str | None:
+        """Id of the MLflow experiment, a folder of checkpoints; None on processes other than the first."""
         self.start()
-        return self._experiment_id
+        return self._tracked.experiment_id
+
+    @property
+    def version(self) -> str | None:
+        """Id of the run, the folder in it."""
+        return self.run_id
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Last value of each of the run's metrics."""
+        return self._tracked.metrics
+
+    @property
+    def configured(self) -> bool:
+        """Whether the run has its configuration already: it is one that goes on."""
+        self.start()
+        return self._tracked.configured
+
+    @property
+    def undelivered(self) -> Path | None:
+        """The spool of an ended run, where the store does not have everything; else None."""
+        folder = self._tracked.spool
+        return folder if self._outbox is None and folder.is_dir() else None
+
+    @property
+    def may_spool(self) -> bool:
+        """Whether a run begins although the store is away."""
+        return self._tracked.on_error == "spool"
 
     def described(self) -> str:
         """Experiment and run name in words."""
-        name = f" named {self._run_name!r}" if self._run_name else ""
-        return f"experiment {self._experiment_name!r}{name}"
+        name = f" named {self._tracked.name!r}" if self._tracked.name else ""
+        return f"experiment {self._tracked.experiment!r}{name}"
+
+    def is_called(self, run: SpooledRun) -> bool:
+        """Whether a spooled run is of this experiment and name; without a name all are."""
+        return run.experiment == self._tracked.experiment and self._tracked.name in (None, run.name)
 
     def newest_fit(self) -> Run | None:
         """The newest training run of this experiment and name; None without any.
 
         Raises:
-            SettingError: If the store does not answer.
+            StoreAwayError: If the store does not answer.
         """
-        return self.store.newest_fit(self._mlflow_client, self._experiment_name, self._run_name)
+        return self.store.newest_fit(self._tracked.experiment, self._tracked.name)
 
     def resume(self, run_id: str, step: int) -> None:
         """Go on with a run instead of beginning one.
@@ -117,17 +148,10 @@ class Tracking(MLFlowLogger):
         Once it starts it is RUNNING again, and what it has already is not logged a second time.
 
         Args:
-            run_id: The MLflow run.
+            run_id: The MLflow run, or what one is called that began without the store.
             step: Where it goes on; tagged as ``resumed_at``.
         """
-        self._run_id = run_id
-        self._resumed_at = step
-
-    @property
-    def configured(self) -> bool:
-        """Whether the run has its configuration already: it is one that goes on."""
-        self.start()
-        return self._configured
+        self._tracked.resume(run_id, step)
 
     def branch_off(self, run_id: str | None, step: int, changed: Mapping[str, tuple[Any, Any]]) -> None:
         """Tag the run that will be as the continuation of another one under other settings.
@@ -137,9 +161,11 @@ class Tracking(MLFlowLogger):
             step: Where it goes on.
             changed: ``{key: (before, now)}``.
         """
-        listed = "; ".join(f"{key}: {before!r} → {now!r}" for key, (before, now) in changed.items())
-        origin = {"branched_from": run_id or "an untracked run", "branched_at": str(step), "branched_with": listed}
-        self.tags = {**(self.tags or {}), **origin}
+        self._tracked.branch_off(run_id, step, changed)
+
+    def add_tags(self, tags: Mapping[str, str]) -> None:
+        """Give the run further tags to begin with."""
+        self._tracked.tags |= tags
 
     def kill(self, reason: str) -> None:
         """Have the run end as KILLED, not FAILED: it was ended on purpose.
@@ -151,82 +177,95 @@ class Tracking(MLFlowLogger):
 
     @rank_zero_only
     def start(self) -> None:
-        """Create experiment and run, once.
+        """Begin the run, or take it up, once.
 
         Raises:
-            SettingError: If the store does not answer.
+            StoreAwayError: If the store does not answer, and ``on_error`` is ``fail``.
         """
-        if self._initialized:
-            return
-        environment = os.environ.get(URI_VARIABLE)
-        with self.store.told():
-            self.store.check()
-            _ = super().experiment
-            if self._resumed_at is not None:
-                self._take_up()
-        # Lightning's logger leaves its store in the environment, where the next run would take it for the user's.
-        if environment is None:
-            os.environ.pop(URI_VARIABLE, None)
-        else:
-            os.environ[URI_VARIABLE] = environment
+        if not self._tracked.started:
+            self._outbox = self._tracked.start()
 
-    def _take_up(self) -> None:
-        client, run_id = self._mlflow_client, self._run_id
-        assert run_id is not None
-        run = client.get_run(run_id)
-        self._configured = bool(run.data.params)
-        for key in run.data.metrics:
-            self._last_step[key] = max(metric.step for metric in client.get_metric_history(run_id, key))
-        client.update_run(run_id, status="RUNNING")
-        earlier = run.data.tags.get("resumed_at")
-        client.set_tag(run_id, "resumed_at", f"{earlier}, {self._resumed_at}" if earlier else str(self._resumed_at))
-        if KILLED_TAG in run.data.tags:
-            client.delete_tag(run_id, KILLED_TAG)
+    @property
+    def _out(self) -> Outbox:
+        """The run's outbox; opened again where something is logged after the run has ended."""
+        self.start()
+        if self._outbox is None:
+            self._outbox = self._tracked.open()
+        return self._outbox
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
         """Log parameters, already flat, each in full."""
         flat = vars(params) if isinstance(params, Namespace) else params
-        entries = []
-        for key, value in flat.items():
-            text = str(value)
+        texts = {key: str(value) for key, value in flat.items()}
+        for key, text in texts.items():
             if len(text) > MAX_PARAM_VAL_LENGTH:
                 path = f"params/{key}.txt"
-                self.experiment.log_text(self.run, text, path)
-                text = f"{len(text)} characters, in the artifact {path}"
-            entries.append(Param(key, text))
-        for start in range(0, len(entries), MAX_PARAMS_TAGS_PER_BATCH):
-            self.experiment.log_batch(self.run, params=entries[start : start + MAX_PARAMS_TAGS_PER_BATCH])
+                self.log_text(text, path)
+                texts[key] = f"{len(text)} characters, in the artifact {path}"
+        self._out.put("params", params=texts)
+
+    @rank_zero_only
+    def log_tags(self, tags: Mapping[str, str]) -> None:
+        """Log tags."""
+        self._out.put("tags", tags=dict(tags))
+
+    @rank_zero_only
+    def log_text(self, text: str, path: str) -> None:
+        """Log a text as an artifact.
+
+        Args:
+            text: The text.
+            path: Of the artifact.
+        """
+        with tempfile.TemporaryDirectory() as scratch:
+            file = Path(scratch) / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+            self.log_artifacts(Path(scratch))
+
+    @rank_zero_only
+    def log_artifacts(self, folder: Path) -> None:
+        """Log the files of a folder, and what links in it point to, as artifacts of the same relative path."""
+        self._out.put_files(folder)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Collect metrics; send them when there are many or the last batch is some seconds old.
+        """Collect metrics; hand them on when there are many or the last batch is some seconds old.
 
-        Each metric has one value per step, and steps only grow: what a run that is continued computes
-        again is not logged again.
+        Each metric has one value per step, and steps only grow.
         """
         now, step = int(time.time() * 1000), step or 0
         for key, value in metrics.items():
             if key != "epoch" and step > self._last_step.get(key, -1):
-                self._buffer.append(Metric(key, float(value), now, step))
+                self._buffer.append([key, float(value), now, step])
                 self._last_step[key] = step
+                self._tracked.metrics[key] = float(value)
         if len(self._buffer) >= MAX_METRICS_PER_BATCH or time.monotonic() - self._flushed > _FLUSH_SECONDS:
             self.flush()
 
     @rank_zero_only
     def flush(self) -> None:
-        """Send what was collected."""
+        """Write what was collected to the disk; a kill after this loses nothing of it."""
         while self._buffer:
             chunk = self._buffer[:MAX_METRICS_PER_BATCH]
-            self.experiment.log_batch(self.run, metrics=chunk)
+            self._out.put("metrics", metrics=chunk)
             del self._buffer[: len(chunk)]
         self._flushed = time.monotonic()
 
     @rank_zero_only
+    def hand_over(self) -> None:
+        """Wait until the store has everything, as long as it takes something; the run does not end by that."""
+        self.flush()
+        if self._outbox is not None:
+            self._outbox.close()
+            self._outbox = None
+
+    @rank_zero_only
     def finalize(self, status: str = "success") -> None:
-        """Send the rest and close the run."""
+        """Close the run, and hand over what the store does not have."""
         self.flush()  # which begins the run, if there is anything to send
-        if self._killed is not None and self._initialized:
-            self.experiment.set_tag(self.run, KILLED_TAG, self._killed)
-            status = "KILLED"
-        super().finalize(status)
+        if self._tracked.started:
+            ended = "KILLED" if self._killed is not None else _STATUS.get(status, status)
+            self._out.put("ends", status=ended, killed=self._killed, time=int(time.time() * 1000))
+            self.hand_over()

@@ -12,8 +12,8 @@ from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from mlflow.entities import RunTag
 
+from psn_lightning import __version__
 from psn_lightning.callbacks import BestAndLast, DynamicTopology, EquilibriumMonitor, TopologyLogger
 from psn_lightning.data import ClassificationData
 from psn_lightning.figures import equilibrium_figure, fan_in_histogram
@@ -37,7 +37,7 @@ class ConfigRecord(SaveConfigCallback):
         if not isinstance(logger, Tracking) or logger.configured:
             return
         text = self._text()
-        logger.experiment.log_text(logger.run, text, "config.yaml")
+        logger.log_text(text, "config.yaml")
         logger.log_hyperparams(flatten(yaml.safe_load(text)))
 
     def _text(self) -> str:
@@ -51,7 +51,7 @@ class ConfigRecord(SaveConfigCallback):
         A kill after this moment then loses no metric: what comes later is computed, and logged, again.
         """
         logger = trainer.logger if isinstance(trainer.logger, Tracking) else None
-        checkpoint[KEY] = {"config": self._text(), "run_id": logger.run_id if logger else None}
+        checkpoint[KEY] = {"config": self._text(), "run_id": logger.run_id if logger else None, "version": __version__}
         if logger:
             if trainer.training:
                 _log_step_metrics(trainer)
@@ -95,8 +95,7 @@ class RunRecord(pl.Callback):
             data = getattr(trainer, "datamodule", None)
             if isinstance(data, ClassificationData):
                 tags |= data.description()
-            run_tags = [RunTag(key, value) for key, value in tags.items()]
-            trainer.logger.experiment.log_batch(trainer.logger.run, tags=run_tags)
+            trainer.logger.log_tags(tags)
 
     @staticmethod
     def _rule(trainer: pl.Trainer) -> str:
@@ -131,7 +130,7 @@ class RunRecord(pl.Callback):
                 connectivity.save(folder / "connectivity" / f"{name}.npz")
             if self.checkpoints:
                 _link_checkpoints(self.checkpoints, folder / "checkpoints")
-            logger.experiment.log_artifacts(logger.run, str(folder))
+            logger.log_artifacts(folder)
 
 
 def _link_checkpoints(checkpoints: BestAndLast, folder: Path) -> None:

@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 import yaml
+from packaging.version import Version
 
+from psn_lightning import __version__
+from psn_lightning.callbacks.durable import damage
 from psn_lightning.errors import SettingError
 from psn_lightning.tracking.flat import flatten
-from psn_lightning.tracking.logger import Tracking
-from psn_lightning.tracking.store import logged_config
 
 KEY = "psn_lightning.origin"
 """Where a checkpoint keeps the configuration and the MLflow run that it belongs to."""
@@ -27,6 +28,7 @@ _FREE = (
     "tracking",
     "predictions",
     "checkpoints",
+    "guards",
     "data.init_args.data_dir",
     "data.init_args.download",
     "trainer.default_root_dir",
@@ -64,19 +66,30 @@ def read_origin(path: Path, weights_only: bool) -> Origin | None:
         None for a checkpoint that ``psn-train`` did not write.
 
     Raises:
-        SettingError: If the file is no checkpoint.
+        SettingError: If the file is no checkpoint, damaged, or of a later version.
     """
+    if (reason := damage(path)) is not None:
+        raise SettingError(
+            f"--ckpt_path {path} is no checkpoint, or damaged ({reason}): --ckpt_path last takes the newest whole one"
+        )
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=weights_only, mmap=True)
         origin, step = checkpoint.get(KEY), checkpoint["global_step"]
     except (RuntimeError, OSError, EOFError, KeyError, AttributeError, TypeError, pickle.UnpicklingError) as error:
         reason = " ".join(str(error).split())[:120]
+        if isinstance(error, pickle.UnpicklingError):
+            reason = "it holds more than tensors and plain values, and could run code"
         raise SettingError(
             f"--ckpt_path {path} cannot be read as a checkpoint ({reason}). If it holds classes of your own and you "
             "trust it: --weights_only false"
         ) from error
     if origin is None:
         return None
+    version = origin.get("version", __version__)
+    if Version(version) > Version(__version__):
+        raise SettingError(
+            f"--ckpt_path {path} was written by psn_lightning {version}, this is {__version__}: update psn_lightning"
+        )
     return Origin(path, step, flatten(yaml.safe_load(origin["config"])), origin["run_id"])
 
 
@@ -128,30 +141,3 @@ def _is_fixed(key: str) -> bool:
     changeable = ("model.lr", "model.storage", "model.compile")
     own = key.startswith("model.") and key not in changeable and not key.startswith("model.optimizer.init_args.")
     return own or key == "seed_everything"
-
-
-def newest_origin(tracking: Tracking, name: str, weights_only: bool) -> Origin:
-    """Where the newest training run of the same experiment and name stands.
-
-    Args:
-        tracking: Says which store, experiment and run name.
-        name: ``last`` or ``best``.
-        weights_only: See :func:`read_origin`.
-
-    Raises:
-        SettingError: If there is no such run.
-    """
-    run = tracking.newest_fit()
-    if run is None:
-        raise SettingError(
-            f"--ckpt_path {name}: there is no training run of {tracking.described()} in {tracking.uri}; "
-            "give the path of a checkpoint, or start without --ckpt_path"
-        )
-    run_id = run.info.run_id
-    path = Path(tracking.save_dir) / run.info.experiment_id / run_id / "checkpoints" / f"{name}.ckpt"
-    if path.is_file():
-        return read_origin(path, weights_only) or Origin(path, 0, {}, run_id)
-    if run.info.status == "FINISHED":
-        raise SettingError(f"--ckpt_path {name}: run {run_id} has finished, but {path} is not there; give its path")
-    config = logged_config(tracking.experiment, run_id)
-    return Origin(None, 0, flatten(yaml.safe_load(config)) if config else {}, run_id)

@@ -84,7 +84,7 @@ def test_first_update_is_the_oracles():
     """Step 0 by hand: same batch, autograd on dense weights, drop and grow by sorting."""
     data, watch, task = Digits(batch_size=64), Watch(), model()
     reference = copy.deepcopy(task)
-    trainer(RigL(period=10, drop_fraction=0.3), watch, max_steps=1).fit(task, data)
+    trainer(RigL(period=1, drop_fraction=0.3, end=1.0), watch, max_steps=1).fit(task, data)
     x, y = next(iter(data.train_dataloader()))
     for layer in reference.network.sparse_layers().values():
         layer.record_dense_gradient = True
@@ -249,7 +249,7 @@ def test_two_rules_are_refused():
 
 def test_what_a_rule_cannot_start_from_is_refused_before_training():
     with pytest.raises(SettingError, match=r"fc1 starts at sparsity 0\.[78]"):
-        trainer(GMP(final_sparsity=0.5)).fit(model(), Digits())
+        trainer(GMP(final_sparsity=0.5, period=10)).fit(model(), Digits())
 
 
 def test_periods_in_epochs_follow_the_accumulated_steps():
@@ -261,7 +261,13 @@ def test_periods_in_epochs_follow_the_accumulated_steps():
 
 def test_a_schedule_that_fits_no_update_is_refused():
     with pytest.raises(SettingError, match="no topology update fits"):
-        trainer(RigL(begin=100)).fit(model(), Digits())
+        trainer(RigL(begin=100, period=10)).fit(model(), Digits())
+
+
+def test_a_period_longer_than_the_run_is_refused_unless_it_is_only_tried():
+    with pytest.raises(SettingError, match=r"period 100 is longer than the run, which has 40 optimizer steps"):
+        trainer(RigL()).fit(model(), Digits())
+    trainer(RigL(), limit_train_batches=3, max_steps=-1, max_epochs=1).fit(model(), Digits())
 
 
 def test_mask_reapply_mends_what_others_wrote():

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -74,6 +76,28 @@ def test_values_out_of_range_are_named(arguments):
 def test_a_share_too_small_for_the_classes():
     with pytest.raises(SettingError, match="cannot be held out"):
         ready(val_fraction=0.001)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: {"train_x": rows.train_x[:, 1:]}, r"features of shape \(1437, 63\) and 1437 labels"),
+        (lambda rows: {"test_y": rows.test_y[1:]}, r"features of shape \(360, 64\) and 359 labels"),
+        (lambda rows: {"test_x": rows.test_x[:0], "test_y": rows.test_y[:0]}, r"\(0, 64\) and 0 labels"),
+        (lambda rows: {"train_y": rows.train_y + 1}, "labels outside 0 … 9"),
+        (lambda rows: {"test_y": rows.test_y - 1}, "labels outside 0 … 9"),
+        (lambda rows: {"train_x": rows.train_x / 0}, "not finite"),
+    ],
+)
+def test_rows_of_a_data_set_of_ones_own_are_checked(change, message):
+    class Own(Digits):
+        def load(self, source):
+            rows = super().load(source)
+            return replace(rows, **change(rows))
+
+    with pytest.raises(SettingError, match=message) as caught:
+        Own().setup()
+    assert str(Digits().locate().folder) in str(caught.value)
 
 
 def test_description_names_files_sizes_and_split():

@@ -1,17 +1,13 @@
 import gzip
-import struct
+import tracemalloc
 
 import numpy as np
 import pytest
 
 from psn_lightning.data.idx import read_idx
+from psn_lightning.data.reading import MOST
 from psn_lightning.errors import SettingError
-
-
-def idx(array, kind=0x08):
-    header = struct.pack(">HBB", 0, kind, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
-    return header + array.astype(np.uint8).tobytes()
-
+from tests.data.making import idx
 
 IMAGES = np.arange(24).reshape(2, 3, 4)
 
@@ -27,12 +23,18 @@ def test_reads_what_was_written(tmp_path, suffix):
     ("name", "content", "message"),
     [
         ("empty", b"", "within the IDX header"),
-        ("truncated", idx(IMAGES)[:-1], "24 bytes, 23 follow"),
-        ("too_long", idx(IMAGES) + b"x", "24 bytes, 25 follow"),
+        ("truncated", idx(IMAGES)[:-1], "24 bytes, only 23 follow"),
+        ("too_long", idx(IMAGES) + b"x", "24 bytes, more follow"),
         ("swapped", idx(np.arange(200)), "1 dimensions, expected 3; images and labels swapped"),
         ("text", b"<html>not found</html>", "no IDX file"),
         ("floats", idx(IMAGES, kind=0x0D), "no IDX file of unsigned bytes"),
         ("no_gzip.gz", idx(IMAGES), "not a complete gzip file"),
+        ("short.gz", gzip.compress(idx(IMAGES)[:-1]), "24 bytes, only 23 follow"),
+        ("long.gz", gzip.compress(idx(IMAGES) + b"x"), "24 bytes, more follow"),
+        ("empty.gz", b"", "within the IDX header"),
+        ("packed_twice.gz", gzip.compress(gzip.compress(idx(IMAGES))), "no IDX file"),
+        ("flipped.gz", gzip.compress(idx(IMAGES), mtime=0)[:-6] + b"xxxxxx", "not a complete gzip file"),
+        ("packed_without_a_name_for_it", gzip.compress(idx(IMAGES)), "no IDX file"),
         ("cut.gz", gzip.compress(idx(IMAGES), mtime=0)[:-9], "not a complete gzip file"),
     ],
 )
@@ -42,6 +44,37 @@ def test_damaged_files_are_named(tmp_path, name, content, message):
     with pytest.raises(SettingError, match=message) as caught:
         read_idx(path, 3)
     assert str(path) in str(caught.value)
+    assert "etch" in str(caught.value)  # again
+
+
+def test_no_more_is_unpacked_than_the_header_states(tmp_path):
+    path = tmp_path / "bomb.gz"
+    path.write_bytes(gzip.compress(idx(IMAGES) + bytes(64 << 20)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(SettingError, match="more follow"):
+            read_idx(path, 3)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_a_header_is_not_believed_beyond_a_bound(tmp_path, suffix):
+    path = tmp_path / f"images{suffix}"
+    header = idx(IMAGES)[:4] + b"\xff" * 12
+    path.write_bytes(gzip.compress(header) if suffix else header)
+    with pytest.raises(SettingError, match=f"states {(2**32 - 1) ** 3} bytes"):
+        read_idx(path, 3)
+    within = idx(IMAGES)[:4] + np.array([MOST // 64, 8, 8], ">u4").tobytes()
+    path.write_bytes(gzip.compress(within) if suffix else within)
+    tracemalloc.start()
+    try:
+        with pytest.raises(SettingError, match="only 0 follow"):
+            read_idx(path, 3)
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20  # what is not there takes no memory
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_file_that_cannot_be_read(tmp_path):

@@ -1,10 +1,9 @@
 """The real files where they are, and files of the same format made small where content matters."""
 
-import gzip
-import http.server
-import struct
-import threading
-from functools import partial
+import io
+import shutil
+import subprocess
+import zipfile
 from hashlib import md5
 
 import numpy as np
@@ -12,19 +11,10 @@ import pytest
 from torchvision import datasets
 
 from psn_lightning.data import DATASETS, MNIST, EMNISTBalanced
+from psn_lightning.data.digests import SUMS
 from psn_lightning.errors import SettingError
 from tests.conftest import require
-
-
-def write_idx(folder, names, n=(30, 10), classes=10, gz=False):
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for name, count in zip(names, (n[0], n[0], n[1], n[1]), strict=True):
-        shape = (count, 28, 28) if "images" in name else (count,)
-        values = rng.integers(0, 256 if "images" in name else classes, shape).astype(np.uint8)
-        content = struct.pack(">HBB", 0, 8, len(shape)) + struct.pack(f">{len(shape)}I", *shape) + values.tobytes()
-        path = folder / (name + ".gz" * gz)
-        path.write_bytes(gzip.compress(content, mtime=0) if gz else content)
+from tests.data.making import write_idx
 
 
 @pytest.mark.parametrize(("name", "mean", "std"), [("mnist", 0.1307, 0.3081), ("fashion", 0.2860, 0.3530)])
@@ -69,18 +59,6 @@ def test_sizes_are_read_never_assumed(tmp_path):
     assert found["dataset.name"] == "MNIST subset (40 rows)"
 
 
-def test_labels_out_of_range_and_swapped_files(tmp_path):
-    write_idx(tmp_path / "a" / "MNIST" / "raw", MNIST.names, classes=99)
-    with pytest.raises(SettingError, match="labels outside 0 … 9"):
-        MNIST(data_dir=str(tmp_path / "a"), download=False).setup()
-    raw = tmp_path / "b" / "MNIST" / "raw"
-    write_idx(raw, MNIST.names)
-    for old, new in ((0, "held"), (1, MNIST.names[0]), ("held", MNIST.names[1])):
-        (raw / (MNIST.names[old] if isinstance(old, int) else old)).rename(raw / new)
-    with pytest.raises(SettingError, match="swapped"):
-        MNIST(data_dir=str(tmp_path / "b"), download=False).setup()
-
-
 def test_missing_and_not_to_be_downloaded(tmp_path, monkeypatch):
     monkeypatch.delenv("PSN_DATA_DIR", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -88,29 +66,42 @@ def test_missing_and_not_to_be_downloaded(tmp_path, monkeypatch):
         MNIST(download=False).prepare_data()
 
 
-def test_download_over_http_with_checksum(tmp_path, monkeypatch):
+def test_download_over_http_with_checksum(tmp_path, monkeypatch, serve):
     """A real server in place of the mirrors; torchvision's own client, checksum and unpacking."""
     write_idx(tmp_path / "mirror", MNIST.names, gz=True)
-    handler = partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path / "mirror")
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        files = sorted((tmp_path / "mirror").iterdir())
-        resources = [(f.name, md5(f.read_bytes()).hexdigest()) for f in files]
-        monkeypatch.setattr(datasets.MNIST, "mirrors", [f"http://127.0.0.1:{server.server_address[1]}/"])
-        monkeypatch.setattr(datasets.MNIST, "resources", resources)
-        monkeypatch.delenv("PSN_DATA_DIR", raising=False)
-        monkeypatch.setenv("HOME", str(tmp_path / "home"))
-        data = MNIST()
-        data.prepare_data()
-        data.setup()
-        assert data.locate().folder == tmp_path / "home/.cache/psn_lightning/MNIST/raw"
-        assert [p.name for p in data.locate().folder.iterdir() if p.name.startswith(".")] == []
+    resources = [(f.name, md5(f.read_bytes()).hexdigest()) for f in sorted((tmp_path / "mirror").iterdir())]
+    monkeypatch.setattr(datasets.MNIST, "mirrors", [serve(tmp_path / "mirror")[0]])
+    monkeypatch.setattr(datasets.MNIST, "resources", resources)
+    data = MNIST()
+    data.prepare_data()
+    data.setup()
+    folder = tmp_path / "home/.cache/psn_lightning/MNIST/raw"
+    assert data.locate().folder == folder
+    assert sorted(p.name for p in folder.iterdir()) == sorted([".lock", SUMS, *MNIST.names])
+    assert subprocess.run(["sha256sum", "--check", "--strict", SUMS], cwd=folder, check=False).returncode == 0
 
-        monkeypatch.setattr(datasets.MNIST, "resources", [(name, "0" * 32) for name, _ in resources])
-        monkeypatch.setenv("HOME", str(tmp_path / "other"))
-        with pytest.raises(SettingError, match="could not be downloaded"):
-            MNIST().prepare_data()
-        assert list((tmp_path / "other/.cache/psn_lightning/MNIST/raw").iterdir()) == []
-    finally:
-        server.shutdown()
+    shutil.rmtree(folder)
+    monkeypatch.setattr(datasets.MNIST, "resources", [(name, "0" * 32) for name, _ in resources])
+    with pytest.raises(SettingError, match="could not be downloaded"):
+        MNIST(data_dir=str(tmp_path / "other"), download=True).prepare_data()
+    assert [p.name for p in (tmp_path / "other/MNIST/raw").iterdir()] == [".lock"]
+
+
+def test_members_of_an_archive_cannot_leave_the_scratch_folder(tmp_path, monkeypatch, serve):
+    write_idx(tmp_path / "files", EMNISTBalanced.names, classes=47, gz=True)
+    hostile = ("../../evil", "gzip/../../../evil", str(tmp_path / "evil"), "gzip/evil")
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for path in (tmp_path / "files").iterdir():
+            archive.write(path, f"gzip/{path.name}")
+        for name in hostile:
+            archive.writestr(name, "evil")
+    (tmp_path / "mirror").mkdir()
+    (tmp_path / "mirror" / "gzip.zip").write_bytes(content.getvalue())
+    monkeypatch.setattr(datasets.EMNIST, "url", serve(tmp_path / "mirror")[0] + "gzip.zip")
+    monkeypatch.setattr(datasets.EMNIST, "md5", md5(content.getvalue()).hexdigest())
+    data = EMNISTBalanced(data_dir=str(tmp_path / "target"))
+    data.prepare_data()
+    data.setup()
+    assert list(tmp_path.rglob("*evil*")) == []
+    assert sorted(p.name for p in data.locate().folder.iterdir()) == sorted([".lock", SUMS, *data.names])

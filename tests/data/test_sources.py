@@ -1,9 +1,10 @@
 import gzip
-from pathlib import Path
+import os
+from hashlib import sha256
 
 import pytest
 
-from psn_lightning.data.sources import fetch_into, find, search_roots
+from psn_lightning.data.sources import find, search_roots
 from psn_lightning.errors import SettingError
 
 
@@ -30,43 +31,59 @@ def test_find_takes_the_first_complete_folder_plain_or_gzipped(tmp_path):
 
 def test_digest_follows_the_bytes(tmp_path):
     (tmp_path / "a").write_text("1")
-    before = find([tmp_path], ["a"]).digest()
+    before = find([tmp_path], ["a"]).digests()
     (tmp_path / "a").write_text("2")
-    assert find([tmp_path], ["a"]).digest() != before
+    assert find([tmp_path], ["a"]).digests() != before
 
 
 def test_digest_is_of_the_data_not_of_the_packing(tmp_path):
     plain, packed = tmp_path / "plain", tmp_path / "packed"
     plain.mkdir()
     packed.mkdir()
-    (plain / "a").write_bytes(b"content")
-    (packed / "a.gz").write_bytes(gzip.compress(b"content"))
-    assert find([plain], ["a"]).digest() == find([packed], ["a"]).digest()
+    for name, content in (("a", b"content"), ("b", b" and more")):
+        (plain / name).write_bytes(content)
+        (packed / f"{name}.gz").write_bytes(gzip.compress(content))
+    whole, each = find([plain], ["a", "b"]).digests()
+    assert (whole, each) == find([packed], ["a", "b"]).digests()
+    assert whole == sha256(b"content and more").hexdigest()
+    assert each == (sha256(b"content").hexdigest(), sha256(b" and more").hexdigest())
 
 
-def test_fetch_moves_finished_files_in_and_leaves_nothing_else(tmp_path):
-    def fetch(scratch: Path) -> Path:
-        (scratch / "deep").mkdir()
-        (scratch / "deep" / "a").write_text("content")
-        (scratch / "rubbish").write_text("")
-        return scratch / "deep"
-
-    fetch_into(tmp_path / "target", ["a"], fetch, "Test")
-    assert [p.name for p in (tmp_path / "target").iterdir()] == ["a"]
-    assert (tmp_path / "target" / "a").read_text() == "content"
+def folder(path):
+    path.mkdir()
 
 
-@pytest.mark.parametrize("error", [OSError("no route"), RuntimeError("bad\nchecksum"), ValueError("hash differs")])
-def test_a_failed_fetch_names_the_remedy_and_leaves_nothing(tmp_path, error):
-    def fetch(scratch: Path) -> Path:
-        (scratch / "a.part").write_text("half")
-        raise error
-
-    with pytest.raises(SettingError, match=r"Test could not be downloaded.*put a there by hand"):
-        fetch_into(tmp_path / "target", ["a"], fetch, "Test")
-    assert list((tmp_path / "target").iterdir()) == []
+def broken_link(path):
+    path.symlink_to("nowhere")
 
 
-def test_a_fetch_that_lacks_a_file(tmp_path):
-    with pytest.raises(SettingError, match="lacks some of a, b"):
-        fetch_into(tmp_path / "target", ["a", "b"], lambda scratch: scratch, "Test")
+def circle(path):
+    path.symlink_to(path.name)
+
+
+def pipe(path):
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (folder, "not a file but a folder"),
+        (broken_link, "a link to nothing"),
+        (circle, "Too many levels of symbolic links"),
+        (pipe, "not a file but a folder or a device"),
+    ],
+)
+def test_what_is_in_the_place_of_a_file_is_named(tmp_path, make, message, suffix):
+    path = tmp_path / f"a{suffix}"
+    make(path)
+    with pytest.raises(SettingError, match=message) as caught:
+        find([tmp_path], ["a"])
+    assert str(path) in str(caught.value)
+
+
+def test_a_link_to_a_file_and_a_file_in_place_of_the_folder(tmp_path):
+    (tmp_path / "real").write_text("content")
+    (tmp_path / "a").symlink_to("real")
+    assert find([tmp_path / "real", tmp_path], ["a"]).folder == tmp_path

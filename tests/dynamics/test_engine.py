@@ -5,7 +5,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from psn_lightning.dynamics import RigLRule, Rule, moments_of, update_layer
+from psn_lightning.dynamics import (
+    LayerState,
+    MagnitudePruningRule,
+    RigLRule,
+    Rule,
+    SRigLRule,
+    moments_of,
+    update_layer,
+)
+from psn_lightning.errors import SettingError
 from psn_lightning.nn import sparse_linear
 
 
@@ -139,3 +148,34 @@ def test_sgd_momentum_moves_too_and_no_moments_are_no_trouble(layer):
 def test_a_rule_that_needs_the_gradient_says_when_it_is_missing(layer):
     with pytest.raises(RuntimeError, match="no dense gradient"):
         update_layer(layer(), RigLRule(), 0.3, None, torch.Generator())
+
+
+@pytest.mark.parametrize("rule", [MagnitudePruningRule(0.999), SRigLRule(0.0)], ids=["pruning", "SRigL"])
+def test_an_update_that_would_leave_a_layer_without_connections_is_refused(layer, rule):
+    sparse = layer(density=0.05)
+    optimizer = trained(sparse)
+    before = [t.clone() for t in (sparse.mask, sparse.weight, *moments_of(sparse, optimizer))]
+    count = int(sparse.mask.sum())
+    assert 0 < count < sparse.out_features  # too few for a fan-in that is the same everywhere
+    message = (
+        rf"fc7: .* none of its {count} connections \(of 11 × 13 possible\).*lower final_sparsity or model.sparsity"
+    )
+    with pytest.raises(SettingError, match=message):
+        update_layer(sparse, rule, 0.0, optimizer, torch.Generator(), "fc7")
+    after = [sparse.mask, sparse.weight, *moments_of(sparse, optimizer)]
+    assert all(map(torch.equal, before, after))
+
+
+def test_a_layer_that_is_replaced_or_pruned_to_its_last_connection_is_not_refused(layer):
+    sparse = layer(density=0.4)
+    count = int(sparse.mask.sum())
+    update_layer(sparse, RigLRule(), 1.0, trained(sparse), torch.Generator())
+    assert int(sparse.mask.sum()) == count
+    update_layer(sparse, MagnitudePruningRule(1 - 1 / 143), 0.0, None, torch.Generator())
+    assert int(sparse.mask.sum()) == 1
+
+
+def test_a_final_sparsity_that_leaves_nothing_is_refused_before_training():
+    with pytest.raises(SettingError, match=r"fc1: final_sparsity 0\.9 leaves none of 2 × 2 possible connections"):
+        MagnitudePruningRule(0.9).check(LayerState("fc1", 2, 2, 4, 4))
+    MagnitudePruningRule(0.8).check(LayerState("fc1", 2, 2, 4, 4))

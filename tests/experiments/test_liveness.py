@@ -8,9 +8,10 @@ import pytest
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
-from psn_lightning.experiments.liveness import REASON, WORKER, Watch, beat, identity
+from psn_lightning.experiments.liveness import REASON, WORKER, Watch, beat
 from psn_lightning.experiments.stores import open_storage
 from psn_lightning.experiments.tickets import Tickets, deaths
+from psn_lightning.tracking.processes import identity
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 from optuna.storages import JournalStorage, RDBStorage
 
 from psn_lightning.errors import SettingError
-from psn_lightning.experiments.stores import journal_of, open_storage, refuse_shared, shown
+from psn_lightning.experiments.stores import journal_of, open_storage, refuse_shared
 
 
 def test_without_an_address_it_is_a_journal_below_mlruns(workdir):
@@ -66,19 +66,6 @@ def test_one_database_for_both_is_refused_however_it_is_spelled(workdir, storage
 )
 def test_databases_of_their_own_are_taken(workdir, storage, tracking):
     refuse_shared(storage, tracking)
-
-
-@pytest.mark.parametrize(
-    ("storage", "text"),
-    [
-        ("no address", "no address"),
-        ("postgresql://me:secret@host/db", "postgresql://me:***@host/db"),
-        ("postgresql://me@host/db?password=secret", "postgresql://me@host/db?password=%2A%2A%2A"),
-        ("postgresql://me:secret@host:port/db", "postgresql://…"),
-    ],
-)
-def test_no_password_is_shown(storage, text):
-    assert shown(storage) == text
 
 
 def test_the_lock_of_a_process_that_was_killed_is_broken(workdir):

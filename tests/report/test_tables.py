@@ -4,6 +4,7 @@ import statistics
 
 import pytest
 
+from psn_lightning.report.equilibria import equilibrium_tables
 from psn_lightning.report.paper_tables import paper_tables
 from psn_lightning.report.runs import Runs, accuracy
 from psn_lightning.report.tables import accuracies, mean_of
@@ -40,6 +41,7 @@ def test_one_seed_has_a_mean_and_nothing_else(made):
 
 
 CCV = {"fan_in/ccv": 0.4, "fan_in/ccv/fc1": 0.3, "fan_in/ccv/fc2": 0.5, "gradient/ratio": 2.0}
+CCV |= {f"sparsity/realised/{layer}": 0.9 for layer in ("fc1", "fc2")}
 CCV |= {f"topology/dead_neurons/{layer}": 3.0 for layer in ("fc1", "fc2")}
 CCV |= {f"gradient/ratio_active/{layer}": 1.0 for layer in ("fc1", "fc2")}
 PEAKS = "model.topology.init_args.peaks"
@@ -60,10 +62,11 @@ KINDS = [
 @pytest.mark.parametrize(("reproduction", "data", "key", "values", "cell", "shown"), KINDS, ids=[k[0] for k in KINDS])
 def test_each_reproduction_has_its_table(made, reproduction, data, key, values, cell, shown):
     runs = made(reproduction, data, key, dict.fromkeys(values, (90.0, CCV)), cell=cell, seeds=(42, 123))
-    (table,) = paper_tables(runs)
-    assert table.rows
-    assert all(len(row) == len(table.columns) for row in table.rows)
-    text = " ".join([*table.columns, *(field for row in table.rows for field in row)])
+    tables = [*paper_tables(runs), *equilibrium_tables(runs)]
+    assert all(table.rows for table in tables if table.title != "A law of our equilibria")  # which needs more layers
+    assert all(len(row) == len(table.columns) for table in tables for row in table.rows)
+    fields = [[*table.columns, *(field for row in table.rows for field in row)] for table in tables]
+    text = " ".join(field for own in fields for field in own)
     assert shown in text
 
 

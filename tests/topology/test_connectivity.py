@@ -1,10 +1,15 @@
+import pickle
+import tracemalloc
+import zipfile
+from pathlib import Path
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from psn_lightning.topology import Connectivity
+from psn_lightning.topology import Connectivity, connectivity
 
 masks = hnp.arrays(np.bool_, st.tuples(st.integers(1, 20), st.integers(1, 20)))
 
@@ -18,6 +23,7 @@ def test_mask_round_trip(mask):
     assert connectivity.n_connections == mask.sum()
 
 
+@settings(deadline=None)  # a file is flushed to the disk
 @given(mask=masks)
 def test_save_load_identity(mask, tmp_path_factory):
     path = tmp_path_factory.mktemp("c") / "layer.npz"
@@ -64,9 +70,175 @@ def test_full():
     assert Connectivity.full(3, 2).mask().all()
 
 
-def test_a_pickle_in_the_file_is_refused(tmp_path):
-    path = tmp_path / "bad.npz"
+def test_more_pairs_than_numbers_are_refused():
+    Connectivity(2**31, 1, [0, 1], [5])
+    with pytest.raises(ValueError, match="too many"):
+        Connectivity(2**62, 2, [0, 1, 2], [5, 5])
+
+
+# --- files
+
+
+def packed(path, **arrays):
+    sound = {"shape": np.array([2, 3]), "indptr": np.array([0, 1, 2]), "indices": np.array([0, 2])}
+    arrays = {name: array for name, array in (sound | arrays).items() if array is not None}
     with path.open("wb") as file:
-        np.savez(file, shape=np.array([{"a": 1}], dtype=object))
-    with pytest.raises(ValueError, match="allow_pickle"):
+        np.savez_compressed(file, **arrays)
+
+
+def claiming(path, header, content=b"", compression=zipfile.ZIP_DEFLATED, version=b"\x01\x00"):
+    """A file whose array ``indices`` has a hand-made header."""
+    packed(path, indices=None)
+    with zipfile.ZipFile(path, "a", compression) as archive:
+        text = (header + "\n").encode()
+        archive.writestr("indices.npy", b"\x93NUMPY" + version + len(text).to_bytes(2, "little") + text + content)
+
+
+def header(shape, descr="<i8"):
+    return f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}"
+
+
+class Bomb:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+BAD_FILES = {
+    "empty": (lambda path: path.write_bytes(b""), "not a zip file"),
+    "text": (lambda path: path.write_text("no zip"), "not a zip file"),
+    "one array": (lambda path: np.save(path.open("wb"), np.arange(3)), "not a zip file"),
+    "no shape": (lambda path: packed(path, shape=None), "the array shape is missing"),
+    "no indptr": (lambda path: packed(path, indptr=None), "the array indptr is missing"),
+    "no indices": (lambda path: packed(path, indices=None), "the array indices is missing"),
+    "float indices": (lambda path: packed(path, indices=np.array([0.0, 2.0])), "indices holds float64"),
+    "objects": (lambda path: packed(path, indices=np.array([0, None])), "indices holds object"),
+    "booleans": (lambda path: packed(path, indices=np.array([False, True])), "indices holds bool"),
+    "a matrix": (lambda path: packed(path, indices=np.zeros((1, 2), int)), "in 2 dimensions"),
+    "a number": (lambda path: packed(path, indices=np.array(3)), "in 0 dimensions"),
+    "three sizes": (lambda path: packed(path, shape=np.array([2, 3, 4])), "shape has 3 numbers"),
+    "negative sizes": (lambda path: packed(path, shape=np.array([-2, 3])), "got 3 and -2"),
+    "no neurons": (lambda path: packed(path, shape=np.array([0, 3])), "got 3 and 0"),
+    "fewer neurons": (lambda path: packed(path, shape=np.array([1, 3])), "indptr must have n_out"),
+    "fewer inputs": (lambda path: packed(path, shape=np.array([2, 2])), "indices must lie in"),
+    "beyond 63 bits": (lambda path: packed(path, indices=np.array([0, 2**64 - 1], np.uint64)), "indices must lie in"),
+    "more than there is": (lambda path: claiming(path, header((10**12,)), bytes(16)), "says that it has 1000000000000"),
+    "less than there is": (lambda path: claiming(path, header((2,)), bytes(24)), "says that it has 2 numbers"),
+    "a negative number": (lambda path: claiming(path, header((-2,)), bytes(16)), "says that it has -2 numbers"),
+    "code": (lambda path: claiming(path, "__import__('os').abort()"), "damaged"),
+    "half a header": (lambda path: claiming(path, header((2,))[:-20] + "((("), "damaged"),
+    "a future header": (
+        lambda path: claiming(path, header((2,)), bytes(16), version=b"\x03\x00"),
+        "another version",
+    ),
+    "packed otherwise": (
+        lambda path: claiming(path, header((2,)), bytes(16), zipfile.ZIP_LZMA),
+        "packed as numpy never does",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_what_is_no_connectivity_file_is_told(tmp_path, name):
+    make, message = BAD_FILES[name]
+    path = tmp_path / "layer.npz"
+    make(path)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="is no connectivity file, or damaged") as caught:
+            Connectivity.load(path)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    assert str(path) in str(caught.value)
+    assert message in str(caught.value)
+
+
+def test_the_sound_file_beside_them_is_read(tmp_path):
+    packed(tmp_path / "layer.npz", indices=np.array([0, 2], np.uint8), indptr=np.array([0, 1, 2], ">i4"))
+    assert Connectivity.load(tmp_path / "layer.npz") == Connectivity(3, 2, [0, 1, 2], [0, 2])
+
+
+@pytest.mark.parametrize("array", ["shape", "indptr", "indices"])
+def test_a_pickle_is_refused_without_running(tmp_path, array):
+    path, trace = tmp_path / "layer.npz", tmp_path / "it ran"
+    packed(path, **{array: np.array([Bomb(trace)], dtype=object)})
+    with pytest.raises(ValueError, match=f"{array} holds object"):
         Connectivity.load(path)
+    path.write_bytes(pickle.dumps(Bomb(trace)))
+    with pytest.raises(ValueError, match="not a zip file"):
+        Connectivity.load(path)
+    assert not trace.exists()
+    pickle.loads(path.read_bytes())
+    assert trace.exists()  # it would have
+
+
+def test_a_bomb_is_not_unpacked(tmp_path, monkeypatch):
+    path, n = tmp_path / "layer.npz", 1 << 20
+    packed(path, indices=np.zeros(n, np.int64))
+    assert path.stat().st_size < n // 8
+    monkeypatch.setattr(connectivity, "_MOST", 8 * n)  # the header makes it a little more
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="the array indices unpacks to"):
+            Connectivity.load(path)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@settings(deadline=None)
+@given(data=st.data())
+def test_changed_bytes_are_a_value_error_or_nothing(data, tmp_path_factory):
+    path = tmp_path_factory.mktemp("c") / "layer.npz"
+    sound = Connectivity.full(5, 4)
+    if data.draw(st.booleans()):
+        sound.save(path)
+    else:
+        with path.open("wb") as file:
+            np.savez(file, shape=np.array([4, 5]), indptr=sound.indptr, indices=sound.indices)
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content[: data.draw(st.integers(0, 2 * len(content)))])
+    told = ""
+    try:
+        assert Connectivity.load(path) == sound
+    except ValueError as error:
+        told = str(error)
+    assert not told or str(path) in told
+
+
+def test_a_wide_layer_costs_its_connections(tmp_path):
+    wide = Connectivity.from_fan_in(1 << 20, np.ones(1 << 12, int), np.zeros(1 << 12, int))  # 4 G pairs
+    tracemalloc.start()
+    try:
+        wide.save(tmp_path / "layer.npz")
+        assert Connectivity.load(tmp_path / "layer.npz") == wide
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_file_that_cannot_be_read_is_told_by_the_system(tmp_path):
+    with pytest.raises(FileNotFoundError, match="absent"):
+        Connectivity.load(tmp_path / "absent.npz")
+
+
+def test_saving_leaves_the_file_alone_and_the_one_before_if_it_fails(tmp_path):
+    path = tmp_path / "layer.npz"
+    Connectivity.full(2, 3).save(path)
+    assert list(tmp_path.iterdir()) == [path]
+    broken = Connectivity.full(4, 4)
+    object.__setattr__(broken, "indices", np.array([Unwritable()], dtype=object))
+    with pytest.raises(RuntimeError, match="in the middle"):
+        broken.save(path)
+    assert Connectivity.load(path) == Connectivity.full(2, 3)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+class Unwritable:
+    def __reduce__(self):
+        raise RuntimeError("in the middle")

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from psn_lightning.errors import SettingError
 from psn_lightning.topology import Bernoulli, LayerBudget, Lognormal, LognormalAtEquilibrium, PowerLaw, Uniform
+from psn_lightning.topology.equilibrium import MEASURED, law
 
 BUDGET = LayerBudget(784, 1024, 0.9)
 
@@ -32,8 +33,13 @@ def test_lognormal_at_an_offset_from_the_equilibrium(offset):
 def test_what_is_not_tabulated_is_said():
     with pytest.raises(SettingError, match=r"sparsity 0\.85 in the paper's Table 4"):
         LognormalAtEquilibrium("fashion").fan_in(LayerBudget(784, 1024, 0.85), np.random.default_rng(0))
-    with pytest.raises(SettingError, match="in our measurements"):
-        LognormalAtEquilibrium("fashion", table="measured").fan_in(BUDGET, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(("sparsity", "expected"), [(0.9, MEASURED["fashion"][0.9]), (0.85, law(0.85))])
+def test_ours_is_measured_or_by_law(sparsity, expected):
+    layer = LayerBudget(784, 1024, sparsity)
+    fan_in = LognormalAtEquilibrium("fashion", table="measured").fan_in(layer, np.random.default_rng(0))
+    assert ccv(fan_in) == pytest.approx(expected, abs=0.01)
 
 
 @settings(max_examples=15, deadline=None)

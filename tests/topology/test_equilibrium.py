@@ -1,10 +1,15 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from psn_lightning.errors import SettingError
 from psn_lightning.topology.equilibrium import (
+    LAW_FACTOR,
+    MEASURED,
     PAPER_TABLE_4,
     Trajectory,
     equilibrium,
+    law,
     settlement,
     two_level_bound,
 )
@@ -29,10 +34,20 @@ def test_nothing_is_interpolated():
         equilibrium("paper", "fashion", 0.85)
 
 
-def test_no_measurement_says_so_and_offers_the_papers_value():
-    with pytest.raises(SettingError, match=r"in our measurements .*the paper claims 2\.52"):
-        equilibrium("measured", "fashion", 0.9)
-    with pytest.raises(SettingError, match="no equilibrium CCV for cifar"):
+def test_where_we_have_measured_it_is_our_value_and_elsewhere_the_law():
+    assert equilibrium("measured", "fashion", 0.9) == MEASURED["fashion"][0.9]
+    assert equilibrium("measured", "fashion", 0.85) == law(0.85)
+    assert law(0.9) == pytest.approx(3 * LAW_FACTOR)
+
+
+@given(st.floats(0, 0.999), st.floats(0, 0.999))
+def test_the_law_grows_with_the_sparsity_and_stays_below_the_bound(a, b):
+    assert (law(a) <= law(b)) == (a <= b) or law(a) == law(b)
+    assert law(a) <= two_level_bound(a)
+
+
+def test_what_is_unknown_is_named():
+    with pytest.raises(SettingError, match="dataset 'cifar' of an equilibrium CCV is not one of mnist, fashion"):
         equilibrium("measured", "cifar", 0.9)
     with pytest.raises(SettingError, match="table 'ours' is not one of paper, measured"):
         equilibrium("ours", "fashion", 0.9)

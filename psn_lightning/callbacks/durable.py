@@ -1,0 +1,67 @@
+"""Checkpoints that are whole or not there, and how to tell."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.fabric.utilities.types import _PATH
+
+from psn_lightning.errors import SettingError
+from psn_lightning.files import atomically
+
+
+class DurableIO(TorchCheckpointIO):
+    """Writes checkpoints beside their place and renames them: a kill or a full disk leaves the one before."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            SettingError: If the disk does not take it.
+        """
+        try:
+            with atomically(path) as scratch, scratch.open("wb") as file:
+                torch.save(checkpoint, file)
+        except OSError as error:
+            free = shutil.disk_usage(Path(path).parent).free // 2**20
+            raise SettingError(
+                f"checkpoint {path} cannot be written ({error.strerror}; {free} MiB are free); those before are whole: "
+                "make room, then go on with --ckpt_path last"
+            ) from error
+
+
+def keep(path: Path, as_name: str) -> None:
+    """Keep a file under another name in its folder before it is replaced; it takes no room until then.
+
+    Raises:
+        OSError: If the disk does not take it.
+    """
+    scratch = path.with_name(f".{as_name}")
+    scratch.unlink(missing_ok=True)
+    try:
+        os.link(path, scratch)
+    except OSError:  # a file system without links
+        shutil.copyfile(path, scratch)
+    scratch.replace(path.with_name(as_name))
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint's file; None if it is as it was written.
+
+    Every byte is read and compared with the checksums that torch writes; nothing is unpickled.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            broken = file.testzip()
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        return str(error) or type(error).__name__
+    except OSError as error:
+        return error.strerror or str(error)
+    return None if broken is None else f"{broken} does not have its checksum"

@@ -1,0 +1,150 @@
+"""What the command line's parsers complain of, in words that name the setting, its value and the remedy."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import inspect
+import re
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from psn_lightning.errors import SettingError, compact
+
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "list": "a list", "str": "a text"}
+_NOT_A_SETTING = (
+    r"unrecognized arguments: --?([\w.+-]+)",
+    r"does not accept option '([^']+)'",
+    r"^Option '([^']+)' is not",
+)
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A parser whose errors are told as all others are."""
+
+    def error(self, message: str) -> NoReturn:
+        """Name what is wrong.
+
+        Raises:
+            SettingError: Always.
+        """
+        known = [option for action in self._actions for option in action.option_strings]
+        wrong = re.search(r"unrecognized arguments: (\S+)", message)
+        if wrong:
+            name = wrong[1].split("=")[0]
+            message = f"{name} is none of its arguments{nearest(name, known)}"
+        raise SettingError(f"{message}; see {self.prog} --help")
+
+
+def explained(complaint: str, known: Collection[str]) -> str:
+    """A complaint of jsonargparse in one or two lines.
+
+    Args:
+        complaint: Its message.
+        known: All settings.
+    """
+    complaint = " ".join(complaint.split())
+    for pattern in _NOT_A_SETTING:
+        wrong = re.search(pattern, complaint)
+        if wrong:
+            return f"{wrong[1]} is no setting{nearest(wrong[1], known)}"
+    key = re.search(r'Parser key "([^"]+)"', complaint)
+    if key is None:
+        return complaint
+    value = re.findall(r"(?:Got value|Given value): (.*?)(?= Given value| - |$)", complaint)
+    return _of_class(key[1], complaint) or _of_value(key[1], value[-1] if value else "", complaint) or complaint
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``: did you mean model.sparsity?``; nothing where none is near."""
+    near = difflib.get_close_matches(name, list(known), 1, cutoff=0.6)
+    return f": did you mean {near[0]}?" if near else ""
+
+
+def _of_class(key: str, complaint: str) -> str | None:
+    """A class that there is not, or an argument that it does not have."""
+    option = re.search(r"Problem with given class_path '([^']+)': Option '([^']+)' is not accepted", complaint)
+    if option:
+        found = _imported(option[1])
+        arguments = [] if found is None else [name for name in inspect.signature(found).parameters if name != "self"]
+        class_ = option[1].rsplit(".", 1)[-1]
+        has = f"; it has {', '.join(arguments)}" if arguments else ""
+        return f"{key}: {class_} has no {option[2]!r}{nearest(option[2], arguments)}{has}"
+    path = re.search(r"Expected a dot import path string: (\S+)", complaint)
+    if path:
+        names = sorted({name for base in _bases(complaint) for name in _subclasses(base)})
+        ours = f" (of ours: {', '.join(names)})" if 0 < len(names) < 20 else ""
+        return f"{key}: there is no class {path[1]!r}{nearest(path[1], names)}{ours}"
+    return None
+
+
+def _of_value(key: str, value: str, complaint: str) -> str | None:
+    """A value of the wrong kind, or none of the choices."""
+    choices = [text.strip("'\" ") for group in re.findall(r"Literal\[(.*?)\]", complaint) for text in group.split(",")]
+    named = re.findall(r"<class '(\w+)'>", complaint.split("Given value")[0])
+    kinds = [_KINDS[kind] for kind in named if kind in _KINDS]
+    if not choices and not kinds:
+        return None
+    wanted = f"one of {', '.join(dict.fromkeys(choices))}" if choices else " or ".join(dict.fromkeys(kinds))
+    class_ = re.match(r"Namespace\(class_path='(?:\w+\.)*(\w+)'", value)
+    value = class_[1] if class_ else value
+    return f"{key} {value!r} must be {wanted}{nearest(value, choices)}"
+
+
+def _bases(complaint: str) -> Iterator[type]:
+    for name in dict.fromkeys(re.findall(r"\w+(?:\.\w+)+", complaint)):
+        found = _imported(name)
+        if isinstance(found, type):
+            yield found
+
+
+def _imported(path: str) -> Any | None:
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name, None) if module else None
+    except ImportError:
+        return None
+
+
+def _subclasses(base: type) -> Iterator[str]:
+    class_: type
+    for class_ in base.__subclasses__():
+        if not class_.__name__.startswith("_") and not inspect.isabstract(class_):
+            yield class_.__name__
+        yield from _subclasses(class_)
+
+
+def check_configs(arguments: Iterable[str]) -> None:
+    """Refuse configuration files that the parser would not name.
+
+    Args:
+        arguments: Of a command line.
+
+    Raises:
+        SettingError: If one is not there, or no YAML mapping.
+    """
+    before = ""
+    for argument in arguments:
+        flag, _, value = argument.partition("=")
+        if before == "--config":
+            _check_config(Path(argument))
+        elif flag == "--config" and value:
+            _check_config(Path(value))
+        before = argument
+
+
+def _check_config(path: Path) -> None:
+    if not path.is_file():
+        raise SettingError(f"--config {path} is no file: see conf/ for those that there are")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise SettingError(f"--config {path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingError(f"--config {path} is no YAML: {compact(error)}") from error
+    if not isinstance(content, dict) or not content:
+        raise SettingError(f"--config {path} has no settings: 'model: {{sparsity: 0.9}}' would be one")

@@ -1,0 +1,46 @@
+"""Files that are whole or not there: written beside their place, then renamed."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def atomically(path: str | Path) -> Iterator[Path]:
+    """Write a file so that a kill, a power cut or a full disk leaves the previous one as it was.
+
+    The folder is made if it is not there.
+
+    Args:
+        path: The file.
+
+    Yields:
+        A path beside it, with the same suffix, to write to; it takes the place of ``path`` once the block has
+        ended without an exception, and is removed otherwise.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.stem}-{uuid.uuid4().hex}{path.suffix}")
+    try:
+        yield scratch
+        put_in_place(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def put_in_place(new: Path, path: Path) -> None:
+    """Have a finished file take the place of another in the same folder.
+
+    Raises:
+        OSError: If the disk does not take it.
+    """
+    with new.open("rb") as file:
+        os.fsync(file.fileno())  # else the name could outlive a power cut, and the content not
+    new.replace(path)

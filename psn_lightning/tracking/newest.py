@@ -1,0 +1,82 @@
+"""The newest run of a name, and the newest of its checkpoints that is whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from lightning.pytorch.utilities import rank_zero_warn
+
+from psn_lightning.callbacks.checkpoint import BEST, LAST, PREVIOUS
+from psn_lightning.callbacks.durable import damage
+from psn_lightning.errors import SettingError
+from psn_lightning.tracking.delivery import OFFLINE_TAG
+from psn_lightning.tracking.flat import flatten
+from psn_lightning.tracking.logger import Tracking
+from psn_lightning.tracking.resume import Origin, read_origin
+from psn_lightning.tracking.spool import spools, whose
+from psn_lightning.tracking.store import StoreAwayError, logged_config
+
+
+def newest_origin(tracking: Tracking, name: str, weights_only: bool) -> Origin:
+    """Where the newest training run of the same experiment and name stands.
+
+    A checkpoint that is damaged is passed over for the newest of the others, with a warning.
+
+    Args:
+        tracking: Says which store, experiment and run name.
+        name: ``last`` or ``best``.
+        weights_only: See :func:`read_origin`.
+
+    Raises:
+        SettingError: If there is no such run, or no checkpoint of it that is whole.
+    """
+    run = _newest_run(tracking)
+    if run is None:
+        raise SettingError(
+            f"--ckpt_path {name}: there is no training run of {tracking.described()} in {tracking.store.shown}; "
+            "give the path of a checkpoint, or start without --ckpt_path"
+        )
+    folders = [path for id_ in run.ids for path in Path(tracking.save_dir).glob(f"*/{id_}/checkpoints")]
+    names = [LAST, PREVIOUS, BEST] if name == "last" else [BEST]
+    there = [folder / name for folder in folders for name in names if (folder / name).is_file()]
+    damaged = {path: reason for path in there if (reason := damage(path)) is not None}
+    whole = [(read_origin(path, weights_only), path) for path in there if path not in damaged]
+    for path, reason in damaged.items():
+        rank_zero_warn(f"{path} is damaged ({reason}) and passed over")
+    if whole:
+        origins = [origin or Origin(path, 0, {}, run.ids[0]) for origin, path in whole]
+        return max(origins, key=lambda origin: origin.step)  # of equals the first: last, previous, best
+    if damaged:
+        raise SettingError(f"--ckpt_path {name}: {', '.join(map(str, damaged))} is damaged, and no other is there")
+    if run.finished:
+        raise SettingError(f"--ckpt_path {name}: run {run.ids[0]} has finished, but has no {names[0]}; give its path")
+    return Origin(None, 0, flatten(yaml.safe_load(run.config)) if run.config else {}, run.ids[0])
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A run that may go on."""
+
+    ids: list[str]
+    """What it is called in MLflow, and was before it was there."""
+    finished: bool
+    config: str | None
+    """The configuration that it has logged."""
+
+
+def _newest_run(tracking: Tracking) -> _Known | None:
+    """The newest run, in the store or, where that is away and a run may begin without it, in the spools."""
+    try:
+        run = tracking.newest_fit()
+    except StoreAwayError:
+        if not tracking.may_spool:
+            raise
+        spooled = [own for path in spools(Path(tracking.save_dir)) if tracking.is_called(own := whose(path))]
+        ids = [id_ for own in spooled[-1:] for id_ in (own.run_id, own.offline_id) if id_]
+        return _Known(ids, False, None) if ids else None
+    if run is None:
+        return None
+    ids = [run.info.run_id, *([run.data.tags[OFFLINE_TAG]] if OFFLINE_TAG in run.data.tags else [])]
+    return _Known(ids, run.info.status == "FINISHED", logged_config(tracking.client, run.info.run_id))

@@ -1,0 +1,287 @@
+"""What users get wrong: the command, what it needs to be wrong with, and what the message must name."""
+
+import gzip
+import json
+import pickle
+import socket
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tests.conftest import CONF
+
+QUICKSTART = ["fit", "--config", str(CONF / "quickstart.yaml")]
+MNIST = ["fit", "--config", str(CONF / "mnist_static.yaml"), "--data.init_args.data_dir", "data"]
+FOREST = ["fit", "--config", str(CONF / "forest_static.yaml"), "--data.init_args.data_dir", "data"]
+RIGL = "--trainer.callbacks.init_args"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One wrong input."""
+
+    what: str
+    arguments: list[str]
+    names: tuple[str, ...]
+    """Parts of the message: the thing and the remedy."""
+    files: Callable[[Path], object] | None = None
+    """Makes the files that it needs."""
+
+
+def setting(what, arguments, *names):
+    return Case(what, [*QUICKSTART, *arguments.split(" ")], names)
+
+
+def config(what, content, *names):
+    def write(folder):
+        path = folder / "wrong.yaml"
+        path.write_bytes(content) if isinstance(content, bytes) else path.write_text(content)
+
+    return Case(what, [*QUICKSTART, "--config", "wrong.yaml"], names, write)
+
+
+def idx(values):
+    """An IDX file's bytes."""
+    array = np.asarray(values, dtype=np.uint8)
+    return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
+
+
+def images(folder, **changed):
+    """Four small IDX files of MNIST's layout, some of them wrong."""
+    target = folder / "data" / "MNIST" / "raw"
+    target.mkdir(parents=True)
+    labels = np.arange(20) % 10
+    files = {
+        "train-images-idx3-ubyte": idx(np.zeros((20, 28, 28))),
+        "train-labels-idx1-ubyte": idx(labels),
+        "t10k-images-idx3-ubyte": idx(np.zeros((20, 28, 28))),
+        "t10k-labels-idx1-ubyte": idx(labels),
+    }
+    for name, content in {**files, **changed}.items():
+        if content is not None:
+            (target / name).write_bytes(content)
+    return target
+
+
+def data(what, changed, *names):
+    return Case(what, MNIST, names, lambda folder: images(folder, **changed))
+
+
+def covertype(what, rows, *names):
+    def write(folder):
+        (folder / "data" / "covertype").mkdir(parents=True)
+        with gzip.open(folder / "data" / "covertype" / "covtype.data.gz", "wt") as file:
+            file.write("".join(f"{','.join(map(str, row))}\n" for row in rows))
+
+    return Case(what, FOREST, names, write)
+
+
+def tampered(folder):
+    target = images(folder)
+    (target / "SHA256SUMS").write_text("".join(f"{'0' * 64}  {path.name}\n" for path in sorted(target.iterdir())))
+
+
+def data_is_a_file(folder):
+    (folder / "data").write_text("")
+
+
+class Bomb:
+    """Runs code where it is unpickled."""
+
+    def __reduce__(self):
+        return (Path("exploded").touch, ())
+
+
+def checkpoint(what, make, *names, more=""):
+    return Case(what, [*QUICKSTART, "--ckpt_path", "x.ckpt", *more.split()], names, lambda f: make(f / "x.ckpt"))
+
+
+def bomb(path):
+    torch.save({"state_dict": {}, "global_step": 3, "x": Bomb()}, path)
+
+
+def plain_pickle(path):
+    path.write_bytes(pickle.dumps(Bomb()))
+
+
+def cut(path):
+    torch.save({"a": torch.zeros(1000)}, path)
+    path.write_bytes(path.read_bytes()[:-300])
+
+
+def origin(version):
+    def make(path):
+        own = {"config": "{}", "run_id": None, "version": version}
+        torch.save({"state_dict": {}, "global_step": 3, "psn_lightning.origin": own}, path)
+
+    return make
+
+
+def occupy(folder):
+    """Hold a port that the case's environment names."""
+    held = socket.socket()
+    held.bind(("127.0.0.1", 0))
+    held.listen()
+    (folder / "port").write_text(str(held.getsockname()[1]))
+    return held
+
+
+ROW = [*range(54), 1]
+CASES = [
+    setting("a misspelt setting", "--model.sparsty=0.9", "model.sparsty is no setting", "did you mean model.sparsity?"),
+    setting("a misspelt group", "--modl.sparsity=0.9", "modl.sparsity is no setting", "did you mean model.sparsity?"),
+    setting("a setting without a value", "--trainer.max_epochs", "--trainer.max_epochs", "expected one argument"),
+    config("a misspelt setting in a file", "model: {sparsty: 0.9}\n", "model.sparsty", "did you mean model.sparsity?"),
+    config("a misspelt group in a file", "modl: {sparsity: 0.9}\n", "modl.sparsity", "did you mean model.sparsity?"),
+    config("a wrong type in a file", "trainer: {max_epochs: many}\n", "trainer.max_epochs 'many'", "a whole number"),
+    config("a file that is no YAML", "model: {sparsity: 0.9\n", "--config wrong.yaml is no YAML"),
+    config("a file that is no text", b"\0\1\xff", "--config wrong.yaml is no YAML"),
+    config("an empty file", "", "--config wrong.yaml has no settings"),
+    config("a file with a list", "- 1\n- 2\n", "--config wrong.yaml has no settings"),
+    Case("a file that is not there", ["fit", "--config", "none.yaml"], ("--config none.yaml is no file", "see conf/")),
+    Case("a folder as a file", ["fit", "--config", "."], ("--config . is no file",)),
+    setting("a text for a number", "--model.sparsity=much", "model.sparsity 'much'", "a number"),
+    setting("sparsity below 0", "--model.sparsity=-1", "sparsity -1.0 is not in [0, 1)"),
+    setting("sparsity 1", "--model.sparsity=1", "sparsity 1.0 is not in [0, 1)"),
+    setting("sparsity above 1", "--model.sparsity=1.5", "sparsity 1.5 is not in [0, 1)"),
+    setting("sparsity NaN", "--model.sparsity=.nan", "sparsity nan is not in [0, 1)"),
+    setting(
+        "a CCV in a dense network",
+        "--model.topology=Lognormal --model.sparsity=0",
+        "ccv 1 of Lognormal cannot be reached",
+    ),
+    setting(
+        "a CCV out of reach",
+        "--model.topology=Lognormal --model.topology.ccv=9",
+        "ccv 9 of Lognormal cannot be reached",
+        "the largest reachable value is",
+    ),
+    setting("a negative CCV", "--model.topology=PowerLaw --model.topology.ccv=-1", "ccv -1.0 of PowerLaw"),
+    setting("a fan-in above the ceiling", "--model.min_fan_in=20", "above the ceiling", "lower either"),
+    setting("a fan-in of 0", "--model.min_fan_in=0", "min_fan_in 0 is not in 1"),
+    setting("a family that there is not", "--model.topology=Lognrmal", "'Lognrmal'", "did you mean Lognormal?"),
+    setting(
+        "an argument that a family has not",
+        "--model.topology=Lognormal --model.topology.cv=1",
+        "Lognormal has no 'cv'",
+        "did you mean ccv?",
+    ),
+    setting("a width of 0", "--model.topology=Bell --model.topology.width=0", "width 0.0 of Bell", "[0.01, 100]"),
+    setting("a spreading that there is not", "--model.spreading=evn", "model.spreading 'evn'", "did you mean even?"),
+    setting(
+        "an allocation that there is not", "--model.allocation=erkk", "model.allocation 'erkk'", "did you mean erk?"
+    ),
+    setting("a storage that there is not", "--model.storage=cxr", "model.storage 'cxr'", "did you mean csr?"),
+    setting("an initialisation that there is not", "--model.init=he", "model.init 'he'", "mean_fan_in"),
+    setting("no hidden layer", "--model.hidden=[]", "layer sizes [64, 10]", "at least one hidden width"),
+    setting("a hidden layer of no neurons", "--model.hidden=[0]", "layer sizes [64, 0, 10]"),
+    setting("a width instead of widths", "--model.hidden=8", "model.hidden '8'", "a list"),
+    setting("a learning rate of 0", "--model.lr=0", "lr 0.0 must be a positive number"),
+    setting(
+        "two learning rates", "--model.lr=0.1 --model.optimizer=SGD --model.optimizer.lr=0.2", "lr 0.1", "optimizer"
+    ),
+    setting("an optimizer that there is not", "--model.optimizer=SGDD", "'SGDD'", "did you mean SGD?"),
+    setting("a batch of 0", "--data.init_args.batch_size=0", "batch_size 0 must be at least 1"),
+    setting("everything held out", "--data.init_args.val_fraction=1", "val_fraction 1.0 is not in [0, 1)"),
+    setting("a data set that there is not", "--data=Digit", "'Digit'", "did you mean Digits?"),
+    setting("an argument that data have not", "--data.init_args.batch=3", "Digits has no 'batch'", "batch_size"),
+    setting("zero epochs", "--trainer.max_epochs=0", "trainer.max_epochs 0 trains nothing"),
+    setting("zero steps", "--trainer.max_steps=0", "trainer.max_steps 0 trains nothing"),
+    setting("negative epochs", "--trainer.max_epochs=-3", "max_epochs", "-3"),
+    setting("a seed below 0", "--seed_everything=-1", "seed_everything -1", "from 0 to"),
+    setting("a period beyond the run", f"{RIGL}.period=100000", "period 100000 is longer than the run", "train longer"),
+    setting("a period of 0", f"{RIGL}.period=0", "period 0 must be at least 1"),
+    setting("a drop fraction of 0", f"{RIGL}.drop_fraction=0", "drop_fraction 0.0 is not in (0, 1]"),
+    setting("a drop fraction above 1", f"{RIGL}.drop_fraction=2", "drop_fraction 2.0 is not in (0, 1]"),
+    setting("updates that end before they begin", f"{RIGL}.begin=500 {RIGL}.end=100", "no topology update fits"),
+    setting("a callback that there is not", "--trainer.callbacks=RigLL", "'RigLL'", "did you mean RigL?"),
+    setting("an argument that a rule has not", f"{RIGL}.perid=10", "RigL has no 'perid'", "did you mean period?"),
+    setting("two rules", "--trainer.callbacks+=SET", "two rules", "keep one"),
+    setting("an accelerator that is not here", "--trainer.accelerator=gpu", "accelerator gpu"),
+    setting("no device", "--trainer.devices=0", "devices 0"),
+    setting("a strategy that there is not", "--trainer.strategy=dpp", "strategy dpp"),
+    setting("a strategy that cuts weights", "--trainer.strategy=fsdp", "trainer.strategy fsdp", "use ddp"),
+    setting(
+        "a precision that csr has not",
+        "--model.storage=csr --trainer.precision=bf16-mixed",
+        "trainer.precision bf16-mixed",
+    ),
+    setting("a checkpoint every 0 steps", "--checkpoints.every_n_steps=0", "checkpoints.every_n_steps 0", "null"),
+    setting("a share above 1", "--guards.dead_neurons=2", "guards.dead_neurons 2.0 is not in [0, 1]"),
+    setting("another logger", "--trainer.logger=CSVLogger", "trainer.logger 'CSVLogger'", "must be true or false"),
+    setting("a store of no kind", "--tracking.uri=ftp://x", "tracking.uri 'ftp://x'", "sqlite"),
+    setting("a store that is a folder", "--tracking.uri=file:runs", "MLflow 3 takes no folders", "sqlite:///"),
+    setting(
+        "a server that is away", "--tracking.uri=http://127.0.0.1:9", "tracking.uri 'http://127.0.0.1:9'", "start it"
+    ),
+    setting(
+        "a choice that there is not", "--tracking.on_error=spol", "tracking.on_error 'spol'", "did you mean spool?"
+    ),
+    Case(
+        "a store in a place where none can be",
+        [*QUICKSTART, "--tracking.uri=sqlite:///file/mlflow.db"],
+        ("tracking.uri", "file"),
+        lambda folder: (folder / "file").write_text(""),
+    ),
+    data(
+        "an empty IDX file", {"train-images-idx3-ubyte": b""}, "train-images-idx3-ubyte", "ends within the IDX header"
+    ),
+    data(
+        "a truncated IDX file", {"t10k-images-idx3-ubyte": idx(np.zeros((20, 28, 28)))[:-9]}, "t10k-images", "damaged"
+    ),
+    data("swapped IDX files", {"train-images-idx3-ubyte": idx(range(20))}, "train-images", "swapped?"),
+    data("labels out of range", {"t10k-labels-idx1-ubyte": idx([47] * 20)}, "labels outside 0 … 9"),
+    data("fewer labels than images", {"train-labels-idx1-ubyte": idx([1] * 7)}, "MNIST", "7 labels"),
+    data("no IDX file", {"train-labels-idx1-ubyte": b"hello, world"}, "train-labels", "no IDX file"),
+    data(
+        "a gz that is not gz",
+        {"train-images-idx3-ubyte": None, "train-images-idx3-ubyte.gz": b"not packed"},
+        "train-images-idx3-ubyte.gz",
+        "gzip",
+    ),
+    Case("a file that was tampered with", MNIST, ("SHA256SUMS", "MNIST"), tampered),
+    Case("a data folder that is a file", [*MNIST, "--data.init_args.download=false"], ("MNIST",), data_is_a_file),
+    covertype("rows of 53 columns", [ROW[:53]] * 20, "covtype.data.gz", "columns"),
+    covertype("a feature that is NaN", [["nan", *ROW[1:]]] * 20, "covtype.data.gz", "missing or infinite"),
+    covertype("a label of 9", [[*ROW[:-1], 9]] * 20, "labels outside"),
+    covertype("a word for a number", [["tree", *ROW[1:]]] * 20, "covtype.data.gz", "cannot be read"),
+    Case("a checkpoint that is not there", [*QUICKSTART, "--ckpt_path", "x.ckpt"], ("--ckpt_path x.ckpt is no file",)),
+    Case("the last of no run", [*QUICKSTART, "--ckpt_path", "last"], ("--ckpt_path last", "there is no training run")),
+    Case("a test without a checkpoint", ["test", *QUICKSTART[1:]], ("test needs a trained network", "--ckpt_path")),
+    checkpoint("a text as a checkpoint", lambda path: path.write_text("no"), "x.ckpt is no checkpoint, or damaged"),
+    checkpoint("a truncated checkpoint", cut, "x.ckpt is no checkpoint, or damaged"),
+    checkpoint("a checkpoint that runs code", bomb, "x.ckpt cannot be read", "--weights_only false"),
+    checkpoint("a pickle that runs code", plain_pickle, "x.ckpt is no checkpoint, or damaged"),
+    checkpoint("a checkpoint of something else", lambda path: torch.save({"a": 1}, path), "x.ckpt cannot be read"),
+    checkpoint("a checkpoint of a later version", origin("99.0"), "99.0", "update psn_lightning"),
+    Case("a command that there is not", ["fitt"], ("'fitt' is not a command", "--help")),
+    Case("an option that compare has not", ["compare", "--metic", "x"], ("--metic", "did you mean --metric?")),
+    Case("an experiment that there is not", ["compare", "--experiment", "none"], ("--experiment 'none' is not in",)),
+    Case("a record that is not there", ["report", "--record", "none.jsonl"], ("none.jsonl has no runs", "reproduce")),
+    Case("a data set that data knows not", ["data", "mnits"], ("data set 'mnits' is not one of mnist",)),
+    Case("a sweep that is not there", ["sweep", "--config", "none.yaml"], ("--config none.yaml is no file",)),
+    Case(
+        "a setting that sweeps have not",
+        ["sweep", "--config", "s.yaml"],
+        ("trails", "did you mean trials?"),
+        lambda folder: (folder / "s.yaml").write_text(
+            json.dumps({"name": "a", "base": [str(CONF / "quickstart.yaml")], "space": {"model.lr": [1]}, "trails": 3})
+        ),
+    ),
+    Case(
+        "a figure where none can be",
+        ["topology", *QUICKSTART[1:], "--figure=file/x.png"],
+        ("--figure file/x.png cannot be written",),
+        lambda folder: (folder / "file").write_text(""),
+    ),
+    Case(
+        "a port in use",
+        [*QUICKSTART, "--trainer.strategy=ddp", "--trainer.devices=1", "--model.storage=masked"],
+        ("MASTER_PORT", "in use"),
+        occupy,
+    ),
+]

@@ -1,0 +1,138 @@
+"""MLflow goes away, comes back, hangs, or is not there at all: the run does not care, and nothing is lost."""
+
+import re
+import time
+
+import pytest
+
+from tests.conftest import CONF
+from tests.faults.running import (
+    FIT,
+    artifacts,
+    assert_same_end,
+    checkpoints,
+    finished,
+    history,
+    start,
+    step_of,
+    store_of,
+    wait_until,
+)
+
+EPOCHS = 60
+LONG = [*FIT, f"--trainer.max_epochs={EPOCHS}", "--data.init_args.batch_size=16"]
+LAST = EPOCHS * 90  # 1437 rows in batches of 16
+FILES = {"config.yaml", "fan_in_before_after.png", "equilibrium.png", "connectivity/fc1.npz", "connectivity/fc2.npz"}
+FILES |= {"checkpoints/best.ckpt", "checkpoints/last.ckpt"}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    finished(start(folder, *LONG))
+    return folder
+
+
+def assert_complete(server, undisturbed, folder):
+    (metrics, run), (expected, _) = history(server.uri), history(store_of(undisturbed))
+    assert metrics == expected
+    assert run.info.status == "FINISHED"
+    assert artifacts(server.uri, run) == FILES
+    assert run.data.params["model.sparsity"] == "0.9"
+    assert run.data.tags["dataset.name"] == "Digits"
+    assert_same_end(undisturbed, folder)
+    assert not list(folder.glob("mlruns/spool/*"))
+    return run
+
+
+def test_killed_and_restarted_three_times(server, undisturbed, tmp_path):
+    process = start(tmp_path, *LONG, MLFLOW_TRACKING_URI=server.uri)
+    for third in (1, 2, 3):
+        wait_until(lambda third=third: step_of(tmp_path) >= third * LAST // 5, process)
+        server.end()
+        gone_at = step_of(tmp_path)
+        wait_until(lambda gone_at=gone_at: step_of(tmp_path) >= gone_at + 180, process)  # it trains on
+        server.begin()
+    printed = finished(process)
+    assert "does not take what is logged" in printed
+    assert "is back" in printed
+    assert "MLflow run" in printed
+    assert_complete(server, undisturbed, tmp_path)
+
+
+def test_away_until_after_the_end(server, undisturbed, tmp_path):
+    process = start(tmp_path, *LONG, MLFLOW_TRACKING_URI=server.uri)
+    wait_until(lambda: step_of(tmp_path) >= 90, process)
+    server.end()
+    printed = finished(process)
+    assert "psn-train sync sends it" in printed
+    assert "Not all of it is in MLflow yet" in printed
+    (spool,) = tmp_path.glob("mlruns/spool/*")
+    assert "cannot be used" in finished(start(tmp_path, "sync"), code=2)
+    assert spool.exists()
+    server.begin()
+    assert re.search(r"Run \w{32} in http://.*: [\d]+ metrics", finished(start(tmp_path, "sync")))
+    assert_complete(server, undisturbed, tmp_path)
+
+
+def test_a_server_that_hangs_does_not_hold_a_step_up(server, undisturbed, tmp_path):
+    process = start(tmp_path, *LONG, MLFLOW_TRACKING_URI=server.uri)
+    wait_until(lambda: step_of(tmp_path) >= 90, process)
+    server.hang()
+    try:
+        wait_until(lambda: step_of(tmp_path) == LAST, process)  # all of the training without one answer
+    finally:
+        server.wake()
+    finished(process)
+    assert_complete(server, undisturbed, tmp_path)
+
+
+def test_away_at_the_start_fails_early(tmp_path):
+    printed = finished(start(tmp_path, *LONG, MLFLOW_TRACKING_URI="http://127.0.0.1:9"), code=2)
+    assert "tracking.uri 'http://127.0.0.1:9' cannot be used" in printed
+    assert not checkpoints(tmp_path)
+
+
+def test_away_at_the_start_and_all_the_time(server, undisturbed, tmp_path):
+    """Stopped and continued without the store, synchronised, and found again when it is there."""
+    server.end()
+    spooling = [*LONG, "--tracking.on_error=spool", "--tracking.run_name=r"]
+    environment = {"MLFLOW_TRACKING_URI": server.uri}
+    process = start(tmp_path, *spooling, **environment)
+    wait_until(lambda: step_of(tmp_path) >= 90, process)
+    process.kill()
+    process.communicate()
+    printed = finished(start(tmp_path, *spooling, "--ckpt_path=last", **environment))
+    assert "Not all of it is in MLflow yet" in printed
+    server.begin()
+    finished(start(tmp_path, "sync"))
+    run = assert_complete(server, undisturbed, tmp_path)
+    assert run.info.run_name == "r"
+    assert run.data.tags["offline_id"].startswith("offline-")
+    assert int(run.data.tags["resumed_at"]) >= 90
+    printed = finished(start(tmp_path, *LONG, "--tracking.run_name=r", "--ckpt_path=last", **environment))
+    assert history(server.uri)[0] == history(store_of(undisturbed))[0]  # nothing was left to do, and nothing came twice
+
+
+def test_begun_without_the_store_which_comes_meanwhile(server, undisturbed, tmp_path):
+    server.end()
+    spooling = [*LONG, "--tracking.on_error=spool"]
+    process = start(tmp_path, *spooling, MLFLOW_TRACKING_URI=server.uri)
+    wait_until(lambda: step_of(tmp_path) >= 90, process)
+    server.begin()
+    finished(process)
+    assert_complete(server, undisturbed, tmp_path)
+
+
+def test_a_sweep_during_an_outage(server, tmp_path):
+    sweep = tmp_path / "sweep.yaml"
+    sweep.write_text(
+        f"name: away\nbase: [{CONF / 'quickstart.yaml'}]\nspace: {{model.lr: [0.001, 0.002, 0.003]}}\nsampler: grid\n"
+        "objective: test/accuracy\nsettings: {trainer.max_epochs: 40, trainer.enable_model_summary: false}\n"
+    )
+    process = start(tmp_path, "sweep", "--config", str(sweep), MLFLOW_TRACKING_URI=server.uri)
+    wait_until(lambda: step_of(tmp_path) >= 90, process)
+    server.end()
+    time.sleep(3)
+    server.begin()
+    assert "3 complete, 0 pruned, 0 failed" in finished(process)

@@ -25,13 +25,18 @@ services: $(VENV)/installed-test $(VENV)/installed-postgres ## Tests with Postgr
 faults: $(VENV)/installed-test ## Tests that kill processes and servers and fill disks, 15 minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m faults
 
+.PHONY: coverage
+coverage: $(VENV)/installed-test ## The default tests with branch coverage of the package; numba's kernels are compiled and not seen
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal --cov=psn_lightning --cov-branch --cov-report=term-missing:skip-covered
+
 .PHONY: lint
-lint: $(VENV)/installed-lint ## Style, format and types; the container files
+lint: $(VENV)/installed-lint ## Style, format and types; the container files; known vulnerabilities
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/hadolint docker/Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml
+	$(BIN)/python .ci/audit.py
 
 .PHONY: bench
 bench: $(VENV)/installed-bench ## Measure speed, 30 minutes: benchmarks/results.json, docs/benchmarks.md, docs/speed.png

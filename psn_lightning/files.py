@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 
 @contextmanager
@@ -33,6 +34,17 @@ def atomically(path: str | Path) -> Iterator[Path]:
         put_in_place(scratch, path)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def write_all(file: IO[bytes], data: bytes) -> None:
+    """Write to an unbuffered file, which on a disk that is nearly full takes a part and says so only by the number.
+
+    Raises:
+        OSError: If the disk does not take all of it.
+    """
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
 
 
 def put_in_place(new: Path, path: Path) -> None:

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from psn_lightning.files import atomically
+from psn_lightning.files import atomically, write_all
 
 
 def test_it_takes_the_place_of_the_one_before(tmp_path):
@@ -42,7 +42,7 @@ def test_a_kill_leaves_the_one_before(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
     code = (
-        "import os, sys; from psn_lightning.files import atomically\n"
+        "import os, sys; from psn_lightning.files import atomically, write_all\n"
         "with atomically(sys.argv[1]) as scratch:\n"
         "    scratch.write_text('half'); os.kill(os.getpid(), 9)"
     )
@@ -77,3 +77,26 @@ def test_two_writers_leave_the_file_of_one(tmp_path):
         thread.join()
     assert path.read_text() in texts
     assert list(tmp_path.iterdir()) == [path]
+
+
+class NearlyFull:
+    """A disk with room for some bytes more, as an unbuffered file shows it."""
+
+    def __init__(self, room):
+        self.room, self.content = room, b""
+
+    def write(self, data):
+        if not self.room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        taken = bytes(data[: min(self.room, 3)])
+        self.room -= len(taken)
+        self.content += taken
+        return len(taken)
+
+
+def test_a_write_that_is_taken_in_part_goes_on_or_fails():
+    disk = NearlyFull(room=20)
+    write_all(disk, b"0123456789")
+    assert disk.content == b"0123456789"
+    with pytest.raises(OSError, match="No space"):
+        write_all(disk, b"0123456789a")

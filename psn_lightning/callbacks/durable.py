@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import zipfile
@@ -26,15 +27,39 @@ class DurableIO(TorchCheckpointIO):
         Raises:
             SettingError: If the disk does not take it.
         """
+        refused: list[OSError] = []
         try:
-            with atomically(path) as scratch, scratch.open("wb") as file:
+            with atomically(path) as scratch, _WatchedFile(scratch, refused) as file:
                 torch.save(checkpoint, file)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
+            refused += [error] if isinstance(error, OSError) else []
+            if not refused:
+                raise
             free = shutil.disk_usage(Path(path).parent).free // 2**20
             raise SettingError(
-                f"checkpoint {path} cannot be written ({error.strerror}; {free} MiB are free); those before are whole: "
-                "make room, then go on with --ckpt_path last"
+                f"checkpoint {path} cannot be written ({refused[0].strerror}; {free} MiB are free); those before are "
+                "whole: make room, then go on with --ckpt_path last"
             ) from error
+
+
+class _WatchedFile(io.FileIO):
+    """A file that remembers what the disk said: torch puts an error of its own in its place."""
+
+    def __init__(self, path: Path, refused: list[OSError]) -> None:
+        super().__init__(path, "wb")
+        self._refused = refused
+
+    def write(self, data: Any, /) -> int:
+        """Write all of it."""
+        view = memoryview(data).cast("B")
+        done = 0
+        try:
+            while done < len(view):
+                done += super().write(view[done:])
+        except OSError as error:
+            self._refused.append(error)
+            raise
+        return done
 
 
 def keep(path: Path, as_name: str) -> None:

@@ -18,6 +18,7 @@ from mlflow.entities import Run
 
 from psn_lightning.errors import SettingError
 from psn_lightning.experiments.compare import find
+from psn_lightning.files import write_all
 from psn_lightning.tracking.resume import decisive
 from psn_lightning.tracking.store import Store
 
@@ -103,7 +104,7 @@ def append(run: RecordedRun, path: Path = RECORD) -> None:
         file.seek(0, os.SEEK_END)
         if file.tell() and os.pread(file.fileno(), 1, file.tell() - 1) != b"\n":
             line = f"\n{line}"  # the one before was cut short
-        file.write(line.encode())
+        write_all(file, line.encode())
         os.fsync(file.fileno())
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from psn_lightning.errors import SettingError
-from psn_lightning.files import atomically
+from psn_lightning.files import atomically, write_all
 
 Operation = dict[str, Any]
 """What is to be done to a run: ``{"do": "metrics", "metrics": [[key, value, milliseconds, step], …]}``."""
@@ -94,7 +94,7 @@ class Spool:
         """
         line = json.dumps(operation).encode() + b"\n"
         try:
-            self._file.write(line)
+            write_all(self._file, line)
             os.fsync(self._file.fileno())
         except OSError:
             os.ftruncate(self._file.fileno(), self._end)

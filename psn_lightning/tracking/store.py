@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import tempfile
 import time
@@ -88,6 +89,7 @@ class Store:
             MlflowException: If it cannot be; likewise SQLAlchemyError and OSError.
         """
         self._make_folder()
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # prints tracebacks of what is told here
         return MlflowClient(self.absolute)
 
     def _make_folder(self) -> None:

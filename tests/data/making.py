@@ -31,4 +31,4 @@ def covertype_lines(n=200, columns=55):
 
 def write_covertype(folder, lines):
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "covtype.data.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
+    (folder / "covtype.data.gz").write_bytes(gzip.compress("\n".join(lines).encode(), mtime=0))

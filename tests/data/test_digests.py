@@ -18,7 +18,7 @@ from tests.data.making import write_idx
 @pytest.fixture
 def files(tmp_path):
     (tmp_path / "a").write_bytes(b"content")
-    (tmp_path / "b.gz").write_bytes(gzip.compress(b"packed"))
+    (tmp_path / "b.gz").write_bytes(gzip.compress(b"packed", mtime=0))
     return find([tmp_path], ["a", "b"])
 
 

@@ -89,7 +89,7 @@ def test_download_over_http_with_checksum(tmp_path, monkeypatch, serve):
 
 def test_members_of_an_archive_cannot_leave_the_scratch_folder(tmp_path, monkeypatch, serve):
     write_idx(tmp_path / "files", EMNISTBalanced.names, classes=47, gz=True)
-    hostile = ("../../evil", "gzip/../../../evil", str(tmp_path / "evil"), "gzip/evil")
+    hostile = ("../../evil", "../../../evil", "gzip/../../../../evil", str(tmp_path / "evil"), "gzip/evil")
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         for path in (tmp_path / "files").iterdir():

@@ -45,10 +45,14 @@ def assert_complete(server, undisturbed, folder):
     return run
 
 
-def test_killed_and_restarted_three_times(server, undisturbed, tmp_path):
-    process = start(tmp_path, *LONG, MLFLOW_TRACKING_URI=server.uri)
-    for third in (1, 2, 3):
-        wait_until(lambda third=third: step_of(tmp_path) >= third * LAST // 5, process)
+def test_killed_and_restarted_three_times(server, tmp_path):
+    """The server takes some ten seconds to come back, so the run must be long."""
+    undisturbed, longer = tmp_path / "undisturbed", [*LONG, f"--trainer.max_epochs={5 * EPOCHS}"]
+    undisturbed.mkdir()
+    finished(start(undisturbed, *longer))
+    process = start(tmp_path, *longer, MLFLOW_TRACKING_URI=server.uri)
+    for fifth in (1, 2, 3):
+        wait_until(lambda fifth=fifth: step_of(tmp_path) >= fifth * LAST, process)
         server.end()
         gone_at = step_of(tmp_path)
         wait_until(lambda gone_at=gone_at: step_of(tmp_path) >= gone_at + 180, process)  # it trains on

@@ -52,7 +52,8 @@ def newest_origin(tracking: Tracking, name: str, weights_only: bool) -> Origin:
         raise SettingError(f"--ckpt_path {name}: {', '.join(map(str, damaged))} is damaged, and no other is there")
     if run.finished:
         raise SettingError(f"--ckpt_path {name}: run {run.ids[0]} has finished, but has no {names[0]}; give its path")
-    return Origin(None, 0, flatten(yaml.safe_load(run.config)) if run.config else {}, run.ids[0])
+    config = logged_config(tracking.client, run.ids[0]) if run.is_in_store else None
+    return Origin(None, 0, flatten(yaml.safe_load(config)) if config else {}, run.ids[0])
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,8 @@ class _Known:
     ids: list[str]
     """What it is called in MLflow, and was before it was there."""
     finished: bool
-    config: str | None
-    """The configuration that it has logged."""
+    is_in_store: bool
+    """Whether its logged configuration can be asked for."""
 
 
 def _newest_run(tracking: Tracking) -> _Known | None:
@@ -75,8 +76,8 @@ def _newest_run(tracking: Tracking) -> _Known | None:
             raise
         spooled = [own for path in spools(Path(tracking.save_dir)) if tracking.is_called(own := whose(path))]
         ids = [id_ for own in spooled[-1:] for id_ in (own.run_id, own.offline_id) if id_]
-        return _Known(ids, False, None) if ids else None
+        return _Known(ids, False, False) if ids else None
     if run is None:
         return None
     ids = [run.info.run_id, *([run.data.tags[OFFLINE_TAG]] if OFFLINE_TAG in run.data.tags else [])]
-    return _Known(ids, run.info.status == "FINISHED", logged_config(tracking.client, run.info.run_id))
+    return _Known(ids, run.info.status == "FINISHED", True)

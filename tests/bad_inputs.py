@@ -214,6 +214,9 @@ CASES = [
     setting("a share above 1", "--guards.dead_neurons=2", "guards.dead_neurons 2.0 is not in [0, 1]"),
     setting("another logger", "--trainer.logger=CSVLogger", "trainer.logger 'CSVLogger'", "must be true or false"),
     setting("a store of no kind", "--tracking.uri=ftp://x", "tracking.uri 'ftp://x'", "sqlite"),
+    setting(
+        "a login in an address", "--tracking.uri=http://me:secret@x", "http://me:***@x", "MLFLOW_TRACKING_PASSWORD"
+    ),
     setting("a store that is a folder", "--tracking.uri=file:runs", "MLflow 3 takes no folders", "sqlite:///"),
     setting(
         "a server that is away", "--tracking.uri=http://127.0.0.1:9", "tracking.uri 'http://127.0.0.1:9'", "start it"

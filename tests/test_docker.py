@@ -14,6 +14,8 @@ DOCKER = ROOT / "docker"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 COMPOSE = (DOCKER / "compose.yaml").read_text()
 SERVICES = yaml.safe_load(COMPOSE)["services"]
+AUTH = (DOCKER / "auth.ini").read_text()
+SECRETS = {"POSTGRES_PASSWORD", "MLFLOW_PASSWORD", "MLFLOW_SECRET_KEY"}
 PINS = dict(line.split("==") for line in (DOCKER / "constraints.txt").read_text().split("\n") if "==" in line)
 
 
@@ -42,13 +44,14 @@ def test_every_variable_has_an_example_and_the_other_way_round():
 def test_the_example_is_what_compose_takes_without_it():
     example = dict(re.findall(r"^(\w+)=(.*)", (DOCKER / ".env.example").read_text(), re.MULTILINE))
     defaults = dict(re.findall(r"\$\{(\w+):-([^}]*)\}", COMPOSE))
-    assert defaults == {key: value for key, value in example.items() if key != "POSTGRES_PASSWORD"}
+    assert defaults == {key: value for key, value in example.items() if key not in SECRETS}
     assert (ROOT / example["SWEEP"]).is_file()
 
 
 def test_no_password_is_written_down():
-    assert "POSTGRES_PASSWORD:?" in COMPOSE  # compose refuses to start without one
-    assert not re.search(r"postgresql\S*://\w+:", COMPOSE)
+    assert set(re.findall(r"\$\{(\w+):\?", COMPOSE)) == SECRETS  # compose refuses to start without them
+    assert not re.search(r"postgresql\S*://\w+:", COMPOSE + AUTH)
+    assert "password" not in re.sub("#.*", "", AUTH)
     ignored = subprocess.run(["git", "check-ignore", "docker/.env"], cwd=ROOT, capture_output=True, text=True)
     assert ignored.stdout.strip() == "docker/.env"
 

@@ -40,14 +40,18 @@ class CommandParser(argparse.ArgumentParser):
         raise SettingError(f"{message}; see {self.prog} --help")
 
 
-def explained(complaint: str, known: Collection[str]) -> str:
-    """A complaint of jsonargparse in one or two lines.
+def explained(error: argparse.ArgumentError, parser: argparse.ArgumentParser) -> SettingError:
+    """What jsonargparse complains of, in one or two lines.
 
     Args:
-        complaint: Its message.
-        known: All settings.
+        error: What it raised.
+        parser: The parser, which knows all settings.
     """
-    complaint = " ".join(complaint.split())
+    known = [action.dest for action in parser._actions]
+    return SettingError.inside(error) or SettingError(_in_words(" ".join(str(error).split()), known))
+
+
+def _in_words(complaint: str, known: Collection[str]) -> str:
     for pattern in _NOT_A_SETTING:
         wrong = re.search(pattern, complaint)
         if wrong:

@@ -35,7 +35,7 @@ def show(metrics: Mapping[str, Tensor], logger: object) -> None:
         console.print(f"Not all of it is in MLflow yet, but in {logger.undelivered}; when it is back: psn-train sync")
     elif isinstance(logger, Tracking):
         console.print(f"MLflow run {logger.run_id}; compare runs with:", highlight=False)
-        console.print(f"  {ui_command(logger.uri)}", highlight=False, soft_wrap=True)
+        console.print(f"  {ui_command(logger.store.shown)}", highlight=False, soft_wrap=True)
 
 
 def ui_command(uri: str) -> str:

@@ -112,8 +112,7 @@ class PSNCLI(LightningCLI):
             self.config = parser.parse_args(arguments)
         except ArgumentError as error:
             own = self._parser(arguments[0]) if self._trains and arguments[0] in self.subcommands() else parser
-            known = [action.dest for action in own._actions]
-            raise SettingError.inside(error) or SettingError(explained(str(error), known)) from error
+            raise explained(error, own) from error
 
     def _parse_ckpt_path(self) -> None:
         """Keep a checkpoint's hyper-parameters from overriding the configuration silently."""

@@ -183,7 +183,7 @@ class SRigLRule(RigLRule, StructuredRule):
         stays = salient >= threshold
         if int(stays.sum()) < fewest:
             stays[salient.argsort(descending=True, stable=True)[:fewest]] = True
-        return stays * min(layer.n_in, layer.n_initial // int(stays.sum()))
+        return stays * (layer.n_initial // int(stays.sum()))
 
 
 class MagnitudePruningRule(Rule):

@@ -57,7 +57,9 @@ class StudyRun:
         self._tracking.add_tags(tags)
         self._tracking.log_hyperparams(flatten(yaml.safe_load(text)))
         self._tracking.log_text(text, "sweep.yaml")
-        self._tracking.log_text(yaml.safe_dump(self._plan.config, sort_keys=False), "config.yaml")
+        tracking = self._plan.config["tracking"]
+        shown = {**self._plan.config, "tracking": {**tracking, "uri": tracking["uri"] and self._tracking.store.shown}}
+        self._tracking.log_text(yaml.safe_dump(shown, sort_keys=False), "config.yaml")
         self._tracking.hand_over()
         set_parent_run(self._study, self._tracking.run)
         return self._tracking.run

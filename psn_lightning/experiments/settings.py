@@ -124,7 +124,7 @@ def parse(arguments: Sequence[str]) -> tuple[Sweep, str]:
     """Read a sweep from the command line: ``--config`` files and ``--setting value``.
 
     Returns:
-        The sweep, and its configuration as YAML without a storage's password.
+        The sweep, and its configuration as YAML without the passwords of stores.
 
     Raises:
         SettingError: If a setting is unknown, or its value cannot be.
@@ -136,9 +136,10 @@ def parse(arguments: Sequence[str]) -> tuple[Sweep, str]:
     try:
         config = parser.parse_args(list(arguments))
     except ArgumentError as error:
-        known = [action.dest for action in parser._actions]
-        raise SettingError.inside(error) or SettingError(explained(str(error), known)) from error
+        raise explained(error, parser) from error
     config.pop("config")
     sweep = Sweep(**vars(parser.instantiate_classes(config)))
     config.storage = sweep.storage and without_password(sweep.storage)
+    if "tracking.uri" in sweep.settings:
+        config.settings = {**sweep.settings, "tracking.uri": without_password(str(sweep.settings["tracking.uri"]))}
     return sweep, parser.dump(config, skip_none=False)

@@ -133,7 +133,7 @@ def _sum_up(sweep: Sweep, plan: Plan, state: State, retrained: State | None) -> 
                 soft_wrap=True,
             )
     console.print(
-        f"Compare with: {ui_command(Store(plan.config['tracking']['uri']).uri)}", highlight=False, soft_wrap=True
+        f"Compare with: {ui_command(Store(plan.config['tracking']['uri']).shown)}", highlight=False, soft_wrap=True
     )
     lost = [*state.lost, *(retrained.lost if retrained else [])]
     if lost:

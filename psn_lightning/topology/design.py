@@ -88,6 +88,6 @@ def _warn_of_clamp(budget: LayerBudget, connectivity: Connectivity) -> None:
     if abs(realised - budget.sparsity) > 0.01:
         warnings.warn(
             f"{budget.name}: target sparsity {budget.sparsity:.4f}, realised {realised:.4f}: "
-            f"the fan-in is clamped to {budget.min_fan_in} … {budget.n_in}",
+            f"the fan-in is rounded and clamped to {budget.min_fan_in} … {budget.n_in}",
             stacklevel=3,
         )

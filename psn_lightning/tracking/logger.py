@@ -61,11 +61,6 @@ class Tracking(Logger):
         self._flushed = time.monotonic()
 
     @property
-    def uri(self) -> str:
-        """The store's address, as it was given."""
-        return self.store.uri
-
-    @property
     def save_dir(self) -> str:
         """Folder of the local store; ``mlruns`` where the store is a server. Checkpoints go below it."""
         return str(self.store.folder or "mlruns")

@@ -23,6 +23,7 @@ from psn_lightning.tracking.flat import flatten
 from psn_lightning.tracking.logger import Tracking
 from psn_lightning.tracking.provenance import provenance
 from psn_lightning.tracking.resume import KEY
+from psn_lightning.tracking.store import without_password
 
 
 class ConfigRecord(SaveConfigCallback):
@@ -41,7 +42,11 @@ class ConfigRecord(SaveConfigCallback):
         logger.log_hyperparams(flatten(yaml.safe_load(text)))
 
     def _text(self) -> str:
-        return self.parser.dump(self.config, skip_none=False)
+        """As YAML, without a database's password: who reruns it from elsewhere gives his own."""
+        config = self.config.clone()
+        tracking = config["tracking"]
+        tracking.uri = tracking.uri and without_password(tracking.uri)
+        return str(self.parser.dump(config, skip_none=False))
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]

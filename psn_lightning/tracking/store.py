@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from urllib.error import HTTPError
+from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 from mlflow import MlflowClient
@@ -33,6 +34,7 @@ PROCESS_TAG = "process"
 KILLED_TAG = "killed"
 """Tag of a run that was ended on purpose, or whose process died: why."""
 
+_LOGIN = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
 _PROBE_SECONDS = 5.0
 _LOCK_SECONDS = 60.0  # for which another process may be at work on a local store's tables
 _SQLITE = "sqlite:///"
@@ -50,7 +52,7 @@ class Store:
         uri: MLflow store or server; None: ``MLFLOW_TRACKING_URI``, else ``sqlite:///mlruns/mlflow.db``.
 
     Raises:
-        SettingError: If it is of a kind that MLflow does not take.
+        SettingError: If it is of a kind that MLflow does not take, or a server whose address holds a login.
     """
 
     def __init__(self, uri: str | None) -> None:
@@ -60,6 +62,11 @@ class Store:
             raise SettingError(f"tracking.uri {uri!r}: MLflow 3 takes no folders; use {_SQLITE}{folder}/mlflow.db")
         if uri.split(":")[0].split("+")[0] not in _KINDS:
             raise SettingError(f"tracking.uri {without_password(uri)!r} is none of {', '.join(_KINDS)}")
+        if uri.startswith("http") and "@" in urlsplit(uri).netloc:
+            raise SettingError(
+                f"tracking.uri {without_password(uri)!r}: a server's user and password do not go into its address, but "
+                f"into {_LOGIN}"
+            )
         self.uri = uri
         self.folder = Path(uri.removeprefix(_SQLITE)).parent if uri.startswith(_SQLITE) else None
         """Folder of a local store; None of a server."""
@@ -107,10 +114,13 @@ class Store:
 
         Raises:
             StoreAwayError: If it is.
+            SettingError: If its driver is not installed, or it knows no such user.
         """
         try:
             yield
         except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
+            if isinstance(error, MlflowException) and error.error_code == "UNAUTHENTICATED":
+                raise SettingError(f"tracking.uri {self.shown!r} wants a login: give one in {_LOGIN}") from error
             reason = " ".join(str(error).split())[:200]
             kind = SettingError if isinstance(error, ImportError) else StoreAwayError
             raise kind(f"tracking.uri {self.shown!r} cannot be used ({reason}); start it or name another") from error

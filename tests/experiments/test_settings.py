@@ -37,11 +37,14 @@ def test_its_text_makes_the_same_sweep(read, tmp_path):
     assert (again.space, again.seeds, type(again.pruner)) == (sweep.space, sweep.seeds, type(sweep.pruner))
 
 
-def test_a_password_stays_out_of_the_text(read):
-    sweep, text = read({}, "--storage", "postgresql+psycopg://me:secret@host/optuna")
+def test_passwords_stay_out_of_the_text(read):
+    settings = {"tracking.uri": "postgresql+psycopg://me:secret@host/mlflow"}
+    sweep, text = read({"settings": settings}, "--storage", "postgresql+psycopg://me:secret@host/optuna")
     assert "secret" in sweep.storage
+    assert sweep.settings == settings
     assert "secret" not in text
     assert "postgresql+psycopg://me:***@host/optuna" in text
+    assert "postgresql+psycopg://me:***@host/mlflow" in text
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,24 @@
 """A PostgreSQL and an MLflow server of our own, on free ports, in scratch folders."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
+import yaml
+
+from tests.conftest import ROOT
+
+DOCKER = ROOT / "docker"
+PASSWORD = "a-password-of-ours"
 
 
 def free_port():
@@ -60,11 +68,43 @@ def databases(postgres):
 @pytest.fixture
 def server(databases, tmp_path):
     """Address of an MLflow server that keeps its runs in PostgreSQL and its artifacts in a folder."""
-    port = free_port()
-    command = [Path(sys.executable).with_name("mlflow"), "server", "--backend-store-uri", databases[0]]
-    where = ["--artifacts-destination", tmp_path / "artifacts", "--host", "127.0.0.1", "--port", str(port)]
-    with (tmp_path / "mlflow.log").open("w") as log:
-        process = subprocess.Popen([*command, *where, "--workers", "1"], stdout=log, stderr=log, start_new_session=True)
+    stores = ["--backend-store-uri", databases[0], "--artifacts-destination", tmp_path / "artifacts"]
+    with _served(free_port(), stores, tmp_path) as uri:
+        yield uri
+
+
+@pytest.fixture
+def compose_server(databases, tmp_path):
+    """Address of the server of docker/compose.yaml: its command and environment, on other ports and paths."""
+    port, service = free_port(), yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"]["mlflow"]
+    ours = {"postgresql+psycopg://psn@postgres:5432/mlflow": databases[0]}
+    ours |= {f"/{name}": str(tmp_path / name) for name in ("artifacts", "auth.ini")}
+    (tmp_path / "auth.ini").write_text(_changed((DOCKER / "auth.ini").read_text(), ours))
+    passwords = {"MLFLOW_PASSWORD": PASSWORD, "MLFLOW_SECRET_KEY": "key", "POSTGRES_PASSWORD": ""}
+    environment = {
+        name: passwords[found[1]] if (found := re.match(r"\$\{(\w+):\?", value)) else _changed(value, ours)
+        for name, value in service["environment"].items()
+    }
+    words = [_changed(word, ours) for word in service["command"] if not word.startswith(("--host=", "--port="))]
+    assert words[:2] == ["mlflow", "server"]
+    with _served(port, words[2:], tmp_path, environment) as uri:
+        yield uri
+
+
+def _changed(text, replacements):
+    for old, new in replacements.items():
+        text = text.replace(old, new)
+    return text
+
+
+@contextmanager
+def _served(port, options, folder, environment=None):
+    command = [Path(sys.executable).with_name("mlflow"), "server", *options]
+    where = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    with (folder / "mlflow.log").open("w") as log:
+        process = subprocess.Popen(
+            [*command, *where], stdout=log, stderr=log, start_new_session=True, env=os.environ | (environment or {})
+        )
     uri = f"http://127.0.0.1:{port}"
     try:
         _wait_for(f"{uri}/health", process)

@@ -24,8 +24,8 @@ def test_defaults_live_under_mlruns(tracking, client, workdir):
 
 def test_environment_names_the_store(workdir, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///elsewhere/mlflow.db")
-    assert Tracking().uri == "sqlite:///elsewhere/mlflow.db"
-    assert Tracking(uri="sqlite:///mlruns/mlflow.db").uri == "sqlite:///mlruns/mlflow.db"
+    assert Tracking().store.uri == "sqlite:///elsewhere/mlflow.db"
+    assert Tracking(uri="sqlite:///mlruns/mlflow.db").store.uri == "sqlite:///mlruns/mlflow.db"
 
 
 def test_metrics_are_sent_in_batches_and_all_arrive(tracking, client, monkeypatch):

@@ -27,7 +27,7 @@ faults: $(VENV)/installed-test ## Tests that kill processes and servers and fill
 
 .PHONY: coverage
 coverage: $(VENV)/installed-test ## The default tests with branch coverage of the package; numba's kernels are compiled and not seen
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal --cov=psn_lightning --cov-branch --cov-report=term-missing:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal --cov=psn_lightning --cov-report=term-missing:skip-covered
 
 .PHONY: lint
 lint: $(VENV)/installed-lint ## Style, format and types; the container files; known vulnerabilities

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -17,7 +18,7 @@ from torch.distributed import DistNetworkError
 from psn_lightning import __version__
 from psn_lightning.commands import data, sync, topology
 from psn_lightning.commands.training import PSNCLI
-from psn_lightning.errors import SettingError, compact
+from psn_lightning.errors import SettingError, compact, in_one_line
 from psn_lightning.experiments import compare, reproduce, sweep
 from psn_lightning.report import command as report
 
@@ -41,6 +42,7 @@ HELP = f"""psn-train {__version__}: Profiled Sparse Networks on PyTorch Lightnin
 __all__ = ["entry_point", "main"]
 
 _TOLD = (ArgumentError, MisconfigurationException)  # errors whose message is meant for the user
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 _STOPPED = 143  # what a shell reports of a process that SIGTERM ended
 
 
@@ -68,6 +70,16 @@ def main(arguments: Sequence[str]) -> int:
             raise
         port = os.environ.get("MASTER_PORT", "that torch chose")
         sys.stderr.write(f"psn-train: MASTER_PORT {port} is in use, or nobody answers there: give another one\n")
+        return 2
+    except MemoryError as error:
+        if debug:
+            raise
+        sys.stderr.write(f"psn-train: out of memory ({in_one_line(error)}): a smaller network or batch needs less\n")
+        return 2
+    except OSError as error:
+        if debug or error.errno not in _OF_THE_DISK:
+            raise
+        sys.stderr.write(f"psn-train: {error.filename or 'a file'} cannot be written or read: {error.strerror}\n")
         return 2
     except (ValueError, *_TOLD) as error:
         told = SettingError.inside(error) or (error if isinstance(error, _TOLD) else None)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+_LONGEST = 1000  # letters of a message: what is quoted in it may be anything
+
 
 class SettingError(ValueError):
     """A setting that cannot work.
@@ -38,7 +40,12 @@ class DivergedError(SettingError):
     """A run whose loss is not a finite number."""
 
 
+def in_one_line(error: Exception) -> str:
+    """What a library says, short enough to stand within a message of ours."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
 def compact(error: Exception) -> str:
     """An error as at most two lines."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return "\n  ".join(lines[:1] + ([" ".join(lines[1:])[:300]] if lines[1:] else []))
+    return "\n  ".join([line[:_LONGEST] for line in lines[:1]] + ([" ".join(lines[1:])[:300]] if lines[1:] else []))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+from psn_lightning.errors import SettingError
 
 
 @contextmanager
@@ -36,15 +39,35 @@ def atomically(path: str | Path) -> Iterator[Path]:
         scratch.unlink(missing_ok=True)
 
 
-def write_all(file: IO[bytes], data: bytes) -> None:
+def write_all(file: IO[bytes], data: bytes | memoryview) -> int:
     """Write to an unbuffered file, which on a disk that is nearly full takes a part and says so only by the number.
+
+    Returns:
+        Number of bytes.
 
     Raises:
         OSError: If the disk does not take all of it.
     """
-    view = memoryview(data)
+    view = memoryview(data).cast("B")
+    n = len(view)
     while view:
         view = view[file.write(view) :]
+    return n
+
+
+def not_written(what: str, folder: Path, error: OSError) -> SettingError:
+    """What is told where the disk does not take something of a run.
+
+    Args:
+        what: It, and where it was to go.
+        folder: On that disk; it need not be there.
+        error: What the disk said.
+    """
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(there).free // 2**20
+    return SettingError(
+        f"{what} cannot be written ({error.strerror}; {free} MiB are free): make room, then go on with --ckpt_path last"
+    )
 
 
 def put_in_place(new: Path, path: Path) -> None:

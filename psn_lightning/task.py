@@ -142,7 +142,7 @@ class SparseClassifier(pl.LightningModule):
         """
         try:
             return super().load_state_dict(state_dict, strict=strict, assign=assign)
-        except RuntimeError as error:
+        except (RuntimeError, TypeError, AttributeError, ValueError) as error:  # the latter where it holds no tensors
             reason = " ".join(str(error).split())[:250]
             raise SettingError(f"the checkpoint does not fit the configured network: {reason}") from error
 

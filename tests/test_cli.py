@@ -6,6 +6,7 @@ import sys
 
 import lightning.pytorch as pl
 import pytest
+import torch
 import yaml
 
 from psn_lightning.callbacks.predictions import PredictionTable
@@ -161,15 +162,21 @@ def test_missing_data_is_told_before_a_run_begins(workdir, client, capsys, monke
 def test_a_damaged_store_is_told(workdir, capsys):
     (workdir / "junk.db").write_text("no database " * 100)
     assert main(["fit", *QUICKSTART, *QUIET, "--tracking.uri=sqlite:///junk.db"]) == 2
-    assert "tracking.uri 'sqlite:///junk.db' cannot be used" in capsys.readouterr().err
+    assert "tracking.uri 'sqlite:///junk.db': junk.db is no SQLite database" in capsys.readouterr().err
 
 
 def test_a_checkpoint_of_another_network_is_told(fit, client, workdir, capsys):
     run = fit("--trainer.max_epochs=1")
     checkpoint = client.download_artifacts(run.info.run_id, "checkpoints/last.ckpt", str(workdir))
-    arguments = ["test", *QUICKSTART, *QUIET, "--ckpt_path", checkpoint, "--model.hidden=[30,20]"]
-    assert main(arguments) == 2
+    arguments = ["test", *QUICKSTART, *QUIET, "--ckpt_path", checkpoint]
+    assert main([*arguments, "--model.hidden=[30,20]"]) == 2
+    assert "last.ckpt: model.hidden: [256, 256] there, [30, 20] here" in capsys.readouterr().err
+    content = torch.load(checkpoint, weights_only=True)
+    del content["psn_lightning.origin"]
+    torch.save(content, checkpoint)  # as if another program had written it
+    assert main([*arguments, "--model.hidden=[30,20]"]) == 2
     assert "the checkpoint does not fit the configured network" in capsys.readouterr().err
+    assert main(arguments) == 0
 
 
 def test_one_damaged_data_set_does_not_hide_the_others(workdir, capsys):

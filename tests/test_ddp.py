@@ -16,7 +16,7 @@ from psn_lightning.callbacks.ranks import check_equal_connectivity, refuse_shard
 from psn_lightning.cli import main
 from psn_lightning.data import Digits
 from psn_lightning.errors import SettingError
-from tests.conftest import CONF, QUIET
+from tests.conftest import CONF, QUIET, only_run
 
 SCRIPT = Path(__file__).with_name("ddp_run.py")
 
@@ -96,6 +96,27 @@ def test_the_command_line_on_two_processes(workdir, client):
     assert "stopped at step" in err
     processes(*cut, "--ckpt_path=last", cwd=workdir)
     assert history(client, "cut") == two
+
+
+def test_a_loss_that_is_no_number_on_one_process_ends_both(workdir, client):
+    """The other one would wait for its gradients for ever, or end with an error of the network's."""
+    (workdir / "psn_train.py").write_text("from psn_lightning.cli import entry_point; entry_point()")
+    (workdir / "poison.py").write_text(
+        "import lightning.pytorch as pl\n"
+        "class Poison(pl.Callback):\n"
+        "    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):\n"
+        "        if trainer.global_rank == 1 and trainer.global_step == 7:\n"
+        "            batch[0][0, 0] = float('nan')\n"
+    )
+    command = [sys.executable, "psn_train.py", *FIT, *DDP, "--trainer.callbacks+=poison.Poison"]
+    done = subprocess.run(command, cwd=workdir, env=environment(), capture_output=True, text=True, timeout=240)
+    printed = done.stdout + done.stderr
+    assert done.returncode == 2, printed
+    assert "Traceback" not in printed
+    assert "the loss is nan at step 7 (epoch 0, batch 7" in printed
+    assert "the loss of another process is not finite at step 7" in printed
+    assert [path.name for path in workdir.glob("mlruns/**/*autopsy.ckpt")] == ["rank1-autopsy.ckpt"]
+    assert only_run(client).info.status == "FAILED"
 
 
 @pytest.mark.parametrize("strategy", ["fsdp", "deepspeed_stage_2", "ModelParallelStrategy"])

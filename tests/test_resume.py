@@ -396,6 +396,30 @@ def test_last_without_a_run_says_where_it_looked(workdir, capsys):
 def test_what_is_no_checkpoint_is_refused(workdir, capsys):
     (workdir / "noise.ckpt").write_bytes(bytes(range(256)) * 10)
     torch.save({"weights": torch.ones(3)}, workdir / "other.ckpt")
-    for name, reason in (("noise", "is no checkpoint, or damaged"), ("other", "cannot be read as a checkpoint")):
+    for name in ("noise", "other"):
         assert main([*FIT, f"--ckpt_path={name}.ckpt"]) == 2
-        assert f"--ckpt_path {name}.ckpt {reason}" in capsys.readouterr().err
+        assert f"--ckpt_path {name}.ckpt is no checkpoint, or damaged" in capsys.readouterr().err
+
+
+def test_a_run_that_the_store_does_not_have_is_named(workdir, client, capsys):
+    """Its checkpoint was brought from elsewhere; nothing is made in the store that was meant by mistake."""
+    assert main([*FIT, "--trainer.max_epochs=1"]) == 0
+    run_id = only_run(client).info.run_id
+    (path,) = workdir.glob("mlruns/*/*/checkpoints/last.ckpt")
+    again = [*FIT, "--trainer.max_epochs=1", f"--ckpt_path={path}", "--tracking.uri=sqlite:///other/mlflow.db"]
+    assert main(again) == 2
+    assert f"run {run_id} of the checkpoint is not in sqlite:///other/mlflow.db" in capsys.readouterr().err
+    assert not (workdir / "other").exists()
+    Tracking(uri="sqlite:///other/mlflow.db").start()  # of another run
+    assert main(again) == 2
+    assert f"run {run_id} of the checkpoint is not in sqlite:///other/mlflow.db" in capsys.readouterr().err
+    assert main([*again, "--trainer.logger=false"]) == 0
+
+
+def test_a_run_goes_on_where_its_checkpoints_are(workdir, client):
+    tracking = Tracking()
+    tracking.resume("a" * 32, 3, workdir / "mlruns" / "offline" / "offline-1" / "checkpoints" / "last.ckpt")
+    assert tracking._tracked.names == ("offline", "offline-1")
+    elsewhere = Tracking()
+    elsewhere.resume("a" * 32, 3, workdir / "copies" / "last.ckpt")
+    assert elsewhere._tracked.names == (None, "a" * 32)

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from psn_lightning.callbacks.durable import keep
 from psn_lightning.callbacks.signals import StopRequest
+from psn_lightning.callbacks.steps import total_steps
 from psn_lightning.errors import SettingError
 from psn_lightning.task import SparseClassifier
 
@@ -48,6 +49,8 @@ class BestAndLast(ModelCheckpoint):
 
     def setup(self, trainer: pl.Trainer, pl_module: SparseClassifier, stage: str) -> None:  # type: ignore[override]
         """Choose what is watched; nothing where evaluation is off."""
+        if stage == "fit":
+            total_steps(trainer)  # what cannot be is refused before a run begins
         self.monitor = f"{pl_module.evaluation_split}/accuracy" if trainer.enable_validation else None
         super().setup(trainer, pl_module, stage)
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
 import zipfile
-import zlib
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.types import _PATH
 
-from psn_lightning.errors import SettingError
-from psn_lightning.files import atomically
+from psn_lightning.errors import in_one_line
+from psn_lightning.files import atomically, not_written, write_all
 
 
 class DurableIO(TorchCheckpointIO):
@@ -29,64 +27,66 @@ class DurableIO(TorchCheckpointIO):
         """
         refused: list[OSError] = []
         try:
-            with atomically(path) as scratch, _WatchedFile(scratch, refused) as file:
-                torch.save(checkpoint, file)
+            with atomically(path) as scratch, scratch.open("wb", buffering=0) as file:
+                torch.save(checkpoint, cast(IO[bytes], _Watched(file, refused)))
         except (OSError, RuntimeError) as error:
             refused += [error] if isinstance(error, OSError) else []
             if not refused:
                 raise
-            free = shutil.disk_usage(Path(path).parent).free // 2**20
-            raise SettingError(
-                f"checkpoint {path} cannot be written ({refused[0].strerror}; {free} MiB are free); those before are "
-                "whole: make room, then go on with --ckpt_path last"
-            ) from error
+            raise not_written(f"checkpoint {path}", Path(path).parent, refused[0]) from error
 
 
-class _WatchedFile(io.FileIO):
+class _Watched:
     """A file that remembers what the disk said: torch puts an error of its own in its place."""
 
-    def __init__(self, path: Path, refused: list[OSError]) -> None:
-        super().__init__(path, "wb")
+    def __init__(self, file: IO[bytes], refused: list[OSError]) -> None:
+        self._file = file
         self._refused = refused
 
-    def write(self, data: Any, /) -> int:
+    def write(self, data: Any) -> int:
         """Write all of it."""
-        view = memoryview(data).cast("B")
-        done = 0
         try:
-            while done < len(view):
-                done += super().write(view[done:])
+            return write_all(self._file, data)
         except OSError as error:
             self._refused.append(error)
             raise
-        return done
+
+    def flush(self) -> None:
+        """Nothing is held back."""
 
 
 def keep(path: Path, as_name: str) -> None:
     """Keep a file under another name in its folder before it is replaced; it takes no room until then.
 
     Raises:
-        OSError: If the disk does not take it.
+        SettingError: If the disk does not take it.
     """
-    scratch = path.with_name(f".{as_name}")
-    scratch.unlink(missing_ok=True)
     try:
-        os.link(path, scratch)
-    except OSError:  # a file system without links
-        shutil.copyfile(path, scratch)
-    scratch.replace(path.with_name(as_name))
+        with atomically(path.with_name(as_name)) as scratch:
+            try:
+                os.link(path, scratch)
+            except OSError:  # a file system without links
+                shutil.copyfile(path, scratch)
+    except OSError as error:
+        raise not_written(f"checkpoint {path.with_name(as_name)}", path.parent, error) from error
 
 
 def damage(path: Path) -> str | None:
     """What is wrong with a checkpoint's file; None if it is as it was written.
 
-    Every byte is read and compared with the checksums that torch writes; nothing is unpickled.
+    Every byte is read and compared with the checksums that torch writes; nothing is unpickled, and nothing unpacked:
+    torch does not compress, so that a file that does is none of its.
     """
     try:
         with zipfile.ZipFile(path) as file:
+            members = file.infolist()
+            if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+                return "it is compressed, which torch's are not"
+            if sum(member.file_size for member in members) > path.stat().st_size:
+                return "it says to hold more than it has bytes"
             broken = file.testzip()
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        return str(error) or type(error).__name__
     except OSError as error:
         return error.strerror or str(error)
+    except Exception as error:  # zipfile raises what it happens to come across in a damaged directory
+        return in_one_line(error)
     return None if broken is None else f"{broken} does not have its checksum"

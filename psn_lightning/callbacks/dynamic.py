@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from psn_lightning.callbacks.ranks import check_equal_connectivity
+from psn_lightning.callbacks.steps import total_steps
 from psn_lightning.dynamics import Change, LayerState, Rule, Schedule, Window, update_layer
 from psn_lightning.errors import SettingError
 from psn_lightning.nn import SparseLinear
@@ -56,13 +57,13 @@ class DynamicTopology(pl.Callback):
         self._generator.manual_seed(pl_module.seed)
         layers = pl_module.network.sparse_layers()
         self._initial = {name: len(layer.active_positions()) for name, layer in layers.items()}
-        total_steps = trainer.estimated_stepping_batches
+        n_steps = total_steps(trainer)
         per_epoch = trainer.num_training_batches / trainer.accumulate_grad_batches
-        self.window = self.schedule.window(total_steps, per_epoch if math.isinf(per_epoch) else math.ceil(per_epoch))
+        self.window = self.schedule.window(n_steps, per_epoch if math.isinf(per_epoch) else math.ceil(per_epoch))
         whole = trainer.limit_train_batches == 1.0  # else somebody only tries whether it runs
-        if whole and self.window.period > total_steps:
+        if whole and self.window.period > n_steps:
             raise SettingError(
-                f"period {self.schedule.period} is longer than the run, which has {total_steps:g} optimizer steps: "
+                f"period {self.schedule.period} is longer than the run, which has {n_steps:g} optimizer steps: "
                 "shorten it, or train longer"
             )
         for name, layer in layers.items():

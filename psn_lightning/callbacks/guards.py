@@ -24,9 +24,10 @@ AUTOPSY = "autopsy.ckpt"
 
 
 class NumericalGuard(pl.Callback):
-    """Ends a run at the first loss that is not finite, before it reaches a weight; warns of many dead neurons.
+    """Ends a run at the first loss that is not finite, before its gradient is taken; warns of many dead neurons.
 
-    ``autopsy.ckpt`` has network and optimizers as they were, and the batch; ``psn-train test --ckpt_path`` loads it.
+    ``autopsy.ckpt`` (of several processes ``rank1-autopsy.ckpt`` as well) has network and optimizers as they were, and
+    the batch; ``psn-train test --ckpt_path`` loads it.
 
     Args:
         dead_neurons: Share of a layer's neurons without any input above which a warning is given, once per layer.
@@ -55,17 +56,22 @@ class NumericalGuard(pl.Callback):
         pl_module: SparseClassifier,  # type: ignore[override]
         loss: Tensor,
     ) -> None:
-        """Stop where the loss is not finite.
+        """Stop where the loss is not finite, on all processes where it is so on one.
 
         Raises:
             DivergedError: With step, batch and layers.
         """
-        value = loss.item()
-        if math.isfinite(value):
+        value, step, epoch = loss.item(), trainer.global_step, trainer.current_epoch
+        finite = math.isfinite(value)
+        if not (
+            trainer.strategy.reduce_boolean_decision(not finite, all=False) if trainer.world_size > 1 else not finite
+        ):
             return
+        if finite:
+            raise DivergedError(f"the loss of another process is not finite at step {step} (epoch {epoch})")
         assert self._batch is not None
-        path = self._folder(trainer) / AUTOPSY
-        step, epoch = trainer.global_step, trainer.current_epoch
+        name = AUTOPSY if trainer.is_global_zero else f"rank{trainer.global_rank}-{AUTOPSY}"
+        path = self._folder(trainer) / name
         checkpoint = {
             "pytorch-lightning_version": lightning.__version__,
             "global_step": step,

@@ -16,6 +16,8 @@ import yaml
 from psn_lightning.errors import SettingError, compact
 
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "list": "a list", "str": "a text"}
+_GROUPS = ("model", "trainer", "tracking", "predictions", "checkpoints", "guards")  # of settings
+_DEEPEST = 50
 _NOT_A_SETTING = (
     r"unrecognized arguments: --?([\w.+-]+)",
     r"does not accept option '([^']+)'",
@@ -60,7 +62,7 @@ def _in_words(complaint: str, known: Collection[str]) -> str:
     if key is None:
         return complaint
     value = re.findall(r"(?:Got value|Given value): (.*?)(?= Given value| - |$)", complaint)
-    return _of_class(key[1], complaint) or _of_value(key[1], value[-1] if value else "", complaint) or complaint
+    return _of_class(key[1], complaint) or _of_value(key[1], value[-1] if value else "", complaint) or complaint[:300]
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -95,7 +97,7 @@ def _of_value(key: str, value: str, complaint: str) -> str | None:
         return None
     wanted = f"one of {', '.join(dict.fromkeys(choices))}" if choices else " or ".join(dict.fromkeys(kinds))
     class_ = re.match(r"Namespace\(class_path='(?:\w+\.)*(\w+)'", value)
-    value = class_[1] if class_ else value
+    value = class_[1] if class_ else value[:60]
     return f"{key} {value!r} must be {wanted}{nearest(value, choices)}"
 
 
@@ -134,21 +136,61 @@ def check_configs(arguments: Iterable[str]) -> None:
     before = ""
     for argument in arguments:
         flag, _, value = argument.partition("=")
-        if before == "--config":
+        if _means_config(before):
             _check_config(Path(argument))
-        elif flag == "--config" and value:
+        elif _means_config(flag) and value:
             _check_config(Path(value))
         before = argument
+
+
+def _means_config(flag: str) -> bool:
+    """Whether the parser takes it for ``--config``, which may be shortened."""
+    return flag == "-c" or (len(flag) > len("--co") and "--config".startswith(flag))
 
 
 def _check_config(path: Path) -> None:
     if not path.is_file():
         raise SettingError(f"--config {path} is no file: see conf/ for those that there are")
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.load(path.read_text(), _Loader)
+        _check_depth(content)
     except OSError as error:
         raise SettingError(f"--config {path} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingError(f"--config {path} is no YAML: {compact(error)}") from error
+    except RecursionError as error:
+        raise SettingError(f"--config {path} is nested more than {_DEEPEST} deep: settings are not") from error
     if not isinstance(content, dict) or not content:
         raise SettingError(f"--config {path} has no settings: 'model: {{sparsity: 0.9}}' would be one")
+    for group in _GROUPS:
+        if group in content and not isinstance(content[group], dict):
+            raise SettingError(
+                f"--config {path}: {group} {str(content[group])[:60]} must be settings, one below another"
+            )
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is given twice: the first of them would be lost without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Make a mapping, or name the key."""
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+        for name in names:
+            if names.count(name) > 1:
+                raise yaml.YAMLError(f"{name} is given twice, near line {node.start_mark.line + 1}")
+        return super().construct_mapping(node, deep)
+
+
+def _check_depth(content: Any, above: tuple[int, ...] = (), seen: set[int] | None = None) -> None:
+    """Refuse what refers to itself, or might as well.
+
+    Raises:
+        RecursionError: If it is nested too deep.
+    """
+    seen = set() if seen is None else seen
+    if id(content) in above or len(above) > _DEEPEST:
+        raise RecursionError
+    if isinstance(content, dict | list) and id(content) not in seen:
+        seen.add(id(content))
+        for part in content.values() if isinstance(content, dict) else content:
+            _check_depth(part, (*above, id(content)), seen)

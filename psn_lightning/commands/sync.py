@@ -35,8 +35,11 @@ def run(arguments: Sequence[str]) -> None:
                 spool.close(remove=spool.empty)
         except BusyError as busy:
             told = str(busy)
+        except FileNotFoundError:
+            continue  # its run has sent it itself in the meantime
         except SettingError as error:
-            failed.append(error)
+            if path.exists():
+                failed.append(error)
             continue
         console.print(told, highlight=False, soft_wrap=True)
     if failed:
@@ -49,20 +52,23 @@ def _send(spool: Spool, console: Console) -> str:
     Returns:
         What was sent, in words.
     """
-    left = spool.left()
     store = Store(spool.run.uri)
     delivery = Delivery(store, spool)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress, store.told():
-        bar = progress.add_task(spool.folder.name, total=sum(1 for _ in spool.pending()))
-        store.check()
         try:
+            left = spool.left()
+            bar = progress.add_task(spool.folder.name, total=sum(1 for _ in spool.pending()))
+            store.check()
             while delivery.next():
                 progress.advance(bar)
-        except (ValueError, KeyError, TypeError) as error:
-            raise SettingError(f"{spool.folder} is damaged ({error}): look, then remove it") from error
+        except SettingError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError) as error:  # operations that nobody has put in
+            raise spool.damaged(error) from error
     sent = ", ".join(f"{count} {kind}" for kind, count in left.items()) or "nothing was left"
-    return f"Run {delivery.run} in {store.shown}: {sent}"
+    kept = f"; what MLflow refuses is in {spool.refused}" if spool.refused.exists() else ""
+    return f"Run {delivery.run} in {store.shown}: {sent}{kept}"
 
 
 def _parser() -> CommandParser:

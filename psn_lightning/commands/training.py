@@ -19,6 +19,7 @@ from psn_lightning.callbacks.durable import DurableIO
 from psn_lightning.callbacks.predictions import PredictionTable
 from psn_lightning.callbacks.ranks import refuse_sharding
 from psn_lightning.commands import summary
+from psn_lightning.commands.limits import check_optimizer, check_trainer
 from psn_lightning.commands.messages import check_configs, explained
 from psn_lightning.commands.trainer import ask_for_accelerators_once, furnish, skip_empty_hooks
 from psn_lightning.data import ClassificationData
@@ -28,7 +29,8 @@ from psn_lightning.task import SparseClassifier
 from psn_lightning.tracking import ConfigRecord, Tracking
 from psn_lightning.tracking.flat import flatten
 from psn_lightning.tracking.newest import newest_origin
-from psn_lightning.tracking.resume import Origin, check_same, read_origin
+from psn_lightning.tracking.resume import Origin, check_network, check_same, check_state, read_origin
+from psn_lightning.tracking.store import STAGE_TAG
 
 _NEWEST = ("last", "best")  # instead of a path: that checkpoint of the newest run
 
@@ -123,17 +125,18 @@ class PSNCLI(LightningCLI):
             return
         self._choose_storage()
         strategy = self._get(self.config, "trainer.strategy")
-        for name in ("max_epochs", "max_steps"):
-            if self.subcommand == "fit" and self._get(self.config, f"trainer.{name}") == 0:
-                raise SettingError(f"trainer.{name} 0 trains nothing: give at least 1, or use psn-train test")
+        check_trainer(self._get(self.config, "trainer"), self.subcommand == "fit")
         refuse_sharding(strategy if isinstance(strategy, str) else strategy.class_path)
         if self._get(self.config, "weights_only") is None:
             self.config[self.subcommand]["weights_only"] = True  # a checkpoint of unknown origin runs no code
         self._find_origin(self._get(self.config, "ckpt_path"), self._get(self.config, "weights_only"))
-        if self._origin and self.subcommand == "fit":
-            text = self._parser("fit").dump(self.config["fit"], skip_none=False)
-            allowed = self._get(self.config, "allow_config_changes")
-            self._changed = check_same(self._origin, flatten(yaml.safe_load(text)), allowed)
+        if self._origin:
+            text = self._parser(self.subcommand).dump(self.config[self.subcommand], skip_none=False)
+            now = flatten(yaml.safe_load(text))
+            if self.subcommand == "fit":
+                self._changed = check_same(self._origin, now, self._get(self.config, "allow_config_changes"))
+            else:
+                check_network(self._origin, now)
 
     def _choose_storage(self) -> None:
         """Have ``auto`` mean masked where csr could not do what is asked for."""
@@ -160,8 +163,7 @@ class PSNCLI(LightningCLI):
                 "The words last and best mean those of the newest run"
             )
         if path is not None and self._origin is None:
-            origin = read_origin(Path(path), weights_only)
-            self._origin = origin if self.subcommand == "fit" else None
+            self._origin = read_origin(Path(path), weights_only)
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """The trainer with our logger and the callbacks that every run has."""
@@ -173,7 +175,7 @@ class PSNCLI(LightningCLI):
         kwargs["logger"] = self._tracking() if records else False
         try:
             return super().instantiate_trainer(**kwargs)
-        except (ValueError, RuntimeError, MisconfigurationException) as error:  # no such device, a callback twice
+        except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:  # no such device, and others
             told = SettingError.inside(error)
             given = ", ".join(f"{key} {trainer.get(key)}" for key in ("accelerator", "devices", "strategy"))
             raise told or SettingError(f"trainer ({given}): {compact(error)}") from error
@@ -181,10 +183,11 @@ class PSNCLI(LightningCLI):
     def _tracking(self) -> Tracking:
         """A new run, or the one that the checkpoint belongs to."""
         tracking = Tracking(**self._get(self.config_init, "tracking"))
+        tracking.add_tags({STAGE_TAG: str(self.subcommand)})
         if self.subcommand != "fit":
             return tracking
         if self._origin and self._origin.run_id and not self._changed:
-            tracking.resume(self._origin.run_id, self._origin.step)
+            tracking.resume(self._origin.run_id, self._origin.step, self._origin.path)
         elif self._origin and self._changed:
             tracking.branch_off(self._origin.run_id, self._origin.step, self._changed)
         return tracking
@@ -204,10 +207,11 @@ class PSNCLI(LightningCLI):
         path = self._get(self.config_init, "ckpt_path")
         if path is not None:
             weights_only = self._get(self.config_init, "weights_only")
-            state = torch.load(path, map_location="cpu", weights_only=weights_only, mmap=True).get("state_dict")
-            if state is None:
-                raise SettingError(f"--ckpt_path {path} holds no network: give one that psn-train fit has written")
-            self.model.load_state_dict(state)
+            checkpoint = torch.load(path, map_location="cpu", weights_only=weights_only, mmap=True)
+            check_state(Path(path), checkpoint, subcommand == "fit")
+            self.model.load_state_dict(checkpoint["state_dict"])
+        if subcommand == "fit":
+            check_optimizer(self.model)
         super()._run_subcommand(subcommand)
 
     def after_fit(self) -> None:

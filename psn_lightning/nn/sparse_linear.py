@@ -153,6 +153,7 @@ class SparseLinear(nn.Module, ABC):
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         connectivity = self.connectivity
+        destination[prefix + "in_features"] = torch.tensor(self.in_features)
         destination[prefix + "values"] = self.active_values()
         destination[prefix + "indptr"] = torch.tensor(connectivity.indptr)
         destination[prefix + "indices"] = torch.tensor(connectivity.indices)
@@ -173,7 +174,14 @@ class SparseLinear(nn.Module, ABC):
         if absent:
             missing_keys.extend(absent)
             return
-        values, indptr, indices, bias = (state_dict[prefix + name] for name in names)
+        values, indptr, indices, bias = (torch.as_tensor(state_dict[prefix + name]) for name in names)
+        inputs = int(state_dict.get(prefix + "in_features", self.in_features))  # earlier versions did not keep it
+        if inputs != self.in_features:
+            error_msgs.append(f"{prefix[:-1]}: the checkpoint has {inputs} inputs, the layer {self.in_features}")
+            return
+        if values.shape != indices.shape or values.dtype.is_floating_point != self.bias.dtype.is_floating_point:
+            error_msgs.append(f"{prefix[:-1]}: {values.numel()} weights of {indices.numel()} connections")
+            return
         if indptr.numel() != self.out_features + 1 or bias.shape != self.bias.shape:
             error_msgs.append(
                 f"{prefix[:-1]}: the checkpoint has {indptr.numel() - 1} neurons, the layer {self.out_features}"
@@ -183,7 +191,7 @@ class SparseLinear(nn.Module, ABC):
             connectivity = Connectivity(
                 self.in_features, self.out_features, indptr.cpu().numpy(), indices.cpu().numpy()
             )
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             error_msgs.append(f"{prefix[:-1]}: {error}")
             return
         with torch.no_grad():

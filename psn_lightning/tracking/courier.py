@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from lightning.pytorch.utilities import rank_zero_info
 
+from psn_lightning.errors import in_one_line
 from psn_lightning.tracking.delivery import Delivery
 from psn_lightning.tracking.spool import Spool
 
@@ -46,7 +47,8 @@ class Courier:
         """Have the rest delivered.
 
         Args:
-            patience: Seconds without any progress after which it is given up.
+            patience: Seconds without any progress after which it is given up, unless the store answers: a large
+                file may take longer.
 
         Returns:
             Whether the store has everything.
@@ -54,10 +56,23 @@ class Courier:
         self._progress = time.monotonic()
         self._closing.set()
         self._wake.set()
-        while self._thread.is_alive() and time.monotonic() - self._progress < patience:
+        while self._thread.is_alive() and (time.monotonic() - self._progress < patience or self._is_taking()):
             self._thread.join(0.05)
         self._given_up.set()
+        self._wake.set()
         return not self._thread.is_alive() and self._spool.empty
+
+    def _is_taking(self) -> bool:
+        """Whether an operation is under way with a store that answers."""
+        if self.reason is not None:
+            return False
+        try:
+            self._check()
+        except Exception as error:
+            self.reason = in_one_line(error)
+            return False
+        self._progress = time.monotonic()
+        return True
 
     def _work(self) -> None:
         while not (self._closing.is_set() and self._spool.empty) and not self._given_up.is_set():
@@ -72,11 +87,12 @@ class Courier:
             try:
                 if self.reason is not None:
                     self._check()
-                self._delivery.next()
+                if not self._delivery.next():
+                    return
                 self._progress, pause = time.monotonic(), _FIRST_PAUSE
                 self._tell(None)
             except Exception as error:  # whatever it is, the run goes on and nothing is lost
-                self._tell(" ".join(str(error).split())[:200] or type(error).__name__)
+                self._tell(in_one_line(error))
                 if self._closing.wait(pause):
                     time.sleep(_FIRST_PAUSE)
                 pause = min(2 * pause, _LONGEST_PAUSE)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
+from lightning.pytorch.utilities import rank_zero_warn
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.entities import LifecycleStage, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 from mlflow.utils.validation import MAX_METRICS_PER_BATCH, MAX_PARAMS_TAGS_PER_BATCH
 
+from psn_lightning.errors import SettingError, in_one_line
 from psn_lightning.tracking.spool import Operation, Spool
 from psn_lightning.tracking.store import KILLED_TAG, Store
+
+_T = TypeVar("_T")
 
 OFFLINE_TAG = "offline_id"
 """Tag of a run that began without the store: what it was called until then."""
@@ -37,6 +41,8 @@ class Delivery:
     def next(self) -> bool:
         """Do the first operation that is pending.
 
+        What the store refuses, and would refuse for ever, is put aside: it must not be in the way of the rest.
+
         Returns:
             Whether there was one.
 
@@ -45,7 +51,16 @@ class Delivery:
             ValueError: If the spool was tampered with.
         """
         for operation, position in self._spool.pending():
-            self._do[operation["do"]](self, operation)
+            try:
+                self._do[operation["do"]](self, operation)
+            except MlflowException as error:
+                if not self._store.has_refused(error):
+                    raise
+                self._spool.put_aside(operation, str(error))
+                rank_zero_warn(
+                    f"MLflow ({self._store.shown}) refuses {operation['do']} of the run ({in_one_line(error)}): kept "
+                    f"in {self._spool.refused}, the rest goes on"
+                )
             self._spool.mark(position)
             return True
         return False
@@ -72,8 +87,7 @@ class Delivery:
         if self._last_step is None:
             self._last_step = self._steps()
         fresh = [Metric(*metric) for metric in operation["metrics"] if metric[3] > self._last_step.get(metric[0], -1)]
-        for start in range(0, len(fresh), MAX_METRICS_PER_BATCH):
-            chunk = fresh[start : start + MAX_METRICS_PER_BATCH]
+        for chunk in _in_chunks(fresh, MAX_METRICS_PER_BATCH):
             self._client.log_batch(self.run, metrics=chunk)
             self._last_step |= {metric.key: metric.step for metric in chunk}
 
@@ -85,13 +99,13 @@ class Delivery:
     def _params(self, operation: Operation) -> None:
         have = self._look().data.params  # a parameter cannot be logged a second time with another value
         fresh = [Param(key, value) for key, value in operation["params"].items() if key not in have]
-        for start in range(0, len(fresh), MAX_PARAMS_TAGS_PER_BATCH):
-            self._client.log_batch(self.run, params=fresh[start : start + MAX_PARAMS_TAGS_PER_BATCH])
+        for chunk in _in_chunks(fresh, MAX_PARAMS_TAGS_PER_BATCH):
+            self._client.log_batch(self.run, params=chunk)
 
     def _tags(self, operation: Operation) -> None:
         tags = [RunTag(key, value) for key, value in operation["tags"].items()]
-        for start in range(0, len(tags), MAX_PARAMS_TAGS_PER_BATCH):
-            self._client.log_batch(self.run, tags=tags[start : start + MAX_PARAMS_TAGS_PER_BATCH])
+        for chunk in _in_chunks(tags, MAX_PARAMS_TAGS_PER_BATCH):
+            self._client.log_batch(self.run, tags=chunk)
 
     def _artifacts_(self, operation: Operation) -> None:
         self._client.log_artifacts(self.run, str(self._spool.files_of(operation)))
@@ -108,6 +122,8 @@ class Delivery:
     def _ends(self, operation: Operation) -> None:
         if operation["killed"] is not None:
             self._client.set_tag(self.run, KILLED_TAG, operation["killed"])
+        elif KILLED_TAG in self._look().data.tags:  # it was only thought dead, while the store knew nothing of its end
+            self._client.delete_tag(self.run, KILLED_TAG)
         self._client.set_terminated(self.run, operation["status"], operation["time"])
 
     def _look(self) -> Run:
@@ -123,11 +139,17 @@ class Delivery:
     }
 
 
+def _in_chunks(entries: list[_T], size: int) -> Iterator[list[_T]]:
+    for start in range(0, len(entries), size):
+        yield entries[start : start + size]
+
+
 def experiment_id(store: Store, name: str) -> str:
     """Id of an experiment, which is made if it is not there; several processes may try.
 
     Raises:
-        MlflowException: If it was deleted, or cannot be made.
+        SettingError: If it was deleted.
+        MlflowException: If it cannot be made.
     """
     client = store.client
     found: Any = client.get_experiment_by_name(name)
@@ -138,6 +160,11 @@ def experiment_id(store: Store, name: str) -> str:
             found = client.get_experiment_by_name(name)  # another process was first
             if found is None:
                 raise
+    if found.lifecycle_stage == LifecycleStage.DELETED:
+        raise SettingError(
+            f"tracking.experiment {name!r} was deleted in {store.shown}: name another, or restore it with mlflow "
+            f"experiments restore --experiment-id {found.experiment_id}"
+        )
     return str(found.experiment_id)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import time
 from argparse import Namespace
@@ -10,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from mlflow.utils.validation import MAX_METRICS_PER_BATCH, MAX_PARAM_VAL_LENGTH
+from mlflow.utils.validation import MAX_ENTITY_KEY_LENGTH, MAX_METRICS_PER_BATCH, MAX_PARAM_VAL_LENGTH
 
 from psn_lightning.tracking.outbox import Outbox
 from psn_lightning.tracking.run import OnError, TrackedRun
@@ -59,11 +60,12 @@ class Tracking(Logger):
         self._last_step: dict[str, int] = {}
         self._killed: str | None = None
         self._flushed = time.monotonic()
+        self._renamed: set[str] = set()
 
     @property
     def save_dir(self) -> str:
         """Folder of the local store; ``mlruns`` where the store is a server. Checkpoints go below it."""
-        return str(self.store.folder or "mlruns")
+        return str(self.store.home)
 
     @property
     def client(self) -> MlflowClient:
@@ -91,12 +93,13 @@ class Tracking(Logger):
     def name(self) -> str | None:
         """Id of the MLflow experiment, a folder of checkpoints; None on processes other than the first."""
         self.start()
-        return self._tracked.experiment_id
+        return self._tracked.names[0]
 
     @property
     def version(self) -> str | None:
-        """Id of the run, the folder in it."""
-        return self.run_id
+        """Id of the run when it began, the folder in it."""
+        self.start()
+        return self._tracked.names[1]
 
     @property
     def metrics(self) -> Mapping[str, float]:
@@ -137,7 +140,7 @@ class Tracking(Logger):
         """
         return self.store.newest_fit(self._tracked.experiment, self._tracked.name)
 
-    def resume(self, run_id: str, step: int) -> None:
+    def resume(self, run_id: str, step: int, checkpoint: Path | None = None) -> None:
         """Go on with a run instead of beginning one.
 
         Once it starts it is RUNNING again, and what it has already is not logged a second time.
@@ -145,8 +148,9 @@ class Tracking(Logger):
         Args:
             run_id: The MLflow run, or what one is called that began without the store.
             step: Where it goes on; tagged as ``resumed_at``.
+            checkpoint: From which; further ones go where it is.
         """
-        self._tracked.resume(run_id, step)
+        self._tracked.resume(run_id, step, checkpoint)
 
     def branch_off(self, run_id: str | None, step: int, changed: Mapping[str, tuple[Any, Any]]) -> None:
         """Tag the run that will be as the continuation of another one under other settings.
@@ -192,7 +196,7 @@ class Tracking(Logger):
     def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
         """Log parameters, already flat, each in full."""
         flat = vars(params) if isinstance(params, Namespace) else params
-        texts = {key: str(value) for key, value in flat.items()}
+        texts = {self._allowed(key): str(value) for key, value in flat.items()}
         for key, text in texts.items():
             if len(text) > MAX_PARAM_VAL_LENGTH:
                 path = f"params/{key}.txt"
@@ -231,7 +235,7 @@ class Tracking(Logger):
         Each metric has one value per step, and steps only grow.
         """
         now, step = int(time.time() * 1000), step or 0
-        for key, value in metrics.items():
+        for key, value in ((self._allowed(name), value) for name, value in metrics.items()):
             if key != "epoch" and step > self._last_step.get(key, -1):
                 self._buffer.append([key, float(value), now, step])
                 self._last_step[key] = step
@@ -239,13 +243,21 @@ class Tracking(Logger):
         if len(self._buffer) >= MAX_METRICS_PER_BATCH or time.monotonic() - self._flushed > _FLUSH_SECONDS:
             self.flush()
 
+    def _allowed(self, name: str) -> str:
+        """A name that MLflow takes; another one is told of once."""
+        parts = re.sub(r"[^\w./: -]", "_", name).split("/")
+        allowed = "/".join(part for part in parts if part not in ("", ".", ".."))[:MAX_ENTITY_KEY_LENGTH]
+        if allowed != name and name not in self._renamed:
+            self._renamed.add(name)
+            rank_zero_warn(f"MLflow takes no {name!r} as a name: logged as {allowed!r}")
+        return allowed
+
     @rank_zero_only
     def flush(self) -> None:
         """Write what was collected to the disk; a kill after this loses nothing of it."""
-        while self._buffer:
-            chunk = self._buffer[:MAX_METRICS_PER_BATCH]
-            self._out.put("metrics", metrics=chunk)
-            del self._buffer[: len(chunk)]
+        if self._buffer:
+            self._out.put("metrics", metrics=self._buffer)
+            self._buffer = []
         self._flushed = time.monotonic()
 
     @rank_zero_only

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,14 +10,13 @@ import yaml
 from lightning.pytorch.utilities import rank_zero_warn
 
 from psn_lightning.callbacks.checkpoint import BEST, LAST, PREVIOUS
-from psn_lightning.callbacks.durable import damage
 from psn_lightning.errors import SettingError
 from psn_lightning.tracking.delivery import OFFLINE_TAG
 from psn_lightning.tracking.flat import flatten
 from psn_lightning.tracking.logger import Tracking
-from psn_lightning.tracking.resume import Origin, read_origin
-from psn_lightning.tracking.spool import spools, whose
-from psn_lightning.tracking.store import StoreAwayError, logged_config
+from psn_lightning.tracking.resume import DamagedError, Origin, read_origin
+from psn_lightning.tracking.spool import SpooledRun, spools, whose
+from psn_lightning.tracking.store import STAGE_TAG, StoreAwayError, logged_config
 
 
 def newest_origin(tracking: Tracking, name: str, weights_only: bool) -> Origin:
@@ -40,14 +40,16 @@ def newest_origin(tracking: Tracking, name: str, weights_only: bool) -> Origin:
         )
     folders = [path for id_ in run.ids for path in Path(tracking.save_dir).glob(f"*/{id_}/checkpoints")]
     names = [LAST, PREVIOUS, BEST] if name == "last" else [BEST]
-    there = [folder / name for folder in folders for name in names if (folder / name).is_file()]
-    damaged = {path: reason for path in there if (reason := damage(path)) is not None}
-    whole = [(read_origin(path, weights_only), path) for path in there if path not in damaged]
-    for path, reason in damaged.items():
-        rank_zero_warn(f"{path} is damaged ({reason}) and passed over")
+    whole, damaged = [], []
+    for path in (folder / name for folder in folders for name in names):
+        if path.is_file():
+            try:
+                whole.append(read_origin(path, weights_only) or Origin(path, 0, {}, run.ids[0]))
+            except DamagedError as error:
+                damaged.append(path)
+                rank_zero_warn(f"{path} is damaged ({error.reason}) and passed over")
     if whole:
-        origins = [origin or Origin(path, 0, {}, run.ids[0]) for origin, path in whole]
-        return max(origins, key=lambda origin: origin.step)  # of equals the first: last, previous, best
+        return max(whole, key=lambda origin: origin.step)  # of equals the first: last, previous, best
     if damaged:
         raise SettingError(f"--ckpt_path {name}: {', '.join(map(str, damaged))} is damaged, and no other is there")
     if run.finished:
@@ -68,16 +70,30 @@ class _Known:
 
 
 def _newest_run(tracking: Tracking) -> _Known | None:
-    """The newest run, in the store or, where that is away and a run may begin without it, in the spools."""
+    """The newest run, in the store or among those that it does not know yet; where it is away, in the spools."""
+    spooled = _newest_spooled(tracking)
     try:
         run = tracking.newest_fit()
     except StoreAwayError:
         if not tracking.may_spool:
             raise
-        spooled = [own for path in spools(Path(tracking.save_dir)) if tracking.is_called(own := whose(path))]
-        ids = [id_ for own in spooled[-1:] for id_ in (own.run_id, own.offline_id) if id_]
-        return _Known(ids, False, False) if ids else None
+        return _of_spool(spooled) if spooled else None
+    if spooled and spooled.run_id is None and (run is None or run.info.start_time < spooled.started):
+        return _of_spool(spooled)
     if run is None:
         return None
     ids = [run.info.run_id, *([run.data.tags[OFFLINE_TAG]] if OFFLINE_TAG in run.data.tags else [])]
     return _Known(ids, run.info.status == "FINISHED", True)
+
+
+def _newest_spooled(tracking: Tracking) -> SpooledRun | None:
+    found = []
+    for path in spools(Path(tracking.save_dir)):
+        with suppress(OSError, ValueError, TypeError):  # sent meanwhile, or damaged: psn-train sync tells of that
+            found.append(whose(path))
+    fits = [run for run in found if tracking.is_called(run) and run.tags.get(STAGE_TAG) == "fit"]
+    return max(fits, key=lambda run: run.started, default=None)
+
+
+def _of_spool(run: SpooledRun) -> _Known:
+    return _Known([id_ for id_ in (run.run_id, run.offline_id) if id_], False, False)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
 
 from psn_lightning.errors import SettingError
+from psn_lightning.files import not_written
 from psn_lightning.tracking.courier import Courier
 from psn_lightning.tracking.delivery import Delivery
 from psn_lightning.tracking.spool import Spool, SpooledRun
@@ -74,10 +74,4 @@ class Outbox:
 
 
 def _full(folder: Path, error: OSError) -> SettingError:
-    """What is logged cannot be kept."""
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    free = shutil.disk_usage(there).free // 2**20
-    return SettingError(
-        f"what the run logs cannot be written to {folder} ({error.strerror}; {free} MiB are free): make room, then go "
-        "on with --ckpt_path last"
-    )
+    return not_written(f"what the run logs, to {folder},", folder, error)

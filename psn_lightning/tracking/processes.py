@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from collections.abc import Mapping
@@ -24,6 +25,15 @@ def identity() -> dict[str, Any]:
     return {"host": host(), "pid": os.getpid(), "started": psutil.Process().create_time()}
 
 
+def as_process(text: str) -> dict[str, Any] | None:
+    """What :func:`identity` said, from its JSON; None where it is none: anybody may write a run's tags."""
+    try:
+        told = json.loads(text)
+        return {"host": str(told["host"]), "pid": int(told["pid"]), "started": float(told["started"])}
+    except (ValueError, TypeError, KeyError, OverflowError):
+        return None
+
+
 def is_dead(process: Mapping[str, Any]) -> bool:
     """Whether a process of this machine is gone; of another machine's nothing is known.
 
@@ -36,5 +46,5 @@ def is_dead(process: Mapping[str, Any]) -> bool:
         found = psutil.Process(process["pid"])
         same = abs(found.create_time() - process["started"]) < _CLOCK_SECONDS
         return not same or found.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
+    except (psutil.NoSuchProcess, ValueError, OverflowError):
         return True

@@ -9,7 +9,6 @@ from typing import Any
 import lightning.pytorch as pl
 import yaml
 from lightning.pytorch.cli import SaveConfigCallback
-from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -19,11 +18,11 @@ from psn_lightning.data import ClassificationData
 from psn_lightning.figures import equilibrium_figure, fan_in_histogram
 from psn_lightning.task import SparseClassifier
 from psn_lightning.topology.statistics import realised_sparsity
+from psn_lightning.tracking.address import without_password
 from psn_lightning.tracking.flat import flatten
 from psn_lightning.tracking.logger import Tracking
 from psn_lightning.tracking.provenance import provenance
 from psn_lightning.tracking.resume import KEY
-from psn_lightning.tracking.store import without_password
 
 
 class ConfigRecord(SaveConfigCallback):
@@ -93,7 +92,6 @@ class RunRecord(pl.Callback):
         if isinstance(trainer.logger, Tracking) and not self._tagged:
             self._tagged = True
             tags = provenance() | {
-                "stage": TrainerFn(stage).value,
                 "rule": self._rule(trainer),
                 "storage": pl_module.network.storage,
             }

@@ -10,12 +10,15 @@ from typing import Any
 
 import torch
 import yaml
-from packaging.version import Version
+from packaging.version import InvalidVersion, Version
 
 from psn_lightning import __version__
 from psn_lightning.callbacks.durable import damage
-from psn_lightning.errors import SettingError
+from psn_lightning.errors import SettingError, in_one_line
 from psn_lightning.tracking.flat import flatten
+from psn_lightning.tracking.spool import check_id
+
+_SEED = "seed_everything"
 
 KEY = "psn_lightning.origin"
 """Where a checkpoint keeps the configuration and the MLflow run that it belongs to."""
@@ -53,6 +56,18 @@ class Origin:
     """Flat: ``{"model.sparsity": 0.9, …}``."""
     run_id: str | None
     """MLflow run; None where nothing was tracked."""
+    version: str = __version__
+    """Of this package, that wrote it."""
+
+
+class DamagedError(SettingError):
+    """A file that is no checkpoint, or not as it was written."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.reason = reason
+        super().__init__(
+            f"--ckpt_path {path} is no checkpoint, or damaged ({reason}): --ckpt_path last takes the newest whole one"
+        )
 
 
 def read_origin(path: Path, weights_only: bool) -> Origin | None:
@@ -66,31 +81,74 @@ def read_origin(path: Path, weights_only: bool) -> Origin | None:
         None for a checkpoint that ``psn-train`` did not write.
 
     Raises:
-        SettingError: If the file is no checkpoint, damaged, or of a later version.
+        DamagedError: If the file is no checkpoint, or damaged.
+        SettingError: If it could run code, or is of a later version.
     """
     if (reason := damage(path)) is not None:
-        raise SettingError(
-            f"--ckpt_path {path} is no checkpoint, or damaged ({reason}): --ckpt_path last takes the newest whole one"
-        )
+        raise DamagedError(path, reason)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=weights_only, mmap=True)
-        origin, step = checkpoint.get(KEY), checkpoint["global_step"]
-    except (RuntimeError, OSError, EOFError, KeyError, AttributeError, TypeError, pickle.UnpicklingError) as error:
-        reason = " ".join(str(error).split())[:120]
-        if isinstance(error, pickle.UnpicklingError):
-            reason = "it holds more than tensors and plain values, and could run code"
+        origin = _origin(path, checkpoint)
+    except pickle.UnpicklingError as error:
         raise SettingError(
-            f"--ckpt_path {path} cannot be read as a checkpoint ({reason}). If it holds classes of your own and you "
-            "trust it: --weights_only false"
+            f"--ckpt_path {path} is not read: it holds more than tensors and plain values, and could run code. If "
+            "these are classes of your own and you trust it: --weights_only false"
         ) from error
-    if origin is None:
-        return None
-    version = origin.get("version", __version__)
-    if Version(version) > Version(__version__):
+    except Exception as error:  # torch raises what it happens to come across
+        raise DamagedError(path, in_one_line(error)) from error
+    if origin is not None and Version(origin.version) > Version(__version__):
         raise SettingError(
-            f"--ckpt_path {path} was written by psn_lightning {version}, this is {__version__}: update psn_lightning"
+            f"--ckpt_path {path} was written by psn_lightning {origin.version}, this is {__version__}: update "
+            "psn_lightning"
         )
-    return Origin(path, step, flatten(yaml.safe_load(origin["config"])), origin["run_id"])
+    return origin
+
+
+def _origin(path: Path, checkpoint: Any) -> Origin | None:
+    """What a checkpoint says of its run; whatever else it holds instead, somebody may have put there.
+
+    Raises:
+        Exception: Of any kind, if it says nothing that could be.
+    """
+    step, told = checkpoint["global_step"], checkpoint.get(KEY)
+    if told is None:
+        return None
+    config, run_id, version = yaml.safe_load(told["config"]), told["run_id"], told.get("version", __version__)
+    if not isinstance(config, dict) or not isinstance(step, int) or step < 0:
+        raise ValueError(f"step {step!r}, or its configuration, cannot be")
+    if run_id is not None:
+        check_id(run_id)
+    Version(version)
+    return Origin(path, step, flatten(config) if config else {}, run_id, version)
+
+
+def check_state(path: Path, checkpoint: Mapping[str, Any], goes_on: bool) -> None:
+    """Refuse a checkpoint that lacks what is to be restored, or has something else in its place.
+
+    Args:
+        path: Of the checkpoint.
+        checkpoint: Its content.
+        goes_on: Whether it is trained on, not only looked at.
+
+    Raises:
+        DamagedError: If it is so.
+    """
+    kinds: dict[str, type] = {"state_dict": dict}
+    if goes_on:
+        kinds |= {"callbacks": dict, "loops": dict, "optimizer_states": list, "lr_schedulers": list}
+        kinds |= {"epoch": int, "pytorch-lightning_version": str}
+    for key, kind in kinds.items():
+        if not isinstance(checkpoint.get(key), kind):
+            raise DamagedError(path, f"it has no {key}")
+    if goes_on:
+        optimizers = checkpoint["optimizer_states"]
+        whole = bool(optimizers) and all(isinstance(state, dict) and "state" in state for state in optimizers)
+        if not whole or "fit_loop" not in checkpoint["loops"]:
+            raise DamagedError(path, "the state of its optimizers or loops is none")
+        try:
+            Version(checkpoint["pytorch-lightning_version"])
+        except InvalidVersion as error:
+            raise DamagedError(path, in_one_line(error)) from error
 
 
 def decisive(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,8 +194,26 @@ def check_same(origin: Origin, now: Mapping[str, Any], allowed: bool) -> dict[st
     return changed
 
 
+def check_network(origin: Origin, now: Mapping[str, Any]) -> None:
+    """Refuse a configuration of another network than the checkpoint's: what is logged would not be what is tested.
+
+    Args:
+        origin: The checkpoint's.
+        now: The present configuration, flat.
+
+    Raises:
+        SettingError: If it is one.
+    """
+    changed = differences(origin.config, now) if origin.config else {}
+    listed = "; ".join(f"{k}: {a!r} there, {b!r} here" for k, (a, b) in changed.items() if _is_fixed(k) and k != _SEED)
+    if listed:
+        raise SettingError(
+            f"the configuration contradicts {origin.path}: {in_one_line(ValueError(listed))}. Take these back"
+        )
+
+
 def _is_fixed(key: str) -> bool:
     """Whether a setting is made of what the checkpoint brings: it would be ignored, not changed."""
     changeable = ("model.lr", "model.storage", "model.compile")
     own = key.startswith("model.") and key not in changeable and not key.startswith("model.optimizer.init_args.")
-    return own or key == "seed_everything"
+    return own or key == _SEED

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lightning.pytorch.utilities import rank_zero_warn
+from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
+from psn_lightning.errors import SettingError
 from psn_lightning.tracking.delivery import experiment_id, find_offline
 from psn_lightning.tracking.outbox import Outbox
 from psn_lightning.tracking.processes import identity
-from psn_lightning.tracking.spool import SpooledRun
+from psn_lightning.tracking.spool import SpooledRun, check_id
 from psn_lightning.tracking.store import PROCESS_TAG, Store, StoreAwayError
 
 OnError = Literal["fail", "spool"]
@@ -54,16 +56,28 @@ class TrackedRun:
         self.metrics: dict[str, float] = {}
         """Last value of each metric."""
         self._resumed_at: int | None = None
+        self._names: tuple[str, str] | None = None
 
-    def resume(self, run_id: str, step: int) -> None:
+    def resume(self, run_id: str, step: int, checkpoint: Path | None) -> None:
         """Go on with a run instead of beginning one.
 
         Args:
             run_id: The MLflow run, or what one is called that began without the store.
             step: Where it goes on.
+            checkpoint: From which; further ones go where it is, if that is a place of ours.
         """
+        check_id(run_id)
         self.id = run_id
         self._resumed_at = step
+        if checkpoint is not None:
+            experiment, run, folder = checkpoint.resolve().parts[-4:-1]
+            if checkpoint.resolve() == (self.store.home / experiment / run / folder / checkpoint.name).resolve():
+                self._names = experiment, run
+
+    @property
+    def names(self) -> tuple[str | None, str | None]:
+        """Folder of its checkpoints, and the folder that is in: what it was called when it began."""
+        return self._names or (self.experiment_id, self.id)
 
     def branch_off(self, run_id: str | None, step: int, changed: Mapping[str, tuple[Any, Any]]) -> None:
         """Tag the run that will be as the continuation of another one under other settings."""
@@ -81,16 +95,19 @@ class TrackedRun:
             StoreAwayError: If the store does not answer, and ``on_error`` is ``fail``.
         """
         try:
-            with self.store.told(), self.store.alone():
+            with self.store.told():
                 self.store.check()
-                self._begin_in_store()
+                if self.store.is_new and self.id is not None and not self.id.startswith(OFFLINE):
+                    raise self._not_found()
+                with self.store.alone():
+                    self._begin_in_store()
         except StoreAwayError as error:
             if self.on_error == "fail":
                 raise
             self._begin_without_store()
             rank_zero_warn(f"{error}. The run goes on without it (tracking.on_error spool)")
-        self.started = True
         outbox = self.open()
+        self.started = True
         if self._resumed_at is not None:
             outbox.put("tags", tags={PROCESS_TAG: json.dumps(identity())})
             outbox.put("goes on", step=self._resumed_at)
@@ -109,10 +126,19 @@ class TrackedRun:
         if self.id is None:
             self.id = client.create_run(self.experiment_id, tags=self._first_tags()).info.run_id
             return
-        run = client.get_run(self.id)
+        try:
+            run = client.get_run(self.id)
+        except MlflowException as error:
+            raise self._not_found() if self.store.has_refused(error) else error from error
         self.experiment_id = run.info.experiment_id
         self.configured = bool(run.data.params)
         self.metrics = dict(run.data.metrics)
+
+    def _not_found(self) -> SettingError:
+        return SettingError(
+            f"run {self.id} of the checkpoint is not in {self.store.shown}: name the store that has it (tracking.uri), "
+            "or go on without MLflow: --trainer.logger false"
+        )
 
     def _begin_without_store(self) -> None:
         self.experiment_id = OFFLINE
@@ -141,4 +167,4 @@ class TrackedRun:
     @property
     def spool(self) -> Path:
         """Folder of what the store does not have yet."""
-        return (self.store.folder or Path("mlruns")) / "spool" / str(self.id)
+        return self.store.home / "spool" / str(self.id)

@@ -3,42 +3,43 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import logging
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from urllib.error import HTTPError
-from urllib.parse import urlsplit
-from urllib.request import urlopen
+from typing import TypeVar
 
+from lightning.pytorch.utilities import rank_zero_info
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from mlflow.exceptions import MlflowException, RestException
+from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.rest_utils import http_request
+from sqlalchemy.exc import SQLAlchemyError
 
-from psn_lightning.errors import SettingError
-from psn_lightning.tracking.processes import is_dead
-
-DEFAULT_URI = "sqlite:///mlruns/mlflow.db"
-URI_VARIABLE = "MLFLOW_TRACKING_URI"
+from psn_lightning.errors import SettingError, in_one_line
+from psn_lightning.tracking.address import DEFAULT_URI, LOGIN, SQLITE, URI_VARIABLE, check_address, without_password
+from psn_lightning.tracking.processes import as_process, is_dead
 
 PROCESS_TAG = "process"
 """Tag of a run: the process that it runs in, so that a run whose process was killed can be told from one that runs."""
 
+STAGE_TAG = "stage"
+"""Tag of a run: the command that made it."""
+
 KILLED_TAG = "killed"
 """Tag of a run that was ended on purpose, or whose process died: why."""
 
-_LOGIN = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
 _PROBE_SECONDS = 5.0
 _LOCK_SECONDS = 60.0  # for which another process may be at work on a local store's tables
-_SQLITE = "sqlite:///"
-_KINDS = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks", "databricks-uc")
+_PAUSE_SECONDS = 5.0
+_HEADER = b"SQLite format 3\0"
+_REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS")
+_T = TypeVar("_T")
 
 
 class StoreAwayError(SettingError):
@@ -52,23 +53,14 @@ class Store:
         uri: MLflow store or server; None: ``MLFLOW_TRACKING_URI``, else ``sqlite:///mlruns/mlflow.db``.
 
     Raises:
-        SettingError: If it is of a kind that MLflow does not take, or a server whose address holds a login.
+        SettingError: If it is of a kind that MLflow does not take, no address, or one that holds a server's login.
     """
 
     def __init__(self, uri: str | None) -> None:
         uri = uri or os.environ.get(URI_VARIABLE) or DEFAULT_URI
-        if uri.startswith("file:") or ("://" not in uri and not uri.startswith("databricks")):
-            folder = uri.removeprefix("file:").removeprefix("//")
-            raise SettingError(f"tracking.uri {uri!r}: MLflow 3 takes no folders; use {_SQLITE}{folder}/mlflow.db")
-        if uri.split(":")[0].split("+")[0] not in _KINDS:
-            raise SettingError(f"tracking.uri {without_password(uri)!r} is none of {', '.join(_KINDS)}")
-        if uri.startswith("http") and "@" in urlsplit(uri).netloc:
-            raise SettingError(
-                f"tracking.uri {without_password(uri)!r}: a server's user and password do not go into its address, but "
-                f"into {_LOGIN}"
-            )
+        check_address(uri)
         self.uri = uri
-        self.folder = Path(uri.removeprefix(_SQLITE)).parent if uri.startswith(_SQLITE) else None
+        self.folder = Path(uri.removeprefix(SQLITE)).parent if uri.startswith(SQLITE) else None
         """Folder of a local store; None of a server."""
         # MLflow's client would try for minutes by itself; who waits here knows for how long.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
@@ -81,7 +73,12 @@ class Store:
     @property
     def absolute(self) -> str:
         """MLflow remembers stores by their URI: a relative path would mean the first folder it was used in."""
-        return self.uri if self.folder is None else f"{_SQLITE}{Path(self.uri.removeprefix(_SQLITE)).resolve()}"
+        return self.uri if self.folder is None else f"{SQLITE}{Path(self.uri.removeprefix(SQLITE)).resolve()}"
+
+    @property
+    def home(self) -> Path:
+        """Folder on this machine for checkpoints and the spool: the local store's, or what takes its place."""
+        return self.folder or Path("mlruns")
 
     @property
     def artifacts(self) -> str | None:
@@ -95,6 +92,7 @@ class Store:
         Raises:
             MlflowException: If it cannot be; likewise SQLAlchemyError and OSError.
         """
+        self._check_file()
         self._make_folder()
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # prints tracebacks of what is told here
         return MlflowClient(self.absolute)
@@ -106,7 +104,26 @@ class Store:
     @property
     def is_new(self) -> bool:
         """Whether nothing was ever recorded in it, as far as can be told without making it."""
-        return self.folder is not None and not Path(self.uri.removeprefix(_SQLITE)).exists()
+        return self.file is not None and not self.file.exists()
+
+    @property
+    def file(self) -> Path | None:
+        """Of a local store; None of a server."""
+        return Path(self.uri.removeprefix(SQLITE)) if self.folder is not None else None
+
+    def _check_file(self) -> None:
+        """Refuse what MLflow would try to open for minutes.
+
+        Raises:
+            SettingError: If there is something else in the place of a local store's file.
+        """
+        if self.file is None or self.is_new:
+            return
+        if not self.file.is_file():
+            raise SettingError(f"tracking.uri {self.shown!r}: {self.file} is no file; name another")
+        with self.file.open("rb") as file:
+            if file.read(len(_HEADER)) not in (b"", _HEADER):
+                raise SettingError(f"tracking.uri {self.shown!r}: {self.file} is no SQLite database; name another")
 
     @contextmanager
     def told(self) -> Iterator[None]:
@@ -114,16 +131,23 @@ class Store:
 
         Raises:
             StoreAwayError: If it is.
-            SettingError: If its driver is not installed, or it knows no such user.
+            SettingError: If its driver is not installed, it knows no such user, or refuses what it is asked for.
         """
         try:
             yield
         except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
             if isinstance(error, MlflowException) and error.error_code == "UNAUTHENTICATED":
-                raise SettingError(f"tracking.uri {self.shown!r} wants a login: give one in {_LOGIN}") from error
-            reason = " ".join(str(error).split())[:200]
-            kind = SettingError if isinstance(error, ImportError) else StoreAwayError
-            raise kind(f"tracking.uri {self.shown!r} cannot be used ({reason}); start it or name another") from error
+                raise SettingError(f"tracking.uri {self.shown!r} wants a login: give one in {LOGIN}") from error
+            final = isinstance(error, ImportError) or self.has_refused(error)
+            raise (SettingError if final else StoreAwayError)(
+                f"tracking.uri {self.shown!r} cannot be used ({in_one_line(error)}); start it or name another"
+            ) from error
+
+    def has_refused(self, error: Exception) -> bool:
+        """Whether an error is the store's own answer to something that cannot be, however often it is tried."""
+        if self.is_server and not isinstance(error, RestException):
+            return False  # what stands before the server may say 400 or 404 of its own while that is away
+        return isinstance(error, MlflowException) and error.error_code in _REFUSALS
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -148,15 +172,28 @@ class Store:
                     time.sleep(0.02)
             yield
 
+    @property
+    def is_server(self) -> bool:
+        """Whether it is reached by HTTP."""
+        return self.uri.startswith("http")
+
     def check(self) -> None:
-        """Ask a server once whether it is there; any HTTP answer will do.
+        """Ask a server once whether it is there; any HTTP answer will do. Of a local store look at its file.
 
         Raises:
-            OSError: If nobody answers.
+            OSError: If nobody answers, or somebody who is no HTTP server.
+            SettingError: If the file is no database.
         """
-        if self.uri.startswith("http"):
-            with suppress(HTTPError):
-                urlopen(f"{self.uri.rstrip('/')}/health", timeout=_PROBE_SECONDS).close()
+        self._check_file()
+        if self.is_server:
+            login = get_default_host_creds(self.uri)
+            try:
+                http_request(login, "/health", "GET", max_retries=0, timeout=_PROBE_SECONDS).close()
+            except MlflowException as error:
+                first: BaseException = error
+                while (cause := first.__cause__ or first.__context__) is not None:
+                    first = cause
+                raise OSError(str(first)) from error  # the libraries between wrap it five times
 
     def newest_fit(self, experiment: str, run_name: str | None) -> Run | None:
         """The newest training run of an experiment, of any name or of one; None without any.
@@ -171,7 +208,7 @@ class Store:
             found = self.client.get_experiment_by_name(experiment)
             if found is None:
                 return None
-            wanted = "tags.stage = 'fit'"
+            wanted = f"tags.{STAGE_TAG} = 'fit'"
             if run_name is not None:
                 wanted += f" AND attributes.run_name = {_quoted(run_name)}"
             order = ["start_time DESC"]
@@ -187,11 +224,32 @@ class Store:
         """
         running = f"attributes.status = 'RUNNING' AND tags.{PROCESS_TAG} LIKE '{{%'"
         for run in self.client.search_runs(list(experiments), running):
-            process = json.loads(run.data.tags[PROCESS_TAG])
-            if is_dead(process):
+            process = as_process(run.data.tags[PROCESS_TAG])
+            if process is not None and is_dead(process):
                 reason = f"process {process['pid']} died in the middle of it (kill -9, power cut); see --ckpt_path last"
                 self.client.set_tag(run.info.run_id, KILLED_TAG, reason)
                 self.client.set_terminated(run.info.run_id, "KILLED")
+
+
+def patiently(act: Callable[[], _T], seconds: float) -> _T:
+    """Do something that a store is needed for; where it is away, again and again.
+
+    Args:
+        act: It. What it did before the store went away must not be in the way of its doing it again.
+        seconds: For so long.
+
+    Raises:
+        StoreAwayError: If the store has been away all the time.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return act()
+        except StoreAwayError as error:
+            if time.monotonic() > deadline:
+                raise
+            rank_zero_info(f"{error}. Tried again for {deadline - time.monotonic():.0f} seconds")
+            time.sleep(_PAUSE_SECONDS)
 
 
 def logged_config(client: MlflowClient, run_id: str) -> str | None:
@@ -201,17 +259,6 @@ def logged_config(client: MlflowClient, run_id: str) -> str | None:
             return Path(client.download_artifacts(run_id, "config.yaml", folder)).read_text()
     except (MlflowException, OSError):
         return None
-
-
-def without_password(url: str) -> str:
-    """A store's address as it may be shown and logged."""
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):
-        return f"{url.split('://')[0]}://…" if "://" in url else url
-    if "password" in parsed.query:
-        parsed = parsed.update_query_dict({"password": "***"})
-    return parsed.render_as_string(hide_password=True)
 
 
 def _quoted(name: str) -> str:

@@ -94,7 +94,7 @@ def test_apply_mask_removes_what_an_optimizer_left(layer):
 def test_state_dict_is_the_active_connections(layer):
     sparse = layer(seed=3)
     state = sparse.state_dict()
-    assert set(state) == {"values", "indptr", "indices", "bias"}
+    assert set(state) == {"in_features", "values", "indptr", "indices", "bias"}
     other = layer(seed=4)
     other.load_state_dict(state)
     assert other.connectivity == sparse.connectivity
@@ -107,6 +107,9 @@ def test_state_dict_is_the_active_connections(layer):
         (lambda s: s.pop("values"), "Missing key"),
         (lambda s: s.update(indptr=s["indptr"][:-1]), "neurons"),
         (lambda s: s.update(indices=s["indices"] + 100), "indices must lie"),
+        (lambda s: s.update(in_features=torch.tensor(14)), "the checkpoint has 14 inputs, the layer 13"),
+        (lambda s: s.update(values=s["values"][:-1]), "weights of"),
+        (lambda s: s.update(values=s["values"].long()), "weights of"),
     ],
 )
 def test_a_state_dict_that_does_not_fit_is_refused(layer, change, message):
@@ -117,6 +120,14 @@ def test_a_state_dict_that_does_not_fit_is_refused(layer, change, message):
     with pytest.raises(RuntimeError, match=message):
         target.load_state_dict(state)
     assert target.connectivity == before
+
+
+def test_a_state_dict_of_an_earlier_version_is_taken(layer):
+    state = layer(seed=3).state_dict()
+    del state["in_features"]
+    other = layer(seed=4)
+    other.load_state_dict(state)
+    assert torch.equal(other.weight, layer(seed=3).weight)
 
 
 def test_a_copy_is_still_sparse(layer):

@@ -1,11 +1,13 @@
 """Each operation has the effect of once, however often and by whom it is delivered."""
 
+import json
 import shutil
 
 import pytest
 from mlflow.exceptions import MlflowException
 
 from psn_lightning.cli import main
+from psn_lightning.errors import SettingError
 from psn_lightning.tracking.delivery import Delivery, experiment_id, find_offline
 from psn_lightning.tracking.spool import Spool, SpooledRun
 from psn_lightning.tracking.store import Store
@@ -133,6 +135,80 @@ def test_it_is_made_once_also_where_the_answer_was_lost(store, workdir):
     experiment = experiment_id(store, "e")
     assert find_offline(store.client, experiment, "offline-1").info.run_id == first
     assert len(store.client.search_runs([experiment])) == 1
+
+
+def test_what_the_store_refuses_is_in_nobodys_way(store, spool, workdir, capsys):
+    """A metric of an impossible name is put aside with the reason; what follows arrives."""
+    spool.append({"do": "metrics", "metrics": [["a@b", 1.0, 1, 0]]})
+    fill(spool, workdir)
+    spool.close()
+    with pytest.warns(UserWarning, match="refuses metrics of the run"):
+        assert main(["sync"]) == 0
+    check(store, spool.run.run_id)
+    assert f"what MLflow refuses is in {spool.folder.relative_to(workdir)}/refused.jsonl" in capsys.readouterr().out
+    (kept,) = [json.loads(line) for line in (spool.folder / "refused.jsonl").read_text().splitlines()]
+    assert kept["metrics"] == [["a@b", 1.0, 1, 0]]
+    assert "a@b" in kept["reason"]
+    assert main(["sync"]) == 0
+    assert "nothing was left" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("error", [MlflowException("the proxy says 400"), ConnectionError("away")])
+def test_what_is_not_the_stores_own_answer_is_tried_again(error, spool, monkeypatch):
+    """Before a server that is away there may be something that says 400 or 404 of its own."""
+    server = Store("http://127.0.0.1:9")
+    if isinstance(error, MlflowException):
+        error.error_code = "INVALID_PARAMETER_VALUE"
+    monkeypatch.setattr(type(server.client), "log_batch", raising(error))
+    spool.append({"do": "tags", "tags": {"t": "1"}})
+    with pytest.raises(type(error)):
+        Delivery(server, spool).next()
+    assert not spool.empty
+    assert not spool.refused.exists()
+
+
+def raising(error):
+    def raised(*_, **__):
+        raise error
+
+    return raised
+
+
+def test_an_end_takes_back_that_the_run_was_thought_dead(store, spool):
+    run_id = spool.run.run_id
+    store.client.set_tag(run_id, "killed", "process 1 died in the middle of it")
+    spool.append({"do": "ends", "status": "FINISHED", "killed": None, "time": 5000})
+    deliver(store, spool)
+    run = store.client.get_run(run_id)
+    assert (run.info.status, "killed" in run.data.tags) == ("FINISHED", False)
+
+
+def test_an_experiment_that_was_deleted_is_named(store):
+    store.client.delete_experiment(experiment_id(store, "gone"))
+    with pytest.raises(SettingError, match=r"experiment 'gone' was deleted .* restore it with"):
+        experiment_id(store, "gone")
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["garbage", "[1]", '{"do": [1]}', '{"do": "metrics", "metrics": null}', '{"do": "tags", "tags": null}', "{}"],
+)
+def test_sync_of_operations_that_nobody_put_in_sends_the_others(line, store, spool, workdir, capsys):
+    fill(spool, workdir)
+    spool.close()
+    hostile = workdir / "mlruns" / "spool" / "a-hostile"
+    shutil.copytree(spool.folder, hostile)
+    (hostile / "operations.jsonl").write_text(f"{line}\n")
+    assert main(["sync"]) == 2
+    assert f"{hostile.relative_to(workdir)} is no spool of a run, or damaged" in capsys.readouterr().err
+    check(store, spool.run.run_id)
+    assert not spool.folder.exists()
+
+
+def test_sync_of_one_that_is_sent_meanwhile_says_nothing(spool, workdir, monkeypatch, capsys):
+    monkeypatch.setattr("psn_lightning.commands.sync.spools", lambda _: [workdir / "mlruns" / "spool" / "sent"])
+    assert main(["sync"]) == 0
+    assert not (workdir / "mlruns" / "spool" / "sent").exists()
 
 
 def test_sync_sends_what_is_left(store, spool, workdir, capsys):

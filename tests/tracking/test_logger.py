@@ -1,5 +1,6 @@
 import os
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -100,3 +101,17 @@ def test_looking_at_the_client_starts_no_run(tracking, client):
 def test_it_is_a_lightning_logger(tracking):
     assert isinstance(tracking, Logger)
     assert tracking.save_dir == "mlruns"
+
+
+@pytest.mark.parametrize(("name", "logged"), [("acc@5", "acc_5"), ("a//b/../c", "a/b/c"), ("x" * 300, "x" * 250)])
+def test_names_that_mlflow_does_not_take_are_changed_and_told_of_once(name, logged, tracking, client):
+    with pytest.warns(UserWarning, match="as a name: logged as"):
+        tracking.log_metrics({name: 0.5, "plain": 1.0}, step=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for step in (1, 2):
+            tracking.log_metrics({name: 0.5, "plain": 1.0}, step=step)
+        tracking.log_hyperparams({name: 1})
+        tracking.finalize("success")
+    assert len(client.get_metric_history(tracking.run_id, logged)) == 3
+    assert client.get_run(tracking.run_id).data.params == {logged: "1"}

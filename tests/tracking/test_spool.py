@@ -100,30 +100,55 @@ def test_files_are_taken_as_they_are_now(spool, tmp_path):
     new = tmp_path / "new"
     new.write_text("new")
     new.replace(tmp_path / "last.ckpt")  # as checkpoints are written
-    (operation,) = operations(spool)
-    folder = spool.files_of(operation)
-    assert {str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*") if p.is_file()} == {
-        "a.txt": "a",
-        "deep/last.ckpt": "old",
-    }
-    assert not any(p.is_symlink() for p in folder.rglob("*"))
+    folders = [spool.files_of(operation) for operation in operations(spool)]  # one for each: each is progress
+    taken = [{str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*.*")} for folder in folders]
+    assert taken == [{"a.txt": "a"}, {"deep/last.ckpt": "old"}]
 
 
-@pytest.mark.parametrize("name", ["..", "/etc", "../../x", "1/..", ""])
+@pytest.mark.parametrize("name", ["..", "/etc", "../../x", "1/..", "", "٤", "4"])
 def test_a_folder_elsewhere_is_refused(spool, name):
+    (spool.folder / "files" / "٤").mkdir(parents=True)
     with pytest.raises(ValueError, match="is no folder of"):
         spool.files_of({"do": "artifacts", "folder": name})
 
 
+@pytest.mark.parametrize("place", ["files", "files/5", "files/5/deep", "files/5/secret.txt"])
+def test_links_that_lead_elsewhere_are_refused(place, spool, tmp_path):
+    (tmp_path / "elsewhere" / "5" / "deep").mkdir(parents=True)
+    link = spool.folder / place
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(tmp_path / "elsewhere" / ("5" if place == "files/5" else ""))
+    with pytest.raises(ValueError, match="is a link"):
+        spool.files_of({"do": "artifacts", "folder": "5"})
+
+
+@pytest.mark.parametrize("run_id", ["offline-/../../victim", "..", "", "a/b", "a\n", "é", 7, ["x"]])
+def test_an_id_that_would_lead_elsewhere_is_refused(run_id, tmp_path):
+    folder = tmp_path / "spool" / "x"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps({"uri": "u", "experiment": "e", "run_id": run_id}))
+    with pytest.raises(ValueError, match="is no id of a run"):
+        whose(folder)
+
+
 @pytest.mark.parametrize(
     ("file", "content"),
-    [("run.json", "{"), ("run.json", '{"uri": 1}'), ("run.json", "[]"), ("delivered", "x")],
+    [
+        ("run.json", "{"),
+        ("run.json", '{"uri": 1}'),
+        ("run.json", "[]"),
+        ("delivered", "x"),
+        ("delivered", "-5"),
+        ("delivered", "5"),
+        ("run.json", '{"uri": 3, "experiment": "e", "run_id": null}'),
+        ("operations.jsonl", "garbage\n"),
+    ],
 )
 def test_a_damaged_one_is_named(spool, file, content):
     spool.close()
     (spool.folder / file).write_text(content)
     with pytest.raises(SettingError, match="is no spool of a run, or damaged"):
-        Spool(spool.folder)
+        list(Spool(spool.folder).pending())
 
 
 def test_only_its_owner_may_read_it(spool):

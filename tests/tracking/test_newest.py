@@ -1,0 +1,94 @@
+"""The newest run is found wherever it is: in the store, or only in a spool."""
+
+import time
+
+import pytest
+
+from psn_lightning.callbacks.signals import StopRequest
+from psn_lightning.cli import main
+from psn_lightning.errors import SettingError
+from psn_lightning.tracking import Tracking
+from psn_lightning.tracking.delivery import Delivery
+from psn_lightning.tracking.store import Store, StoreAwayError
+from tests.conftest import CONF, QUIET, only_run
+
+FIT = [
+    "fit",
+    "--config",
+    str(CONF / "quickstart.yaml"),
+    *QUIET,
+    "--data.init_args.batch_size=96",
+    "--trainer.callbacks.init_args.period=7",
+]
+SPOOL = [*FIT, "--tracking.on_error=spool"]
+
+
+def away(store):
+    raise StoreAwayError("away")
+
+
+@pytest.fixture
+def outage(monkeypatch):
+    """A run that is begun without the store, and stopped after its first epoch."""
+
+    def stopped():
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "check", away)
+            patch.setattr(Delivery, "next", away)
+            patch.setattr("psn_lightning.tracking.outbox._PATIENCE_SECONDS", 0.1)
+            patch.setattr(StopRequest, "asked", lambda self, trainer: trainer.global_step >= 20)
+            assert main([*SPOOL, "--trainer.max_epochs=3"]) == 143
+
+    return stopped
+
+
+def runs(client):
+    return client.search_runs([e.experiment_id for e in client.search_experiments()])
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_one_that_the_store_does_not_know_goes_on(older, outage, workdir, client, capsys):
+    if older:
+        assert main([*FIT, "--trainer.max_epochs=1"]) == 0
+        time.sleep(0.01)
+    outage()
+    (folder,) = workdir.glob("mlruns/offline/offline-*/checkpoints")
+    again = [*SPOOL, "--trainer.max_epochs=3", "--ckpt_path=last"]
+    assert main(again) == 0
+    found = [run for run in runs(client) if "offline_id" in run.data.tags]
+    assert len(found) == 1
+    assert len(runs(client)) == 1 + older
+    assert found[0].info.status == "FINISHED"
+    assert [m.step for m in client.get_metric_history(found[0].info.run_id, "test/accuracy")][-1] == 44
+    places = set(workdir.glob("mlruns/*/*/checkpoints"))
+    assert folder in places  # where it has begun; in another one, Lightning would forget which was the best
+    assert len(places) == 1 + older
+    assert not list(workdir.glob("mlruns/spool/*"))
+    assert main(again) == 0  # now that it has an id of its own
+    assert len(runs(client)) == 1 + older
+    assert set(workdir.glob("mlruns/*/*/checkpoints")) == places
+
+
+def test_a_run_that_was_killed_before_it_told_anything_is_a_fit(workdir, client):
+    """Its kind is among the first tags: it does not take the way through the spool."""
+    assert main([*FIT, "--trainer.max_epochs=1"]) == 0
+    assert only_run(client).data.tags["stage"] == "fit"
+    tracking = Tracking(experiment="psn_lightning")
+    tracking.add_tags({"stage": "fit"})
+    tracking.start()
+    assert tracking.newest_fit().info.run_id == tracking.run_id
+
+
+def test_a_damaged_spool_is_in_nobodys_way(workdir, capsys):
+    folder = workdir / "mlruns" / "spool" / "x"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text("{")
+    assert main([*FIT, "--ckpt_path=last"]) == 2
+    assert "there is no training run" in capsys.readouterr().err
+
+
+def test_away_and_not_to_be_spooled_is_told(workdir, monkeypatch):
+    monkeypatch.setattr(Store, "check", away)
+    monkeypatch.setattr(Store, "is_new", False)
+    with pytest.raises(SettingError, match="away"):
+        Tracking().newest_fit()

@@ -13,9 +13,9 @@ import optuna
 import yaml
 from mlflow import MlflowClient
 from mlflow.entities import RunStatus, RunTag
-from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from psn_lightning.errors import SettingError
 from psn_lightning.experiments.figures import study_figures
 from psn_lightning.experiments.liveness import REASON
 from psn_lightning.experiments.plan import Plan, best_of, parent_run, set_parent_run
@@ -24,9 +24,9 @@ from psn_lightning.tracking import Tracking
 from psn_lightning.tracking.flat import flatten
 from psn_lightning.tracking.processes import identity
 from psn_lightning.tracking.provenance import provenance
-from psn_lightning.tracking.store import PROCESS_TAG
+from psn_lightning.tracking.store import PROCESS_TAG, STAGE_TAG, patiently
 
-_PATIENCE_SECONDS = 30.0  # until another process that made the study has made its run as well
+_PATIENCE_SECONDS = 30.0  # until another process that made the study has made its run; until MLflow is back
 
 
 class StudyRun:
@@ -53,7 +53,7 @@ class StudyRun:
 
     def _begin(self, text: str) -> str:
         """A new run, with everything that made the study."""
-        tags = provenance() | {"stage": "sweep", "study": self._plan.name, "role": "study"}
+        tags = provenance() | {STAGE_TAG: "sweep", "study": self._plan.name, "role": "study"}
         self._tracking.add_tags(tags)
         self._tracking.log_hyperparams(flatten(yaml.safe_load(text)))
         self._tracking.log_text(text, "sweep.yaml")
@@ -76,8 +76,16 @@ class StudyRun:
         status = RunStatus.FINISHED if error is None else RunStatus.FAILED
         if isinstance(error, SystemExit | KeyboardInterrupt):
             status = RunStatus.KILLED
-        with suppress(MlflowException) if error is not None else self._tracking.store.told():
-            self._client.set_terminated(self._run, RunStatus.to_string(status))
+
+        def end() -> None:
+            with self._tracking.store.told():
+                self._client.set_terminated(self._run, RunStatus.to_string(status))
+
+        if error is None:
+            patiently(end, _PATIENCE_SECONDS)
+        else:
+            with suppress(SettingError):
+                end()
 
     def adopt(self, plan: Plan) -> None:
         """Have the runs of another study nested here as well; it is made if there is none."""
@@ -91,13 +99,18 @@ class StudyRun:
             OSError: If the store does not answer.
         """
         self._tracking.store.check()
-        metrics = {"trials/complete": len(state.complete), "trials/pruned": len(state.done) - len(state.complete)}
-        for name, value in metrics.items():
-            self._client.log_metric(self._run, name, value, step=len(state.done))
+        metrics: dict[str, float] = {
+            "trials/complete": len(state.complete),
+            "trials/pruned": len(state.done) - len(state.complete),
+        }
         if state.complete:
             best = best_of(state, self._plan)
-            self._client.log_metric(self._run, f"best/{self._plan.objective}", value_of(best), step=len(state.done))
+            metrics[f"best/{self._plan.objective}"] = value_of(best)
             self._client.set_tag(self._run, "best_trial", str(best.user_attrs[TICKET]))
+        for name, value in metrics.items():
+            history = self._client.get_metric_history(self._run, name)
+            if all(metric.step < len(state.done) for metric in history):  # else an earlier command has told it
+                self._client.log_metric(self._run, name, value, step=len(state.done))
         figures = study_figures(study, state.complete, self._plan.space, self._plan.objective)
         with tempfile.TemporaryDirectory() as folder:
             for name, figure in figures.items():
@@ -110,12 +123,20 @@ class StudyRun:
         Args:
             plan: This study, or one that was adopted.
             state: Its.
+
+        Raises:
+            StoreAwayError: If the store does not answer for half a minute.
         """
-        experiment = self._client.get_run(self._run).info.experiment_id
-        for trial in state.lost:
-            where = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{self._run}' AND tags.trial = '{trial.user_attrs[TICKET]}'"
-            where += f" AND tags.role = '{plan.role}' AND attributes.status = 'RUNNING'"
-            for run in self._client.search_runs([experiment], where):
-                reason = [RunTag("failed", trial.user_attrs.get(REASON, "no reason known"))]
-                self._client.log_batch(run.info.run_id, tags=reason)
-                self._client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.FAILED))
+        if state.lost:
+            patiently(lambda: self._close_lost(plan, state), _PATIENCE_SECONDS)
+
+    def _close_lost(self, plan: Plan, state: State) -> None:
+        with self._tracking.store.told():
+            experiment = self._client.get_run(self._run).info.experiment_id
+            for trial in state.lost:
+                where = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{self._run}' AND tags.trial = '{trial.user_attrs[TICKET]}'"
+                where += f" AND tags.role = '{plan.role}' AND attributes.status = 'RUNNING'"
+                for run in self._client.search_runs([experiment], where):
+                    reason = [RunTag("failed", trial.user_attrs.get(REASON, "no reason known"))]
+                    self._client.log_batch(run.info.run_id, tags=reason)
+                    self._client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.FAILED))

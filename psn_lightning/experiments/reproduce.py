@@ -13,6 +13,7 @@ import yaml
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from psn_lightning.commands.messages import CommandParser
@@ -27,6 +28,7 @@ from psn_lightning.experiments.stores import FOLDER, journal_of, quieten
 from psn_lightning.experiments.supervisor import Stopped, Supervisor
 from psn_lightning.experiments.tickets import TICKET, State
 from psn_lightning.tracking import Tracking
+from psn_lightning.tracking.store import StoreAwayError
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -42,12 +44,14 @@ def run(arguments: Sequence[str]) -> None:
         _list()
         return
     reproduction = load(options.name)
-    data = options.data or list(reproduction.data)
+    data = list(dict.fromkeys(options.data or reproduction.data))
     _check(options.name, reproduction, data, options.seeds)
+    _check_resources(options.workers, options.budget)
     wanted = _chosen(options.name, reproduction, options.only)
     until = time.monotonic() + 60 * options.budget if options.budget else math.inf
     suffix = f"-again-{datetime.now(UTC):%Y%m%d}" if options.again else ""
-    known = {} if options.again else read()
+    recorded_runs = read()  # also where all is run again: it must be one that can be added to
+    known = {} if options.again else recorded_runs
     for entry in data:
         cells = cells_of(reproduction, entry)
         seeds = options.seeds or reproduction.seeds
@@ -77,8 +81,14 @@ def _run(plan: Plan, recorder: Recorder, text: str, workers: int, until: float) 
     with study_run as parent:
 
         def on_progress(study: optuna.Study, state: State) -> None:
-            recorder.update(study, state)
+            missing = recorder.update(study, state)
             parent.refresh(study, state)
+            if missing:
+                listed = ", ".join(map(str, missing))
+                raise StoreAwayError(
+                    f"trials {listed} have ended, but MLflow does not know it, so they are not in {RECORD}: psn-train "
+                    "sync, then the same command again"
+                )
 
         try:
             state = Supervisor(plan, workers, on_progress, until).run()
@@ -108,8 +118,13 @@ class Recorder:
         self._client = Tracking(**plan.config["tracking"]).client
         self._done: set[int] = set()
 
-    def update(self, study: optuna.Study, state: State) -> None:
-        """Add what has finished since the last time, also under an earlier command that did not come to record it."""
+    def update(self, study: optuna.Study, state: State) -> list[int]:
+        """Add what has finished since the last time, also under an earlier command that did not come to record it.
+
+        Returns:
+            Trials whose end is not in MLflow yet.
+        """
+        missing = []
         for trial in state.complete:
             ticket = trial.user_attrs[TICKET]
             if ticket in self._done:
@@ -119,10 +134,15 @@ class Recorder:
             assert parent is not None
             experiment = self._client.get_run(parent).info.experiment_id
             where = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}' AND tags.trial = '{ticket}'"
-            (run,) = self._client.search_runs([experiment], f"{where} AND attributes.status = 'FINISHED'")
+            found = self._client.search_runs([experiment], f"{where} AND attributes.status = 'FINISHED'", max_results=1)
+            if not found:
+                missing.append(ticket)
+                continue
+            run = found[0]  # the newest
             self._client.set_tag(run.info.run_id, TAG, key_of(self._name, self._data, cell, seed))
             append(recorded(self._client, run, self._name, self._data, cell))
             self._done.add(ticket)
+        return missing
 
 
 def _check(name: str, reproduction: Reproduction, data: Sequence[str], seeds: Sequence[int] | None) -> None:
@@ -132,6 +152,13 @@ def _check(name: str, reproduction: Reproduction, data: Sequence[str], seeds: Se
     for seed in seeds or []:
         if seed not in reproduction.seeds:
             raise SettingError(f"--seeds {seed}: {name} has {', '.join(map(str, reproduction.seeds))}")
+
+
+def _check_resources(workers: int, budget: float | None) -> None:
+    if workers < 1:
+        raise SettingError(f"--workers {workers} must be at least 1")
+    if budget is not None and not 0 < budget < math.inf:
+        raise SettingError(f"--budget {budget:g} must be a number of minutes above 0; without it there is no end")
 
 
 def _chosen(name: str, reproduction: Reproduction, only: Sequence[str]) -> Callable[[dict[str, Any]], bool]:
@@ -160,7 +187,7 @@ def _list() -> None:
             with console.status(f"{name}, {data}: how long does a run take?"):
                 hours = _hours(name, reproduction, data, known, left)
             title = reproduction.title if data == next(iter(reproduction.data)) else ""
-            table.add_row(name, data, str(len(cells)), str(len(cells) - left), hours, title)
+            table.add_row(*map(escape, (name, data, str(len(cells)), str(len(cells) - left), hours, title)))
     console.print(table)
     console.print("Hours of one run after the other on this machine; --workers 2 on two cores takes about half.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from argparse import ArgumentError
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,8 @@ import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser  # type: ignore[attr-defined]
 from jsonargparse.typing import Path_fr
 
-from psn_lightning.errors import SettingError
+from psn_lightning.commands.messages import check_configs, explained
+from psn_lightning.errors import SettingError, in_one_line
 from psn_lightning.experiments.plan import Plan
 from psn_lightning.experiments.settings import Space, Sweep
 from psn_lightning.experiments.space import combinations
@@ -36,6 +38,9 @@ class Reproduction:
             cell. ``{data}`` within a text becomes the data set's short name.
         seeds: Seeds of each cell.
         settings: What all runs have instead of the base's.
+
+    Raises:
+        SettingError: If there is nothing to run.
     """
 
     title: str
@@ -43,6 +48,11 @@ class Reproduction:
     space: Space
     seeds: list[int]
     settings: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for setting in ("data", "space", "seeds"):
+            if not getattr(self, setting):
+                raise SettingError(f"{setting} {getattr(self, setting)} is empty: nothing would be run")
 
 
 def names() -> list[str]:
@@ -60,16 +70,25 @@ def load(name: str) -> Reproduction:
     """Read a reproduction.
 
     Raises:
-        SettingError: If there is none of that name.
+        SettingError: If there is none of that name, or its file does not describe one.
     """
     if name not in names():
         raise SettingError(f"reproduction {name!r} is not one of {', '.join(names())}")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--config", action=ActionConfigFile)
     parser.add_class_arguments(Reproduction)
-    config = parser.parse_args(["--config", str(FOLDER / f"{name}.yaml")])
-    config.pop("config")
-    return Reproduction(**vars(parser.instantiate_classes(config)))
+    path = FOLDER / f"{name}.yaml"
+    arguments = ["--config", str(path)]
+    check_configs(arguments)
+    try:
+        config = parser.parse_args(arguments)
+        config.pop("config")
+        return Reproduction(**vars(parser.instantiate_classes(config)))
+    except (ArgumentError, ValueError) as error:
+        told = SettingError.inside(error)
+        if told is None and isinstance(error, ArgumentError):
+            told = explained(error, parser)
+        raise SettingError(f"{path}: {told or in_one_line(error)}") from error
 
 
 def plan_for(name: str, reproduction: Reproduction, data: str, suffix: str = "") -> Plan:
@@ -103,10 +122,20 @@ def _space(reproduction: Reproduction, data: str) -> Space:
 
 
 def epochs_of(reproduction: Reproduction, data: str) -> int:
-    """Epochs of each run on one data set."""
+    """Epochs of each run on one data set.
+
+    Raises:
+        SettingError: If a base is no configuration, or nothing says how many.
+    """
     key = "trainer.max_epochs"
-    bases = [yaml.safe_load(Path(base.absolute).read_text()) for base in reproduction.data[data]]
-    return int(reproduction.settings.get(key) or bases[-1]["trainer"]["max_epochs"])
+    paths = [str(base.absolute) for base in reproduction.data[data]]
+    check_configs(f"--config={path}" for path in paths)
+    trainers = [yaml.safe_load(Path(path).read_text()).get("trainer", {}) for path in reversed(paths)]  # later ones win
+    given = [reproduction.settings.get(key), *(trainer.get("max_epochs") for trainer in trainers)]
+    epochs = next((value for value in given if isinstance(value, int)), None)
+    if epochs is None:
+        raise SettingError(f"{key} is not given as a number, in settings or {', '.join(paths)}")
+    return epochs
 
 
 def only(plan: Plan, wanted: Collection[int]) -> Plan:

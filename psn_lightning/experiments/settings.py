@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from argparse import ArgumentError
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,10 @@ from optuna.pruners import BasePruner
 
 from psn_lightning.commands.messages import check_configs, explained
 from psn_lightning.errors import SettingError
-from psn_lightning.tracking.store import without_password
+from psn_lightning.tracking.address import without_password
+
+_LONGEST_NAME = 100  # bytes; a file's may have 255 with what is appended
+_SEEDS = 2**32  # Lightning takes those below
 
 SamplerName = Literal["tpe", "random", "grid"]
 Direction = Literal["maximize", "minimize"]
@@ -87,8 +91,7 @@ class Sweep:
     storage: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.name or set(self.name) & set("/\\'\""):
-            raise SettingError(f"name {self.name!r} of the study must be a word without slashes and quotes")
+        self._check_name()
         if not self.space or not self.base:
             raise SettingError("a sweep needs a base (configurations) and a space (settings that differ)")
         for key, values in self.space.items():
@@ -101,8 +104,24 @@ class Sweep:
         if self.retries < 0:
             raise SettingError(f"retries {self.retries} must be at least 0")
         self._check_sampler()
+        self._check_seeds()
+
+    def _check_name(self) -> None:
+        usual = re.fullmatch(rf"[\w.\- ]{{1,{_LONGEST_NAME}}}", self.name) and self.name.strip(". ")
+        if not usual or len(self.name.encode()) > _LONGEST_NAME:
+            raise SettingError(
+                f"name {self.name[:_LONGEST_NAME]!r} of the study must be a word of letters, digits, '-', '_', '.' and "
+                f"blanks, of at most {_LONGEST_NAME} bytes: files are named after it"
+            )
+
+    def _check_seeds(self) -> None:
         if self.seeds is not None and "seed_everything" in self.space:
             raise SettingError("seeds and space seed_everything say the same in two ways: give one")
+        if self.seeds == []:
+            raise SettingError("seeds []: give one at least, or null for that of the base")
+        for setting, seeds in (("seeds", self.seeds or []), ("retrain_seeds", self.retrain_seeds)):
+            if len(set(seeds)) < len(seeds) or not all(0 <= seed < _SEEDS for seed in seeds):
+                raise SettingError(f"{setting} {seeds} must be numbers from 0 to {_SEEDS - 1}, none of them twice")
 
     def _check_sampler(self) -> None:
         if self.sampler == "grid":

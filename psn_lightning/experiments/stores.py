@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
 from pathlib import Path
@@ -9,12 +10,12 @@ from pathlib import Path
 import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
 
-from psn_lightning.errors import SettingError
-from psn_lightning.tracking.store import without_password
+from psn_lightning.errors import SettingError, in_one_line
+from psn_lightning.tracking.address import without_password
 
 FOLDER = Path("mlruns") / "studies"
 """Journals of studies, and what their workers print."""
@@ -55,7 +56,7 @@ def open_storage(storage: str | None, name: str) -> BaseStorage:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # Optuna's lock is a link to this path: were it relative, one of a dead process would never be broken
-            return JournalStorage(JournalFileBackend(str(path.resolve())))
+            return JournalStorage(JournalFileBackend(str(path.resolve()), _MendingLock(path.resolve())))
         except OSError as error:
             raise SettingError(f"storage: the journal {path} cannot be written ({error.strerror})") from error
     attempt = 0
@@ -70,12 +71,37 @@ def open_storage(storage: str | None, name: str) -> BaseStorage:
             )
         except (SQLAlchemyError, StorageInternalError, ImportError, ValueError) as error:
             if attempt == _ATTEMPTS or not isinstance(error, _CONFLICTS):
-                reason = " ".join(str(error).split())[:200]
                 raise SettingError(
-                    f"storage {without_password(storage)} cannot be used ({reason}); start it or name another. "
-                    "PostgreSQL needs pip install 'psn_lightning[postgres]'"
+                    f"storage {without_password(storage)} cannot be used ({in_one_line(error)}); start it or name "
+                    "another. PostgreSQL needs pip install 'psn_lightning[postgres]'"
                 ) from error
         time.sleep(attempt * 0.5)
+
+
+class _MendingLock(JournalFileSymlinkLock):
+    """Optuna's lock of a journal; who gets it first takes away what a full disk or a kill has left of a line.
+
+    Optuna would write on behind that, and could not read the journal any more.
+
+    Args:
+        journal: The file.
+    """
+
+    def __init__(self, journal: Path) -> None:
+        super().__init__(str(journal))
+        self._journal = journal
+
+    def acquire(self) -> bool:
+        """Wait for the lock."""
+        acquired = super().acquire()
+        if acquired and self._journal.exists():
+            with self._journal.open("rb+") as file:
+                end = file.seek(0, os.SEEK_END)
+                file.seek(max(0, end - 1))
+                if file.read(1) not in (b"", b"\n"):
+                    file.seek(0)
+                    file.truncate(file.read().rfind(b"\n") + 1)
+        return acquired
 
 
 def refuse_shared(storage: str | None, tracking: str) -> None:

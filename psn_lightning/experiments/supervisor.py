@@ -25,11 +25,12 @@ from psn_lightning.experiments.plan import Plan
 from psn_lightning.experiments.stores import FOLDER
 from psn_lightning.experiments.tickets import TICKET, State
 from psn_lightning.experiments.worker import REFUSED, Orders, work
+from psn_lightning.tracking.store import StoreAwayError
 
 _LOOK_SECONDS = 0.5
 _FAILED = 1  # exit code of Python where an exception ends it
 _CRASHES = 5  # of workers in a row without a trial ended between them: they cannot work here
-_AWAY = (MlflowException, SQLAlchemyError, OSError)  # of MLflow, or of a disk
+_AWAY = (MlflowException, SQLAlchemyError, OSError, StoreAwayError)  # of MLflow, or of a disk
 
 
 class Stopped(Exception):
@@ -121,7 +122,7 @@ class Supervisor:
         try:
             self._on_progress(study, state)
         except _AWAY as error:
-            display.say(f"the study's figures are not up to date: {compact(error)}")
+            display.say(f"not everything is up to date: {compact(error)}")
 
     def _start(self, slot: int) -> SpawnProcess:
         threads = max(1, torch.get_num_threads() // self._n)

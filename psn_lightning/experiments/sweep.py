@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
-import itertools
+import logging
 import statistics
 import tempfile
+import warnings
+from argparse import ArgumentError
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +22,7 @@ from rich.table import Table
 
 from psn_lightning.commands.summary import ui_command
 from psn_lightning.commands.training import PSNCLI
-from psn_lightning.errors import SettingError
+from psn_lightning.errors import SettingError, UnreachableError
 from psn_lightning.experiments.liveness import REASON
 from psn_lightning.experiments.parent import StudyRun
 from psn_lightning.experiments.plan import Plan, best_of
@@ -29,6 +31,7 @@ from psn_lightning.experiments.space import combinations, described, settings_of
 from psn_lightning.experiments.stores import FOLDER, quieten, refuse_shared
 from psn_lightning.experiments.supervisor import Stopped, Supervisor
 from psn_lightning.experiments.tickets import TICKET, State, Tickets, seed_values, value_of
+from psn_lightning.tracking.spool import spools
 from psn_lightning.tracking.store import Store
 
 _SHOWN = 10  # trials in the table at the end
@@ -132,9 +135,10 @@ def _sum_up(sweep: Sweep, plan: Plan, state: State, retrained: State | None) -> 
                 highlight=False,
                 soft_wrap=True,
             )
-    console.print(
-        f"Compare with: {ui_command(Store(plan.config['tracking']['uri']).shown)}", highlight=False, soft_wrap=True
-    )
+    store = Store(plan.config["tracking"]["uri"])
+    if spools(store.home):
+        console.print(f"Not all of it is in MLflow yet, but in {store.home / 'spool'}; when it is back: psn-train sync")
+    console.print(f"Compare with: {ui_command(store.shown)}", highlight=False, soft_wrap=True)
     lost = [*state.lost, *(retrained.lost if retrained else [])]
     if lost:
         reason = lost[-1].user_attrs.get(REASON, "no reason known")
@@ -160,30 +164,51 @@ def configuration(sweep: Sweep) -> dict[str, Any]:
     """The complete configuration that every run of a sweep starts from.
 
     Raises:
-        SettingError: If a setting of the sweep is none of the configuration's, or a run would not be one of many.
+        SettingError: If a setting of the sweep is none of the configuration's or has a value that cannot be, or a run
+            would not be one of many.
     """
     given = [part for path in sweep.base for part in ("--config", str(path.absolute))]
     config = with_settings(_resolved(given), sweep.settings)
     values = {key: [v.low, v.high] if isinstance(v, Range) else list(v) for key, v in sweep.space.items()}
-    with tempfile.TemporaryDirectory() as folder:  # the parser finds what is wrong before any worker starts
+    with tempfile.TemporaryDirectory() as folder:  # what is wrong is found before any worker starts
         path = Path(folder) / "config.yaml"
-        for one_of_each in itertools.zip_longest(*values.values()):
-            chosen = {key: value for key, value in zip(values, one_of_each, strict=True) if value is not None}
+        for i in range(max(map(len, values.values()))):  # every value once, with others that trials may have beside it
+            chosen = {key: listed[min(i, len(listed) - 1)] for key, listed in values.items()}
             path.write_text(yaml.safe_dump(with_settings(config, settings_of(chosen, sweep.space))))
             _check(_resolved(["--config", str(path)]))
+            _build(path)
         path.write_text(yaml.safe_dump(with_settings(config, {"trainer.devices": 1})))
         return _resolved(["--config", str(path)])
 
 
 def _check(config: dict[str, Any]) -> None:
     """Refuse what can be no run of a sweep."""
-    epochs, devices = config["trainer"]["max_epochs"], config["trainer"]["devices"]
+    epochs, devices, seed = config["trainer"]["max_epochs"], config["trainer"]["devices"], config["seed_everything"]
     if devices not in (1, "1", "auto"):  # the Trainer would start the whole sweep again on each
         raise SettingError(f"trainer.devices {devices}: a run of a sweep has one; --workers shares out the others")
     if not isinstance(epochs, int) or epochs < 1:
         raise SettingError(
             f"trainer.max_epochs {epochs}: trials are reported and pruned by epoch; settings of the sweep must give it"
         )
+    if type(seed) is not int or not 0 <= seed < 2**32:
+        raise SettingError(f"seed_everything {seed} must be an integer from 0 to {2**32 - 1}")
+
+
+def _build(path: Path) -> None:
+    """Make all that a run of a configuration is made of, but for the data: what cannot be is refused here.
+
+    A topology out of reach is not: it ends its own trial alone.
+    """
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            PSNCLI(["--config", str(path)], run=False)
+    except (ValueError, ArgumentError) as error:
+        if not isinstance(SettingError.inside(error), UnreachableError):
+            raise
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _resolved(arguments: Sequence[str]) -> dict[str, Any]:

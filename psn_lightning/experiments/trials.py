@@ -8,6 +8,7 @@ import math
 import tempfile
 from argparse import ArgumentError
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,12 @@ from psn_lightning.experiments.plan import Plan, parent_run
 from psn_lightning.experiments.space import described, suggest, with_settings
 from psn_lightning.experiments.tickets import TICKET, seed_value, set_seed_value
 from psn_lightning.tracking import Tracking
+from psn_lightning.tracking.store import patiently
 
 EPOCHS = "epochs"
 """User attribute of a trial: how many epochs all its runs have."""
+
+_PATIENCE_SECONDS = 600.0  # for which MLflow may be away where a run begins; within one it may for ever
 
 
 def run_trial(trial: optuna.Trial, plan: Plan) -> float:
@@ -47,7 +51,8 @@ def run_trial(trial: optuna.Trial, plan: Plan) -> float:
     for i, seed in enumerate(seeds):
         value = seed_value(trial, seed)
         if value is None:
-            value = _run(trial, plan, {**settings, "seed_everything": seed}, i * epochs)
+            own = {**settings, "seed_everything": seed}
+            value = patiently(partial(_run, trial, plan, own, i * epochs), _PATIENCE_SECONDS)
             set_seed_value(trial, seed, value)
             gc.collect()  # the Trainer is full of cycles; a data set each would fill the memory first
         if not math.isfinite(value):

@@ -37,6 +37,11 @@ def test_its_text_makes_the_same_sweep(read, tmp_path):
     assert (again.space, again.seeds, type(again.pruner)) == (sweep.space, sweep.seeds, type(sweep.pruner))
 
 
+@pytest.mark.parametrize("name", ["a", "small-digits-again-20261124", "v1.0_b", "Größe 3", "n" * 100])
+def test_usual_names_may_be(read, name):
+    assert read({"name": name})[0].name == name
+
+
 def test_passwords_stay_out_of_the_text(read):
     settings = {"tracking.uri": "postgresql+psycopg://me:secret@host/mlflow"}
     sweep, text = read({"settings": settings}, "--storage", "postgresql+psycopg://me:secret@host/optuna")
@@ -56,6 +61,18 @@ def test_passwords_stay_out_of_the_text(read):
         ({"space": {"model.sparsity": []}}, "space model.sparsity: [] must list at least one value"),
         ({"space": {"model.sparsity": [0.9, 0.9]}}, "none of them twice"),
         ({"name": "it's"}, "must be a word"),
+        ({"name": ""}, "must be a word"),
+        ({"name": ".."}, "name '..' of the study must be a word"),
+        ({"name": "a\nb"}, "must be a word"),
+        ({"name": "a\0b"}, "must be a word"),
+        ({"name": "n" * 400}, "at most 100 bytes"),
+        ({"name": "ü" * 60}, "at most 100 bytes"),
+        ({"seeds": []}, "seeds []: give one at least"),
+        ({"seeds": [-1]}, "seeds [-1] must be numbers from 0 to 4294967295"),
+        ({"seeds": [2**32]}, "seeds [4294967296] must be numbers from 0 to 4294967295"),
+        ({"seeds": [1, 1]}, "seeds [1, 1] must be numbers from 0 to 4294967295, none of them twice"),
+        ({"retrain_seeds": [-1]}, "retrain_seeds [-1] must be"),
+        ({"retrain_seeds": [2, 2]}, "retrain_seeds [2, 2] must be"),
         ({"trials": 0}, "trials 0 must be at least 1"),
         ({"workers": 0}, "workers 0 must be at least 1"),
         ({"retries": -1}, "retries -1 must be at least 0"),

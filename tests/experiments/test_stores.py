@@ -40,6 +40,18 @@ def test_a_journal_that_cannot_be_written_is_named(workdir):
         open_storage(None, "mine")
 
 
+@pytest.mark.parametrize("left", ["{", '{"op_code": 4, "wor', '{"op_code": 4}'])
+def test_a_line_that_a_full_disk_cut_is_in_nobodys_way(workdir, left):
+    """Optuna alone would write on behind it, and could not read any of it again."""
+    study = optuna.create_study(storage=open_storage(None, "mine"), study_name="mine")
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
+    with journal_of("mine").open("a") as file:
+        file.write(left)
+    again = optuna.load_study(storage=open_storage(None, "mine"), study_name="mine")
+    again.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=2)
+    assert len(optuna.load_study(storage=open_storage(None, "mine"), study_name="mine").trials) == 5
+
+
 @pytest.mark.parametrize(
     ("storage", "tracking"),
     [

@@ -106,6 +106,44 @@ def test_a_wrong_setting_stops_the_sweep_and_names_it(workdir, write, capfd):
         assert message in " ".join(capfd.readouterr().err.split())
 
 
+def test_impossible_values_are_refused_before_a_study_is_made(workdir, write, capfd):
+    before = sorted(path.name for path in workdir.rglob("*"))
+    for changes, message in IMPOSSIBLE:
+        assert main(["sweep", "--config", write({**GRID, **changes})]) == 2
+        told = capfd.readouterr().err.strip()
+        assert message in told
+        assert len(told.splitlines()) <= 3
+        assert sorted(path.name for path in workdir.rglob("*")) == sorted([*before, "sweep.yaml"])
+
+
+IMPOSSIBLE = [
+    ({"space": {"model.sparsity": [7]}}, "sparsity 7.0 is not in [0, 1)"),
+    ({"space": {"model.topology": ["Uniform", "Bell"], "model.sparsity": [0.8, 0.9, 7]}}, "sparsity 7.0 is not in"),
+    ({"space": {"own": {"sound": {"model.lr": 0.1}, "not": {"model.lr": -1}}}}, "lr -1.0 must be a positive number"),
+    ({"space": {"trainer.callbacks.0.init_args.period": [50, 0]}}, "period 0 must be at least 1"),
+    ({"space": {"seed_everything": [1, -1]}}, "seed_everything -1 must be an integer from 0 to 4294967295"),
+    ({"space": {"data.init_args.split_seed": [-1]}}, "split_seed -1 must be an integer"),
+    (
+        {"space": {"model.lr": {"low": -1.0, "high": 1.0}}, "sampler": "random", "trials": 2, "objective": "val/loss"},
+        "lr -1.0 must be a positive number",
+    ),
+    ({"name": ".."}, "name '..' of the study must be a word"),
+    ({"seeds": [1, 1], "space": {"model.sparsity": [0.8]}}, "seeds [1, 1] must be"),
+]
+
+
+def test_only_values_that_trials_may_have_together_are_tried(planned):
+    """The base's value of what the space has does not matter, and neither does a CCV out of reach."""
+    plan = planned(
+        {
+            **GRID,
+            "settings": {"trainer.max_epochs": 1, "model.sparsity": 7},
+            "space": {"model.sparsity": [0.5], "model.topology": ["Uniform", "Bell", LOGNORMAL]},
+        }
+    )
+    assert plan.tickets.n == 3
+
+
 WRONG = [
     ({"space": {"model.sparsty": [0.8]}}, "no setting 'sparsty' there; the nearest is 'sparsity'"),
     ({"space": {"model.sparsity": ["much"]}}, "sparsity"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -24,6 +24,7 @@ from psn_lightning.data.sources import Source, find, search_roots
 from psn_lightning.errors import SettingError
 
 _EVALUATION_BATCH = 2000  # accuracy does not depend on it
+_ROUNDING = 2e-6  # of a mean: what float32 makes of the standard deviation of equal values
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Rows:
         return len(self.train_y) + len(self.test_y)
 
 
-class ClassificationData(pl.LightningDataModule):
+class ClassificationData(pl.LightningDataModule, ABC):
     """A data set held in memory, served in whole batches.
 
     Files are looked for in ``data_dir``, ``PSN_DATA_DIR``, ``~/.cache/psn_lightning`` and, where a system
@@ -79,6 +80,8 @@ class ClassificationData(pl.LightningDataModule):
             raise SettingError(f"batch_size {batch_size} must be at least 1")
         if not 0 <= val_fraction < 1:
             raise SettingError(f"val_fraction {val_fraction} is not in [0, 1): 0.1 holds out one row in ten")
+        if isinstance(split_seed, bool) or not 0 <= split_seed < 2**32:
+            raise SettingError(f"split_seed {split_seed} must be an integer from 0 to {2**32 - 1}")
         self.data_dir = data_dir
         self.batch_size = batch_size
         self.val_fraction = val_fraction
@@ -151,7 +154,7 @@ class ClassificationData(pl.LightningDataModule):
         if self.val_fraction > 0:
             train, val = self.split(train_y, self.val_fraction)
             train_x, train_y, val_x, val_y = train_x[train], train_y[train], train_x[val], train_y[val]
-        mean, std = self.normalization(train_x)
+        mean, std = self._checked_normalization(train_x, source)
         self._provenance = {
             "dataset.name": self.title if complete else self.subset_title(len(rows)),
             "dataset.completeness": "complete" if complete else "subset",
@@ -183,6 +186,18 @@ class ClassificationData(pl.LightningDataModule):
             if not torch.isfinite(x).all():
                 raise SettingError(f"{where}: features that are not finite; fetch the files again")
         return rows
+
+    def _checked_normalization(self, train_x: Tensor, source: Source) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation that can be normalised with: else every loss would be NaN."""
+        mean, std = self.normalization(train_x)
+        wrong = ~(mean.isfinite() & std.isfinite() & (std > _ROUNDING * mean.abs()))
+        if wrong.any():
+            column = f" of column {int(wrong.nonzero()[0]) + 1}" if std.ndim else ""
+            raise SettingError(
+                f"{self.title} in {source.folder}: mean {mean[wrong][0]:g} and standard deviation {std[wrong][0]:g}"
+                f"{column} over the {len(train_x)} training rows cannot normalise them; fetch the files again"
+            )
+        return mean, std
 
     def split(self, labels: Tensor, fraction: float) -> tuple[Tensor, Tensor]:
         """Stratified split by ``split_seed``: row numbers kept, and held out (a share ``fraction``)."""

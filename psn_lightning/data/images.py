@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,8 +27,12 @@ class IdxImages(ClassificationData):
     n_classes = 10
     official_rows = 70_000
     names = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-    torchvision_class: ClassVar[type[datasets.MNIST]]
     torchvision_arguments: ClassVar[dict[str, Any]] = {}
+
+    @property
+    @abstractmethod
+    def torchvision_class(self) -> type[datasets.MNIST]:
+        """Torchvision's class of the same files."""
 
     def fetch(self, scratch: Path) -> Path:
         """Torchvision's mirrors, checksums and progress bar."""

@@ -6,6 +6,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,9 +47,24 @@ class Source:
 
 
 def search_roots(data_dir: str | Path | None) -> list[Path]:
-    """Folders to look in, first to last: ``data_dir``, ``PSN_DATA_DIR``, ``~/.cache/psn_lightning``."""
-    named = [data_dir, os.environ.get("PSN_DATA_DIR"), Path.home() / ".cache" / "psn_lightning"]
-    return [Path(root).expanduser() for root in named if root]
+    """Folders to look in, first to last: ``data_dir``, ``PSN_DATA_DIR``, ``~/.cache/psn_lightning``.
+
+    Raises:
+        SettingError: If one of them can be no folder.
+    """
+    variable = "PSN_DATA_DIR"
+    named = {"data_dir": data_dir, variable: os.environ.get(variable), "HOME": "~/.cache/psn_lightning"}
+    return [_folder(setting, name) for setting, name in named.items() if name]
+
+
+def _folder(setting: str, name: str | Path) -> Path:
+    try:
+        folder = Path(name).expanduser()
+        with suppress(OSError):  # whether there is one is asked later, and of each file
+            folder.stat()
+    except (RuntimeError, ValueError) as error:  # a user that there is not; a character that no name has
+        raise SettingError(f"{setting} {str(name)!r} cannot be a folder ({error}): name another") from error
+    return folder
 
 
 def find(folders: Sequence[Path], names: Sequence[str]) -> Source | None:

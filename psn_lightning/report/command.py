@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from psn_lightning.commands.messages import CommandParser
-from psn_lightning.errors import SettingError
-from psn_lightning.experiments.markdown import markdown_table
+from psn_lightning.errors import SettingError, in_one_line
+from psn_lightning.experiments.markdown import as_text, markdown_table
 from psn_lightning.experiments.record import RECORD, RecordedRun, from_experiment, key_of, read
 from psn_lightning.experiments.reproduction import FOLDER, cells_of, load, names
-from psn_lightning.files import atomically
 from psn_lightning.report.dynamic_claims import dynamic_claims
 from psn_lightning.report.equilibria import equilibrium_tables, settled_table
 from psn_lightning.report.figures import pictures
 from psn_lightning.report.law import law_table, layer_table, layers
-from psn_lightning.report.pages import claims_table, page, table_markdown, tally, untitled, with_sections
+from psn_lightning.report.pages import claims_table, page, table_markdown, tally, untitled
 from psn_lightning.report.paper_tables import choices, paper_tables
 from psn_lightning.report.runs import Runs
 from psn_lightning.report.static_claims import static_claims
 from psn_lightning.report.statistics import MARGIN
 from psn_lightning.report.topology_claims import topology_claims
 from psn_lightning.report.verdicts import Claim
+from psn_lightning.report.writing import brought_up_to_date, write
 
 _TITLE = "Profiled Sparse Networks: the paper and our runs"
 _HOW = f"""\
@@ -37,6 +38,8 @@ certainly within, or certainly not within, ±{MARGIN} points of it; *open* is ne
 tested on other rows. A claim is *reproduced* or *not reproduced* where the runs are enough to say so at the
 5% level.
 """
+_STRANGE = (LookupError, ValueError, TypeError, ArithmeticError, AttributeError, AssertionError, RuntimeError)
+"""What tables and figures raise over a cell or a data set that they have never heard of."""
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -56,24 +59,27 @@ def run(arguments: Sequence[str]) -> None:
     if not recorded_runs:
         raise SettingError(f"{source} has no runs: psn-train reproduce NAME makes some")
     runs = Runs(recorded_runs)
-    claims = all_claims(runs)
-    written = [options.out / "report.md", options.out / "report.html"]
-    figures = options.out / "figures"
     try:
-        figures.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SettingError(f"--out {options.out} cannot be made ({error.strerror}): name another folder") from error
-    text = report(runs, claims, source, figures)
-    _write(written[0], text)
-    _write(written[1], page(text, _TITLE, options.out))
-    for path in options.into:
-        if not path.is_file():
-            raise SettingError(f"--into {path} is not there")
-        _write(path, with_sections(path.read_text(), sections(runs, claims), path))
-        written.append(path)
-    console = Console()
-    console.print(f"{len(runs)} runs; claims: {tally(claims)}", highlight=False, soft_wrap=True)
-    console.print(f"Written: {', '.join(map(str, written))}", highlight=False, soft_wrap=True)
+        claims = all_claims(runs)
+        files = {path: brought_up_to_date(path, sections(runs, claims)).encode() for path in options.into}
+        text, figures = report(runs, claims, source)
+    except SettingError:
+        raise
+    except _STRANGE as error:
+        raise SettingError(
+            f"{source}: the report does not know what to make of a run ({type(error).__name__}: {in_one_line(error)}); "
+            "--debug shows where, take the run out"
+        ) from error
+    files |= {options.out / name: content for name, content in figures.items()}
+    files |= {
+        options.out / "report.md": text.encode(),
+        options.out / "report.html": page(text, _TITLE, figures).encode(),
+    }
+    write(files)
+    written = [options.out / "report.md", options.out / "report.html", *options.into]
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    console.print(f"{len(runs)} runs; claims: {tally(claims)}")
+    console.print(f"Written: {', '.join(map(str, written))}")
 
 
 def all_claims(runs: Runs) -> list[Claim]:
@@ -81,14 +87,16 @@ def all_claims(runs: Runs) -> list[Claim]:
     return [*topology_claims(), *static_claims(runs), *dynamic_claims(runs)]
 
 
-def report(runs: Runs, claims: Sequence[Claim], source: str, figures: Path) -> str:
-    """The whole report as Markdown.
+def report(runs: Runs, claims: Sequence[Claim], source: str) -> tuple[str, dict[str, bytes]]:
+    """The whole report.
 
     Args:
         runs: What was measured.
         claims: Judged by it.
         source: Where the runs are from, in words.
-        figures: Folder that the figures are written to, beside the report.
+
+    Returns:
+        Its Markdown, and its figures (PNG) by their paths beside it.
     """
     parts = [
         f"# {_TITLE}",
@@ -98,13 +106,15 @@ def report(runs: Runs, claims: Sequence[Claim], source: str, figures: Path) -> s
         claims_table(claims),
     ]
     parts.append("## Figures")
+    figures = {}
     for picture in pictures(runs):
-        with atomically(figures / f"{picture.name}.png") as scratch:
-            picture.figure.savefig(scratch, dpi=110)
-        parts.append(f"![{picture.caption}]({figures.name}/{picture.name}.png)\n\n{picture.caption}")
+        name, content = f"figures/{picture.name}.png", io.BytesIO()
+        picture.figure.savefig(content, format="png", dpi=110)
+        figures[name] = content.getvalue()
+        parts.append(f"![{picture.caption}]({name})\n\n{picture.caption}")
     parts += ["## Tables", *map(table_markdown, [*paper_tables(runs), *equilibrium_tables(runs)])]
     parts += ["## What was run, and what was not", _status(runs)]
-    return "\n\n".join(part.strip() for part in parts) + "\n"
+    return "\n\n".join(part.strip() for part in parts) + "\n", figures
 
 
 def sections(runs: Runs, claims: Sequence[Claim]) -> dict[str, str]:
@@ -122,19 +132,6 @@ def sections(runs: Runs, claims: Sequence[Claim]) -> dict[str, str]:
     return {"claims": summary, **{name: untitled(table) for name, table in tables.items() if table}}
 
 
-def _write(path: Path, text: str) -> None:
-    """Write a file, whole or not at all.
-
-    Raises:
-        SettingError: If it cannot be written.
-    """
-    try:
-        with atomically(path) as scratch:
-            scratch.write_text(text)
-    except OSError as error:
-        raise SettingError(f"{path} cannot be written ({error.strerror}): name another --out") from error
-
-
 def _extent(runs: Runs, source: str) -> str:
     dates = sorted(run.date[:10] for run in runs.all)
     hours = sum(run.seconds for run in runs.all) / 3600
@@ -142,7 +139,7 @@ def _extent(runs: Runs, source: str) -> str:
     first, last = dates[0], dates[-1]
     when = first if first == last else f"{first} to {last}"
     where = f"on {_machines(runs.all)}, storage {storages}"
-    return f"{len(runs)} runs from {source}, {when}, {hours:.1f} hours of runs (several at a time) {where}."
+    return as_text(f"{len(runs)} runs from {source}, {when}, {hours:.1f} hours of runs (several at a time) {where}.")
 
 
 def _machines(runs: Iterable[RecordedRun]) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from markdown_it import MarkdownIt
 
 from psn_lightning.errors import SettingError
-from psn_lightning.experiments.markdown import markdown_table
+from psn_lightning.experiments.markdown import as_text, markdown_table
 from psn_lightning.report.tables import Table
 from psn_lightning.report.verdicts import Claim, Verdict
 
@@ -48,7 +48,7 @@ def tally(claims: Iterable[Claim]) -> str:
 
 def table_markdown(table: Table) -> str:
     """A titled table."""
-    return f"### {table.title}\n\n{untitled(table)}"
+    return f"### {as_text(table.title)}\n\n{untitled(table)}"
 
 
 def untitled(table: Table) -> str:
@@ -57,16 +57,16 @@ def untitled(table: Table) -> str:
     return f"{note}{markdown_table(table.columns, table.rows)}"
 
 
-def page(markdown: str, title: str, folder: Path) -> str:
+def page(markdown: str, title: str, figures: Mapping[str, bytes]) -> str:
     """A page that needs nothing beside it.
 
     Args:
-        markdown: The report.
+        markdown: The report. HTML in it is shown as text.
         title: Of the page.
-        folder: Where its figures are.
+        figures: Its own by the names that it gives them, ``figures/law.png``; other images are left out.
     """
-    body = MarkdownIt("commonmark").enable("table").render(markdown)
-    body = re.sub(r'src="([^"]+\.png)"', lambda match: f'src="{_inline(folder / match[1])}"', body)
+    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
+    body = re.sub(r'<img src="([^"]*)"[^>]*>', lambda match: _inline(match, figures), body)
     body = body.replace("<table>", '<div class="table"><table>').replace("</table>", "</table></div>")
     for verdict, name in _CLASSES.items():
         body = body.replace(f"<strong>{verdict}</strong>", f'<strong class="{name}">{verdict}</strong>')
@@ -74,8 +74,12 @@ def page(markdown: str, title: str, folder: Path) -> str:
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}</body></html>\n'
 
 
-def _inline(path: Path) -> str:
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+def _inline(image: re.Match[str], figures: Mapping[str, bytes]) -> str:
+    """An image with its content in the place of its name; nothing for one that is not the report's own."""
+    if image[1] not in figures:
+        return ""
+    content = base64.b64encode(figures[image[1]]).decode()
+    return image[0].replace(image[1], f"data:image/png;base64,{content}", 1)
 
 
 def with_sections(text: str, sections: Mapping[str, str], source: Path) -> str:

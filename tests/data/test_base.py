@@ -1,10 +1,13 @@
+import inspect
 from dataclasses import replace
 
 import pytest
 import torch
 
-from psn_lightning.data import Digits
+from psn_lightning.data import ClassificationData, Digits
 from psn_lightning.data.batches import TensorData, as_is
+from psn_lightning.data.images import IdxImages
+from psn_lightning.data.tables import TabularData
 from psn_lightning.errors import SettingError
 
 
@@ -67,7 +70,16 @@ def test_what_is_evaluated_during_the_fit():
     assert len(part.test_dataloader().dataset) == 360
 
 
-@pytest.mark.parametrize("arguments", [{"batch_size": 0}, {"val_fraction": -0.1}, {"val_fraction": 1.0}])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"batch_size": 0},
+        {"val_fraction": -0.1},
+        {"val_fraction": 1.0},
+        {"split_seed": -1},
+        {"split_seed": 2**32},
+    ],
+)
 def test_values_out_of_range_are_named(arguments):
     with pytest.raises(SettingError, match=next(iter(arguments))):
         Digits(**arguments)
@@ -87,6 +99,9 @@ def test_a_share_too_small_for_the_classes():
         (lambda rows: {"train_y": rows.train_y + 1}, "labels outside 0 … 9"),
         (lambda rows: {"test_y": rows.test_y - 1}, "labels outside 0 … 9"),
         (lambda rows: {"train_x": rows.train_x / 0}, "not finite"),
+        (lambda rows: {"train_x": rows.train_x * 0}, "mean 0 and standard deviation 0 over the 1437 training rows"),
+        (lambda rows: {"train_x": rows.train_x * 0 + 0.1}, "mean 0.1 and standard deviation .* cannot normalise them"),
+        (lambda rows: {"train_x": rows.train_x * 1e38}, "standard deviation inf"),
     ],
 )
 def test_rows_of_a_data_set_of_ones_own_are_checked(change, message):
@@ -98,6 +113,13 @@ def test_rows_of_a_data_set_of_ones_own_are_checked(change, message):
     with pytest.raises(SettingError, match=message) as caught:
         Own().setup()
     assert str(Digits().locate().folder) in str(caught.value)
+
+
+@pytest.mark.parametrize("base", [ClassificationData, IdxImages, TabularData])
+def test_what_data_sets_share_is_none(base):
+    assert inspect.isabstract(base)  # so the command line does not offer it
+    with pytest.raises(TypeError, match="abstract"):
+        base()
 
 
 def test_description_names_files_sizes_and_split():

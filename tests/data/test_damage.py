@@ -44,6 +44,14 @@ def lines(*more, of=covertype_lines):
     return lambda raw: write_covertype(raw, [*of(), *more])
 
 
+def columns(which, *values):
+    """Rows that have these in a column, in turn."""
+    rows = [line.split(",") for line in covertype_lines()]
+    for number, row in enumerate(rows):
+        row[which] = values[number % len(values)]
+    return [",".join(row) for row in rows]
+
+
 ROW = covertype_lines(1)[0].split(",")
 
 DAMAGE = {
@@ -54,6 +62,7 @@ DAMAGE = {
     "images and labels swapped": ("mnist", swap(IMAGES, LABELS), IMAGES, "swapped"),
     "training and test images swapped": ("mnist", swap(IMAGES, TEST_IMAGES), LABELS, "30 labels for 10 images"),
     "training and test labels swapped": ("mnist", swap(LABELS, TEST_LABELS), LABELS, "10 labels for 30 images"),
+    "white images": ("mnist", content(IMAGES, idx(np.full((30, 28, 28), 255))), "", "standard deviation 0 over the 30"),
     "no rows": ("mnist", content(IMAGES, idx(np.zeros((0, 28, 28)))), IMAGES, "(0, 28, 28)"),
     "other images": ("mnist", content(TEST_IMAGES, idx(np.zeros((10, 32, 32)))), TEST_IMAGES, "(10, 32, 32)"),
     "as many pixels": ("mnist", content(TEST_IMAGES, idx(np.zeros((10, 14, 56)))), TEST_IMAGES, "(10, 14, 56)"),
@@ -82,6 +91,18 @@ DAMAGE = {
     "label 0": ("forest", lines(",".join([*ROW[:-1], "0"])), "covtype", "labels outside 1 … 7"),
     "label 8, once": ("forest", lines(",".join([*ROW[:-1], "8"])), "covtype", "labels outside 1 … 7"),
     "label 1.5": ("forest", lines(",".join([*ROW[:-1], "1.5"])), "covtype", "labels outside 1 … 7"),
+    "a constant column": (
+        "forest",
+        lines(of=lambda: columns(3, "7")),
+        "",
+        "mean 7 and standard deviation 0 of column 4",
+    ),
+    "numbers of 38 digits": (
+        "forest",
+        lines(of=lambda: columns(0, "1e38", "2e38")),
+        "",
+        "mean inf and standard deviation",
+    ),
     "too few rows": ("forest", lines(of=lambda: covertype_lines(7)), "covtype", "cannot be held out"),
     "a line without end": ("forest", lines("1," * 99_999), "covtype", "a line of more than"),
 }
@@ -125,7 +146,7 @@ def test_damage_is_told(name, tmp_path, capsys):
     assert 1 <= len(told) <= 3
     assert told[0].startswith("psn-train: ")
     text = " ".join(told)
-    assert text.count(f"{folder}/{file}") == 1
+    assert text.count(f"{folder}/{file}" if file else str(folder)) == 1
     assert message in text
     assert any(
         remedy in text
@@ -157,6 +178,7 @@ def test_a_folder_without_permission(tmp_path, capsys, request):
 
 def test_short_rows_are_bounded_in_number(tmp_path, monkeypatch):
     """A byte of a short row becomes a hundred in memory."""
+    assert ForestCover.official_rows < tables._MOST_ROWS <= 1_000_000
     monkeypatch.setattr(tables, "_MOST_ROWS", 1000)
     write_covertype(tmp_path / ForestCover.folder, [*covertype_lines(1000), "1"])
     with pytest.raises(SettingError, match="more than 1000 rows"):

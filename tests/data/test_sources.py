@@ -17,6 +17,16 @@ def test_search_order(monkeypatch):
     assert len(search_roots(None)) == 1
 
 
+@pytest.mark.parametrize("name", ["~nosuchuser/x", "a\0b", "a\ud800b"])
+def test_what_can_be_no_folder_is_told_with_its_setting(name, monkeypatch):
+    with pytest.raises(SettingError, match=r"^data_dir .* cannot be a folder"):
+        search_roots(name)
+    if not name.startswith("a"):
+        monkeypatch.setenv("PSN_DATA_DIR", name)
+        with pytest.raises(SettingError, match=r"^PSN_DATA_DIR '~nosuchuser/x' cannot be a folder"):
+            search_roots(None)
+
+
 def test_find_takes_the_first_complete_folder_plain_or_gzipped(tmp_path):
     partial, gzipped = tmp_path / "partial", tmp_path / "gzipped"
     for folder, names in ((partial, ["a"]), (gzipped, ["a.gz", "b"])):

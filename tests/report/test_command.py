@@ -1,20 +1,22 @@
 """``psn-train report`` from the committed record, without data; the README's results are its own."""
 
+import json
 import re
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from psn_lightning.cli import main
-from psn_lightning.experiments.markdown import markdown_table
 from psn_lightning.experiments.record import read
 from psn_lightning.report.command import all_claims, sections
 from psn_lightning.report.equilibria import measured
 from psn_lightning.report.law import THE_LAW, fits, layers
-from psn_lightning.report.pages import page, with_sections
+from psn_lightning.report.pages import with_sections
 from psn_lightning.report.runs import Runs
 from psn_lightning.topology.equilibrium import LAW_ERROR, LAW_FACTOR, MEASURED
 from tests.conftest import CONF, ROOT
+from tests.report.conftest import recorded
 
 BEGIN, END = "<!-- psn-train report writes: claims -->", "<!-- end -->"
 RECORD = ROOT / "results" / "runs.jsonl"
@@ -65,6 +67,7 @@ def test_what_the_program_ships_of_equilibria_is_what_the_record_says():
     [
         (["--record", "none.jsonl"], "none.jsonl has no runs: psn-train reproduce NAME makes some"),
         (["--experiment", "none"], "--experiment 'none' is not in"),
+        (["--record", "."], ". is a folder: name the record in it, as results/runs.jsonl is one"),
         (["--record", str(RECORD), "--into", "plain.md"], "--into plain.md: the file has no line"),
         (["--record", str(RECORD), "--into", "wrong.md"], "--into wrong.md: the file has a place for 'tables'"),
         (["--record", str(RECORD), "--into", "none.md"], "--into none.md is not there"),
@@ -78,9 +81,46 @@ def test_what_cannot_be_is_named(workdir, capsys, arguments, message):
     assert message in capsys.readouterr().err
 
 
-def test_a_field_may_hold_what_separates_fields():
-    assert markdown_table(["a"], [["x|y"]]).endswith("| x\\|y |\n")
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"cell": {}}, "r.jsonl: the report does not know what to make of a run (KeyError: 'profile')"),
+        ({"data": "another"}, "r.jsonl: the report does not know what to make of a run (KeyError: 'another')"),
+        ({"metrics": {}}, "r.jsonl, line 1 is damaged (metrics is not numbers with a finite test/accuracy"),
+    ],
+)
+def test_of_a_report_that_fails_nothing_is_left(workdir, capsys, changes, message):
+    run = {**asdict(recorded("static", "mnist", {"profile": "bell"}, 1, 98.0)), **changes}
+    Path("r.jsonl").write_text(json.dumps(run))
+    before = list(workdir.rglob("*"))
+    assert main(["report", "--record", "r.jsonl"]) == 2
+    assert message in capsys.readouterr().err
+    assert list(workdir.rglob("*")) == before
 
 
-def test_a_page_shows_its_title_as_text(tmp_path):
-    assert "<title>a &lt; b</title>" in page("# T", "a < b", tmp_path)
+@pytest.mark.parametrize("changes", [{"--into": "none.md"}, {"--into": "binary.md"}, {"--out": "plain.md"}])
+def test_what_it_cannot_write_or_bring_up_to_date_is_refused_before_anything_is_written(workdir, capsys, changes):
+    Path("plain.md").write_text(f"{BEGIN}\nold\n{END}\n")
+    Path("binary.md").write_bytes(b"\xff\xfe")
+    Path("r.jsonl").write_text(json.dumps(asdict(recorded("static", "mnist", {"profile": "bell"}, 1, 98.0))))
+    before = {path: path.is_file() and path.read_bytes() for path in workdir.rglob("*")}
+    into = ["--into", "plain.md", *([changes["--into"]] if "--into" in changes else [])]
+    assert main(["report", "--record", "r.jsonl", "--out", changes.get("--out", "new/report"), *into]) == 2
+    assert next(iter(changes.values())) in capsys.readouterr().err
+    assert {path: path.is_file() and path.read_bytes() for path in workdir.rglob("*")} == before
+
+
+def test_what_a_record_says_is_shown_as_text(workdir):
+    """Hostile values stay what they are: neither page runs, fetches or reads anything for them."""
+    Path("secret.png").write_bytes(b"secret")
+    value = f"<script>x()</script> ![a]({workdir}/secret.png) ![b](http://x/y.png)\n\n![c](figures/profiles.png)\\|<!--"
+    run = recorded("static", "mnist", {"profile": value}, 1, 98.0)
+    Path("r.jsonl").write_text(json.dumps(asdict(replace(run, machine=value, dataset=value, storage=value))))
+    assert main(["report", "--record", "r.jsonl"]) == 0
+    markdown, page_ = (Path("report") / "report.md").read_text(), (Path("report") / "report.html").read_text()
+    for written in (markdown, page_):
+        assert not re.search("<script|<!--", written)
+    assert re.findall(r"!\[.*?\]\((.*?)\)", markdown) == ["figures/profiles.png", "figures/static.png"]
+    assert [source[:22] for source in re.findall('<img src="(.*?)"', page_)] == ["data:image/png;base64,"] * 2
+    assert "c2VjcmV0" not in page_
+    assert "&lt;script&gt;x()&lt;/script&gt; ![a](" in page_

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from psn_lightning.topology import Connectivity, connectivity
+from psn_lightning.topology import Connectivity
 
 masks = hnp.arrays(np.bool_, st.tuples(st.integers(1, 20), st.integers(1, 20)))
 
@@ -45,6 +45,7 @@ def test_digest_tells_connectivities_apart(a, b):
     [
         ([0, 2], [0, 0]),  # duplicate
         ([0, 2], [1, 0]),  # not sorted
+        ([0, 1, 1, 3], [2, 1, 1]),  # behind a neuron without inputs
         ([0, 1], [3]),  # out of range
         ([0, 1], [-1]),
         ([0, 2], [1]),  # indptr says more than there is
@@ -121,12 +122,15 @@ BAD_FILES = {
     "three sizes": (lambda path: packed(path, shape=np.array([2, 3, 4])), "shape has 3 numbers"),
     "negative sizes": (lambda path: packed(path, shape=np.array([-2, 3])), "got 3 and -2"),
     "no neurons": (lambda path: packed(path, shape=np.array([0, 3])), "got 3 and 0"),
-    "fewer neurons": (lambda path: packed(path, shape=np.array([1, 3])), "indptr must have n_out"),
+    "fewer neurons": (lambda path: packed(path, shape=np.array([1, 3])), "the array indptr has 3 numbers, not 2"),
+    "more connections": (lambda path: packed(path, indices=np.arange(3)), "the array indices has 3 numbers, not 2"),
+    "a start that is none": (lambda path: packed(path, indptr=np.array([1, 1, 2])), "indptr must have n_out"),
     "fewer inputs": (lambda path: packed(path, shape=np.array([2, 2])), "indices must lie in"),
     "beyond 63 bits": (lambda path: packed(path, indices=np.array([0, 2**64 - 1], np.uint64)), "indices must lie in"),
     "more than there is": (lambda path: claiming(path, header((10**12,)), bytes(16)), "says that it has 1000000000000"),
     "less than there is": (lambda path: claiming(path, header((2,)), bytes(24)), "says that it has 2 numbers"),
     "a negative number": (lambda path: claiming(path, header((-2,)), bytes(16)), "says that it has -2 numbers"),
+    "a truth for a number": (lambda path: claiming(path, header("(True,)"), bytes(8)), "damaged"),
     "code": (lambda path: claiming(path, "__import__('os').abort()"), "damaged"),
     "half a header": (lambda path: claiming(path, header((2,))[:-20] + "((("), "damaged"),
     "a future header": (
@@ -175,18 +179,38 @@ def test_a_pickle_is_refused_without_running(tmp_path, array):
     assert trace.exists()  # it would have
 
 
-def test_a_bomb_is_not_unpacked(tmp_path, monkeypatch):
-    path, n = tmp_path / "layer.npz", 1 << 20
-    packed(path, indices=np.zeros(n, np.int64))
-    assert path.stat().st_size < n // 8
-    monkeypatch.setattr(connectivity, "_MOST", 8 * n)  # the header makes it a little more
+@pytest.mark.parametrize("kind", [np.int64, np.uint8])
+@pytest.mark.parametrize("indptr", [[0, 1, 2], [0, 1, 34_000_000]])
+def test_a_bomb_is_not_unpacked(tmp_path, indptr, kind):
+    path, n = tmp_path / "layer.npz", 34_000_000
+    packed(path, indptr=np.array(indptr), indices=np.zeros(n, kind))
+    assert path.stat().st_size < n // 50
     tracemalloc.start()
     try:
-        with pytest.raises(ValueError, match="the array indices unpacks to"):
+        with pytest.raises(ValueError, match=r"the array indices (unpacks to|has) 34000000 numbers"):
             Connectivity.load(path)
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()
+
+
+def test_what_is_unpacked_takes_a_few_times_its_size(tmp_path):
+    path, n = tmp_path / "layer.npz", 1 << 20
+    packed(path, indptr=np.array([0, 0, n]), indices=np.zeros(n, np.int64), shape=np.array([2, n]))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="sorted and without duplicates"):
+            Connectivity.load(path)
+        assert tracemalloc.get_traced_memory()[1] < 25 * n
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_widest_layer_is_saved_and_loaded(tmp_path):
+    n = 1 << 16
+    layer = Connectivity.from_fan_in(n, np.full(n, 66), np.tile(np.arange(66) * 990, n))  # sparsity 99.9%
+    layer.save(tmp_path / "layer.npz")
+    assert Connectivity.load(tmp_path / "layer.npz") == layer
 
 
 @settings(deadline=None)

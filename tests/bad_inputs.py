@@ -5,6 +5,7 @@ import json
 import pickle
 import socket
 import struct
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,12 +114,29 @@ def cut(path):
     path.write_bytes(path.read_bytes()[:-300])
 
 
-def origin(version):
+def with_origin(**changes):
     def make(path):
-        own = {"config": "{}", "run_id": None, "version": version}
+        own = {"config": "{}", "run_id": None, "version": "0.0.1", **changes}
         torch.save({"state_dict": {}, "global_step": 3, "psn_lightning.origin": own}, path)
 
     return make
+
+
+def origin(version):
+    return with_origin(version=version)
+
+
+def of_run(run_id):
+    return with_origin(run_id=run_id)
+
+
+def of_config(text):
+    return with_origin(config=text)
+
+
+def compressed(path):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("x/data.pkl", bytes(10**6))
 
 
 def occupy(folder):
@@ -128,6 +146,40 @@ def occupy(folder):
     held.listen()
     (folder / "port").write_text(str(held.getsockname()[1]))
     return held
+
+
+def sweep(what, changes, *names):
+    sound = {"name": "a", "base": [str(CONF / "quickstart.yaml")], "space": {"model.sparsity": [0.8]}, "trials": 1}
+
+    def write(folder):
+        (folder / "s.yaml").write_text(json.dumps({**sound, **changes}))
+
+    return Case(what, ["sweep", "--config", "s.yaml"], names, write)
+
+
+def reproduction(what, arguments, *names, **changes):
+    """A reproduction of one's own; ``content`` in its place."""
+    sound = {"title": "t", "data": {"digits": [str(CONF / "quickstart.yaml")]}, "space": {"model.lr": [0.1]}}
+
+    def write(folder):
+        (folder / "conf" / "reproduce").mkdir(parents=True)
+        content = changes.get("content") or json.dumps({**sound, "seeds": [1], **changes}).encode()
+        (folder / "conf" / "reproduce" / "small.yaml").write_bytes(content)
+
+    return Case(what, ["reproduce", "small", *arguments], names, write)
+
+
+def record(what, changes, *names, arguments=()):
+    """A record of one run; bytes are all of it."""
+    texts = ("reproduction", "data", "digest", "dataset", "completeness", "storage", "machine", "version", "commit")
+    sound = {**dict.fromkeys(texts, "x"), "cell": {}, "seed": 1, "seconds": 1.0, "date": "2026-11-24"}
+    sound |= {"metrics": {"test/accuracy": 0.9}, "curves": {"test/accuracy": [0.9]}}
+
+    def write(folder):
+        content = changes if isinstance(changes, bytes) else json.dumps({**sound, **changes}).encode()
+        (folder / "r.jsonl").write_bytes(content)
+
+    return Case(what, ["report", "--record", "r.jsonl", *arguments], names, write)
 
 
 ROW = [*range(54), 1]
@@ -140,6 +192,22 @@ CASES = [
     config("a wrong type in a file", "trainer: {max_epochs: many}\n", "trainer.max_epochs 'many'", "a whole number"),
     config("a file that is no YAML", "model: {sparsity: 0.9\n", "--config wrong.yaml is no YAML"),
     config("a file that is no text", b"\0\1\xff", "--config wrong.yaml is no YAML"),
+    config(
+        "a key given twice",
+        "model:\n  sparsity: 0.5\n  sparsity: 0.6\n",
+        "wrong.yaml is no YAML",
+        "sparsity is given twice",
+    ),
+    config("a list in the place of settings", "model: [1, 2]\n", "wrong.yaml: model [1, 2] must be settings"),
+    config("nothing in the place of settings", "trainer:\n", "wrong.yaml: trainer None must be settings"),
+    config("a file that refers to itself", "model: &m {topology: *m}\n", "wrong.yaml is nested"),
+    config("a file that is nested for ever", "[" * 3000, "wrong.yaml is nested"),
+    Case(
+        "a shortened option with a file that is no text",
+        [*QUICKSTART, "--conf", "wrong.yaml"],
+        ("--config wrong.yaml is no YAML",),
+        lambda folder: (folder / "wrong.yaml").write_bytes(b"\0\1\xff"),
+    ),
     config("an empty file", "", "--config wrong.yaml has no settings"),
     config("a file with a list", "- 1\n- 2\n", "--config wrong.yaml has no settings"),
     Case("a file that is not there", ["fit", "--config", "none.yaml"], ("--config none.yaml is no file", "see conf/")),
@@ -203,6 +271,27 @@ CASES = [
     setting("two rules", "--trainer.callbacks+=SET", "two rules", "keep one"),
     setting("an accelerator that is not here", "--trainer.accelerator=gpu", "accelerator gpu"),
     setting("no device", "--trainer.devices=0", "devices 0"),
+    setting("a word for devices", "--trainer.devices=foo", "devices foo"),
+    setting("more processes than can be", "--trainer.devices=100000000", "trainer.devices 100000000", "cores"),
+    setting("no batch to accumulate", "--trainer.accumulate_grad_batches=0", "accumulate_grad_batches 0", "at least 1"),
+    setting("an evaluation after no batch", "--trainer.val_check_interval=0", "val_check_interval 0", "an epoch"),
+    setting(
+        "an evaluation after more than an epoch", "--trainer.val_check_interval=99999", "val_check_interval", "99999"
+    ),
+    setting("an evaluation after no epoch", "--trainer.check_val_every_n_epoch=0", "check_val_every_n_epoch 0", "1"),
+    setting("a gradient clipped to less than nothing", "--trainer.gradient_clip_val=-1", "gradient_clip_val -1", "0"),
+    setting(
+        "an optimizer's negative rate",
+        "--model.optimizer=torch.optim.SGD --model.optimizer.init_args.lr=-1",
+        "model.optimizer",
+        "learning rate",
+    ),
+    setting(
+        "a schedule without steps",
+        "--model.lr_scheduler=StepLR --model.lr_scheduler.init_args.step_size=0",
+        "model.lr_scheduler",
+    ),
+    setting("a layer that no memory holds", "--model.hidden=[100000000000]", "out of memory", "smaller"),
     setting("a strategy that there is not", "--trainer.strategy=dpp", "strategy dpp"),
     setting("a strategy that cuts weights", "--trainer.strategy=fsdp", "trainer.strategy fsdp", "use ddp"),
     setting(
@@ -217,6 +306,11 @@ CASES = [
     setting(
         "a login in an address", "--tracking.uri=http://me:secret@x", "http://me:***@x", "MLFLOW_TRACKING_PASSWORD"
     ),
+    setting("a port that is no number", "--tracking.uri=http://127.0.0.1:abc", "no address", "http://127.0.0.1:abc"),
+    setting("an address with a space", "--tracking.uri=http://a\tb", "no address"),
+    setting("an address with half a bracket", "--tracking.uri=http://[::1", "no address"),
+    setting("a database with no port", "--tracking.uri=postgresql://h:port/d", "no address"),
+    setting("a store without a file", "--tracking.uri=sqlite://", "names no file", "sqlite:///mlruns/mlflow.db"),
     setting("a store that is a folder", "--tracking.uri=file:runs", "MLflow 3 takes no folders", "sqlite:///"),
     setting(
         "a server that is away", "--tracking.uri=http://127.0.0.1:9", "tracking.uri 'http://127.0.0.1:9'", "start it"
@@ -255,11 +349,18 @@ CASES = [
     Case("a checkpoint that is not there", [*QUICKSTART, "--ckpt_path", "x.ckpt"], ("--ckpt_path x.ckpt is no file",)),
     Case("the last of no run", [*QUICKSTART, "--ckpt_path", "last"], ("--ckpt_path last", "there is no training run")),
     Case("a test without a checkpoint", ["test", *QUICKSTART[1:]], ("test needs a trained network", "--ckpt_path")),
+    checkpoint("a checkpoint that is compressed", compressed, "x.ckpt is no checkpoint, or damaged", "compressed"),
+    checkpoint("a checkpoint whose run would be a path", of_run("offline-/../../victim"), "x.ckpt is no checkpoint"),
+    checkpoint("a checkpoint whose run is a number", of_run(7), "x.ckpt is no checkpoint", "7"),
+    checkpoint("a checkpoint of no version", origin("zzz"), "x.ckpt is no checkpoint", "zzz"),
+    checkpoint("a checkpoint whose configuration is none", of_config("3"), "x.ckpt is no checkpoint"),
+    checkpoint("a checkpoint whose configuration makes objects", of_config("!!python/object:os.x {}"), "x.ckpt is no"),
+    checkpoint("a checkpoint without loops", of_run(None), "x.ckpt is no checkpoint", "it has no callbacks"),
     checkpoint("a text as a checkpoint", lambda path: path.write_text("no"), "x.ckpt is no checkpoint, or damaged"),
     checkpoint("a truncated checkpoint", cut, "x.ckpt is no checkpoint, or damaged"),
-    checkpoint("a checkpoint that runs code", bomb, "x.ckpt cannot be read", "--weights_only false"),
+    checkpoint("a checkpoint that runs code", bomb, "x.ckpt is not read", "--weights_only false"),
     checkpoint("a pickle that runs code", plain_pickle, "x.ckpt is no checkpoint, or damaged"),
-    checkpoint("a checkpoint of something else", lambda path: torch.save({"a": 1}, path), "x.ckpt cannot be read"),
+    checkpoint("a checkpoint of something else", lambda path: torch.save({"a": 1}, path), "x.ckpt is no checkpoint"),
     checkpoint("a checkpoint of a later version", origin("99.0"), "99.0", "update psn_lightning"),
     Case("a command that there is not", ["fitt"], ("'fitt' is not a command", "--help")),
     Case("an option that compare has not", ["compare", "--metic", "x"], ("--metic", "did you mean --metric?")),
@@ -287,4 +388,55 @@ CASES = [
         ("MASTER_PORT", "in use"),
         occupy,
     ),
+    setting("a split seed below 0", "--data.init_args.split_seed=-1", "split_seed -1 must be an integer from 0 to"),
+    setting("a base class as a data set", "--data=IdxImages", "there is no class 'IdxImages'", "MNIST"),
+    setting("a base class of tables", "--data=TabularData", "there is no class 'TabularData'", "ForestCover"),
+    Case(
+        "a home of nobody", [*MNIST[:-1], "~nosuchuser/x"], ("data_dir '~nosuchuser/x' cannot be a folder", "another")
+    ),
+    config("a folder with a NUL", 'data: {class_path: MNIST, init_args: {data_dir: "a\\0b"}}\n', "data_dir 'a\\x00b'"),
+    data("images without contrast", {}, "MNIST in data/MNIST/raw", "standard deviation 0", "fetch the files again"),
+    covertype("a constant column", [ROW] * 20, "Covertype in data/covertype", "standard deviation 0 of column 1"),
+    covertype(
+        "numbers of 38 digits",
+        [[f"{i % 3}e38", *ROW[1:]] for i in range(20)],
+        "Covertype in data/covertype",
+        "column 1",
+    ),
+    sweep("a study named as a folder", {"name": ".."}, "name '..' of the study must be a word"),
+    sweep("a study's name of two lines", {"name": "a\nb"}, "name 'a\\nb' of the study must be a word"),
+    sweep("a study's name with a NUL", {"name": "a\0b"}, "name 'a\\x00b' of the study must be a word"),
+    sweep("a study's name of 400 letters", {"name": "n" * 400}, "of the study must be a word", "at most 100 bytes"),
+    sweep("no seeds", {"seeds": []}, "seeds []", "give one at least"),
+    sweep("a seed of a study below 0", {"seeds": [-1]}, "seeds [-1] must be numbers from 0 to"),
+    sweep("a seed twice", {"seeds": [1, 1]}, "seeds [1, 1]", "none of them twice"),
+    sweep("a seed to retrain with below 0", {"retrain_seeds": [-1]}, "retrain_seeds [-1] must be numbers from 0 to"),
+    sweep(
+        "a sparsity of 7 in a study",
+        {"space": {"model.sparsity": [0.8, 7]}, "settings": {"trainer.max_epochs": 1}},
+        "sparsity 7.0 is not in [0, 1)",
+    ),
+    reproduction("no workers", ["--workers", "0"], "--workers 0 must be at least 1"),
+    reproduction("workers below 0", ["--workers", "-3"], "--workers -3 must be at least 1"),
+    reproduction("a budget that is no number", ["--budget", "nan"], "--budget nan", "minutes above 0"),
+    reproduction("a budget below 0", ["--budget", "-1"], "--budget -1", "minutes above 0"),
+    reproduction("a binary reproduction", [], "conf/reproduce/small.yaml is no YAML", content=b"\0\1\xff"),
+    reproduction("a reproduction that is no YAML", [], "conf/reproduce/small.yaml is no YAML", content=b"title: ["),
+    reproduction("a misspelt reproduction", [], "small.yaml: titel is no setting", "title?", content=b"titel: x"),
+    reproduction("a reproduction without seeds", [], "conf/reproduce/small.yaml: seeds [] is empty", seeds=[]),
+    Case("a folder as a record", ["report", "--record", "."], (". is a folder", "name the record in it")),
+    record("a binary record", b"\0\1\xff\xfe", "r.jsonl cannot be read as a record", "name another file"),
+    record("a text as a record", b"hello\n", "r.jsonl, line 1 is damaged", "take it out"),
+    record("a record that is nested deeply", b"[" * 100_000, "r.jsonl, line 1 is damaged", "take it out"),
+    record("a run without its accuracy", {"metrics": {}}, "r.jsonl, line 1 is damaged (metrics", "test/accuracy"),
+    record("metrics that are none", {"metrics": [1]}, "r.jsonl, line 1 is damaged (metrics"),
+    record("a text among metrics", {"metrics": {"test/accuracy": "x"}}, "r.jsonl, line 1 is damaged (metrics"),
+    record("a cell that is a list", {"cell": [1]}, "r.jsonl, line 1 is damaged (cell"),
+    record("a seed that is a text", {"seed": "one"}, "r.jsonl, line 1 is damaged (seed", "whole number"),
+    record("a date that is a number", {"date": 20261124}, "r.jsonl, line 1 is damaged (date"),
+    record("seconds that are a text", {"seconds": "x"}, "r.jsonl, line 1 is damaged (seconds", "number"),
+    record(
+        "a cell that no table knows", {"reproduction": "static", "data": "mnist"}, "r.jsonl", "'profile'", "--debug"
+    ),
+    record("a file to bring up to date that is not there", {}, "--into none.md", arguments=["--into", "none.md"]),
 ]

@@ -270,6 +270,7 @@ CASES = [
     setting("an argument that a rule has not", f"{RIGL}.perid=10", "RigL has no 'perid'", "did you mean period?"),
     setting("two rules", "--trainer.callbacks+=SET", "two rules", "keep one"),
     setting("an accelerator that is not here", "--trainer.accelerator=gpu", "accelerator gpu"),
+    setting("a class that others are made of", "--data=psn_lightning.data.images.IdxImages", "IdxImages", "name one"),
     setting("no device", "--trainer.devices=0", "devices 0"),
     setting("a word for devices", "--trainer.devices=foo", "devices foo"),
     setting("more processes than can be", "--trainer.devices=100000000", "trainer.devices 100000000", "cores"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from argparse import ArgumentError
 from collections.abc import Sequence
 from pathlib import Path
@@ -164,6 +165,20 @@ class PSNCLI(LightningCLI):
             )
         if path is not None and self._origin is None:
             self._origin = read_origin(Path(path), weights_only)
+
+    def instantiate_classes(self) -> None:
+        """Make what is configured.
+
+        Raises:
+            SettingError: If a class is only what others are made of.
+        """
+        try:
+            super().instantiate_classes()
+        except (TypeError, ValueError) as error:
+            abstract = re.search(r"abstract class (\w+)", str(error))
+            if abstract is None:
+                raise
+            raise SettingError(f"{abstract[1]} is only what others are made of: name one of those") from error
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """The trainer with our logger and the callbacks that every run has."""

@@ -16,7 +16,7 @@ from psn_lightning.files import atomically
 
 IntArray = NDArray[np.int64]
 
-_MOST = 1 << 28  # bytes of one array in memory: 33 million connections; 65,536 neurons and inputs at 99.9% have 4.3
+_MOST = 1 << 29  # bytes of one array in memory: 67 million connections; 65,536 neurons and inputs at 99% have 43
 _OF_NUMPY = (ValueError, TypeError, MemoryError, tokenize.TokenError)
 _OF_ZIP = (OSError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error)
 
@@ -133,7 +133,7 @@ class Connectivity:
         return cls.from_fan_in(n_in, np.full(n_out, n_in), np.tile(np.arange(n_in), n_out))
 
     def save(self, path: str | Path) -> None:
-        """Write a compressed ``.npz`` file (plain arrays, no pickle), whole or not at all."""
+        """Write a compressed ``.npz`` file (plain arrays, no pickle), whole or not at all; :meth:`load` has a bound."""
         shape = np.array([self.n_out, self.n_in])
         with atomically(path) as scratch, scratch.open("wb") as file:  # numpy would rename a path
             np.savez_compressed(file, shape=shape, indptr=self.indptr, indices=self.indices)
@@ -143,7 +143,7 @@ class Connectivity:
         """Read what :meth:`save` wrote; never unpickles.
 
         What the file claims of the size of an array is held against the arrays before it, and unpacked if that is right
-        and 256 MiB at most; while it is checked, all takes some 800 MiB at most.
+        and 512 MiB at most; while it is checked, all takes some 1.6 GiB at most.
 
         Raises:
             OSError: If the file cannot be read.

@@ -1,6 +1,8 @@
 """What a user types, and what they are told when it is wrong."""
 
 import csv
+import errno
+import os
 import subprocess
 import sys
 
@@ -238,3 +240,17 @@ def test_rigl_keeps_the_sparsity_on_real_images(client):
     metrics = only_run(client).data.metrics
     assert metrics["sparsity/realised"] == pytest.approx(0.9, abs=0.001)
     assert metrics["topology/overlap_with_initial/fc1"] < 1
+
+
+@pytest.mark.parametrize(("number", "told"), [(errno.ENOSPC, True), (errno.EACCES, True), (errno.EIO, False)])
+def test_a_disk_that_takes_no_more_is_told_and_a_broken_one_is_not_hidden(number, told, monkeypatch, capsys):
+    def full(_):
+        raise OSError(number, os.strerror(number), "scratch/x")
+
+    monkeypatch.setattr("psn_lightning.cli.data.run", full)
+    if told:
+        assert main(["data"]) == 2
+        assert f"scratch/x cannot be written or read: {os.strerror(number)}" in capsys.readouterr().err
+    else:
+        with pytest.raises(OSError, match="scratch/x"):
+            main(["data"])

@@ -8,6 +8,7 @@ import mlflow
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 from psn_lightning.cli import main
 from psn_lightning.data import DATASETS
@@ -16,6 +17,9 @@ from psn_lightning.topology import Bernoulli, Connectivity, Topology
 
 ROOT = Path(__file__).parent.parent
 CONF = ROOT / "conf"
+
+settings.register_profile("psn", deadline=None)  # a machine that does other things is no defect
+settings.load_profile("psn")
 
 
 @pytest.fixture(scope="session", autouse=True)

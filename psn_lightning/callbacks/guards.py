@@ -63,9 +63,7 @@ class NumericalGuard(pl.Callback):
         """
         value, step, epoch = loss.item(), trainer.global_step, trainer.current_epoch
         finite = math.isfinite(value)
-        if not (
-            trainer.strategy.reduce_boolean_decision(not finite, all=False) if trainer.world_size > 1 else not finite
-        ):
+        if not trainer.strategy.reduce_boolean_decision(not finite, all=False):
             return
         if finite:
             raise DivergedError(f"the loss of another process is not finite at step {step} (epoch {epoch})")

@@ -17,7 +17,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from psn_lightning.data.digests import write_sums
 from psn_lightning.data.sources import find
-from psn_lightning.errors import SettingError
+from psn_lightning.errors import SettingError, in_one_line
 
 _LOCK = ".lock"
 _SCRATCH = ".download-"
@@ -56,7 +56,7 @@ def fetch_into(target: Path, names: Sequence[str], fetch: Callable[[Path], Path]
     except SettingError:
         raise
     except (OSError, RuntimeError, ValueError, EOFError, HTTPException, zipfile.BadZipFile, zlib.error) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = in_one_line(error)
         raise SettingError(
             f"{what} could not be downloaded to {target} ({reason}); "
             f"put {', '.join(names)} there by hand, or point PSN_DATA_DIR to a folder that has them"

@@ -60,8 +60,10 @@ class Store:
         uri = uri or os.environ.get(URI_VARIABLE) or DEFAULT_URI
         check_address(uri)
         self.uri = uri
-        self.folder = Path(uri.removeprefix(SQLITE)).parent if uri.startswith(SQLITE) else None
-        """Folder of a local store; None of a server."""
+        self.file = Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
+        """Of a local store; None of a server."""
+        self.folder = self.file and self.file.parent
+        """The file's."""
         # MLflow's client would try for minutes by itself; who waits here knows for how long.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 
@@ -73,7 +75,7 @@ class Store:
     @property
     def absolute(self) -> str:
         """MLflow remembers stores by their URI: a relative path would mean the first folder it was used in."""
-        return self.uri if self.folder is None else f"{SQLITE}{Path(self.uri.removeprefix(SQLITE)).resolve()}"
+        return self.uri if self.file is None else f"{SQLITE}{self.file.resolve()}"
 
     @property
     def home(self) -> Path:
@@ -105,11 +107,6 @@ class Store:
     def is_new(self) -> bool:
         """Whether nothing was ever recorded in it, as far as can be told without making it."""
         return self.file is not None and not self.file.exists()
-
-    @property
-    def file(self) -> Path | None:
-        """Of a local store; None of a server."""
-        return Path(self.uri.removeprefix(SQLITE)) if self.folder is not None else None
 
     def _check_file(self) -> None:
         """Refuse what MLflow would try to open for minutes.

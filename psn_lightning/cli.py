@@ -107,7 +107,7 @@ def _dispatch(arguments: list[str]) -> None:
         report.run(arguments[1:])
     elif arguments[0] == "topology":
         cli = PSNCLI(arguments[1:], run=False)
-        topology.show(cli.model, cli.config["figure"])
+        topology.show(cli.model, cli.trainer, cli.config["figure"])
     elif arguments[0] in PSNCLI.subcommands() or arguments[0].startswith("-"):
         PSNCLI(arguments)
     else:

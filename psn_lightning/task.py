@@ -11,12 +11,13 @@ import torch.nn.functional as F
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from psn_lightning.data import Batch
 from psn_lightning.errors import SettingError
-from psn_lightning.nn import InitName, SparseMLP, StorageName
+from psn_lightning.nn import InitName, SparseLayer, SparseMLP, StorageName
 from psn_lightning.nn.storages import check_csr_precision
 from psn_lightning.topology import FAMILIES, AllocationName, BudgetName, FanIn, SpreadingName, Topology, Uniform
 
@@ -84,6 +85,11 @@ class SparseClassifier(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False, ignore=["optimizer", "lr_scheduler"])
+        if n_features is None or n_classes is None:
+            raise SettingError(
+                "the data module does not say how many features and classes there are: give it the attributes "
+                "n_features and n_classes (docs/data.md), or use a model of your own: --model my_code.MyModel"
+            )
         if not 0 < lr < float("inf"):
             raise SettingError(f"lr {lr} must be a positive number: the paper uses 0.001")
         if optimizer is not None and lr != _PAPER_LR:
@@ -128,6 +134,10 @@ class SparseClassifier(pl.LightningModule):
         callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
         self._reports_every_loss = any(getattr(c, "monitor", None) == "train/loss" for c in callbacks)
         self._has_reported = False
+
+    def sparse_layers(self) -> dict[str, SparseLayer]:
+        """The hidden layers; callbacks log them under these names."""
+        return self.network.sparse_layers()
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``(batch, n_classes)`` of features ``(batch, n_features)``."""
@@ -195,10 +205,11 @@ class SparseClassifier(pl.LightningModule):
         optimizer = self.optimizer(self.parameters()) if self.optimizer else self._adam()
         if self.lr_scheduler is None:
             return optimizer
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": self.lr_scheduler(optimizer), "interval": self.lr_interval},
-        }
+        scheduler = self.lr_scheduler(optimizer)
+        schedule: dict[str, Any] = {"scheduler": scheduler, "interval": self.lr_interval}
+        if isinstance(scheduler, ReduceLROnPlateau):
+            schedule["monitor"] = getattr(scheduler, "monitor", f"{self.evaluation_split}/loss")
+        return cast(OptimizerLRScheduler, {"optimizer": optimizer, "lr_scheduler": schedule})
 
     def _adam(self) -> torch.optim.Optimizer:
         """Adam in one fused pass, but under AMP: there it would unscale and could not be clipped."""

@@ -10,8 +10,10 @@ from psn_lightning.callbacks.masks import MaskReapply
 from psn_lightning.callbacks.methods import GMP, SET, RigL, SRigL
 from psn_lightning.callbacks.moments import PortableMoments
 from psn_lightning.callbacks.progress import Progress
-from psn_lightning.callbacks.recording import EpochTimer, TopologyLogger
+from psn_lightning.callbacks.recording import EpochTimer, LastEvaluation, TopologyLogger
+from psn_lightning.callbacks.replay import ReplayOrder
 from psn_lightning.callbacks.settings import OptimizerSettings
+from psn_lightning.callbacks.sparsify import Sparsify
 from psn_lightning.callbacks.variants import RigLVariant
 
 __all__ = [
@@ -23,13 +25,16 @@ __all__ = [
     "EquilibriumMonitor",
     "GeneratorState",
     "GradientRatio",
+    "LastEvaluation",
     "MaskReapply",
     "NumericalGuard",
     "OptimizerSettings",
     "PortableMoments",
     "Progress",
+    "ReplayOrder",
     "RigL",
     "RigLVariant",
     "SRigL",
+    "Sparsify",
     "TopologyLogger",
 ]

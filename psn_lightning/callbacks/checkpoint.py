@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -13,14 +15,13 @@ from psn_lightning.callbacks.durable import keep
 from psn_lightning.callbacks.signals import StopRequest
 from psn_lightning.callbacks.steps import total_steps
 from psn_lightning.errors import SettingError
-from psn_lightning.task import SparseClassifier
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 """The checkpoints of a run."""
 
 
 class BestAndLast(ModelCheckpoint):
-    """Keeps ``best.ckpt`` (by the accuracy that is evaluated after every epoch) and ``last.ckpt``.
+    """Keeps ``best.ckpt`` (by a metric that is evaluated after every epoch) and ``last.ckpt``.
 
     ``last.ckpt`` is written after every epoch, every ``every_n_steps`` steps, and where a run ends within an
     epoch, be it by ``max_steps``, by ``max_time`` or because it is asked to stop (Ctrl-C, SIGTERM): always
@@ -28,17 +29,26 @@ class BestAndLast(ModelCheckpoint):
 
     Args:
         every_n_steps: Optimizer steps between further writes of ``last.ckpt`` within an epoch; None: none.
+        monitor: Metric that decides which checkpoint is the best. None: the accuracy of :class:`SparseClassifier`; of
+            other modules the first metric with ``val`` and ``acc`` in its name, else with ``val`` and ``loss``.
+        mode: Whether the largest (max) or the smallest (min) value is the best; None: min for a loss or an error.
 
     Raises:
-        SettingError: If it is not positive.
+        SettingError: If the interval is not positive.
     """
 
-    def __init__(self, every_n_steps: int | None = None) -> None:
+    def __init__(
+        self,
+        every_n_steps: int | None = None,
+        monitor: str | None = None,
+        mode: Literal["min", "max"] | None = None,
+    ) -> None:
         if every_n_steps is not None and every_n_steps < 1:
             raise SettingError(f"checkpoints.every_n_steps {every_n_steps} must be at least 1, or null")
         # Lightning would write its last.ckpt only where the best one changes as well.
         super().__init__(filename="best", save_last=False, mode="max", enable_version_counter=False)
         self.every_n_steps = every_n_steps
+        self._wanted, self._wanted_mode = monitor, mode
         self._stop = StopRequest()
         self._saved_step = 0
 
@@ -47,12 +57,27 @@ class BestAndLast(ModelCheckpoint):
         """One key whatever is watched: it is known only when the data are."""
         return "BestAndLast"
 
-    def setup(self, trainer: pl.Trainer, pl_module: SparseClassifier, stage: str) -> None:  # type: ignore[override]
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Choose what is watched; nothing where evaluation is off."""
         if stage == "fit":
             total_steps(trainer)  # what cannot be is refused before a run begins
-        self.monitor = f"{pl_module.evaluation_split}/accuracy" if trainer.enable_validation else None
+        split = getattr(pl_module, "evaluation_split", None)
+        usual = f"{split}/accuracy" if isinstance(split, str) else None
+        self._watch((self._wanted or usual) if trainer.enable_validation else None)
         super().setup(trainer, pl_module, stage)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Choose among the metrics of a module that is not ours, once they are known."""
+        if self.monitor is None and not trainer.sanity_checking:
+            self._watch(_usual_metric(trainer.callback_metrics))
+        super().on_validation_end(trainer, pl_module)
+
+    def _watch(self, monitor: str | None) -> None:
+        self.monitor = monitor
+        low = monitor is not None and any(word in monitor.lower() for word in ("loss", "error", "perplexity"))
+        self.mode = self._wanted_mode or ("min" if low else "max")
+        if not self.best_k_models:
+            self.kth_value = torch.tensor(torch.inf if self.mode == "min" else -torch.inf)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Listen for requests to stop; refuse to save between two micro-batches."""
@@ -67,7 +92,7 @@ class BestAndLast(ModelCheckpoint):
         if trainer.is_global_zero and self.dirpath is not None:
             for unfinished in Path(self.dirpath).glob(f".*{self.FILE_EXTENSION}"):
                 unfinished.unlink()  # a process that was killed was writing it
-        self._stop.listen()
+        self._stop.listen(trainer)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -89,7 +114,7 @@ class BestAndLast(ModelCheckpoint):
         if _batches_are_left(trainer):
             return  # stopped within the epoch, and saved there
         self._save_last(trainer)
-        if self._stop.asked(trainer):
+        if self._stop.asked(trainer, exchange=True):
             raise self._stopped(trainer)
 
     def _stopped(self, trainer: pl.Trainer) -> SIGTERMException:
@@ -115,6 +140,12 @@ class BestAndLast(ModelCheckpoint):
         if trainer.is_global_zero and last.exists():
             keep(last, PREVIOUS)
         trainer.save_checkpoint(last, weights_only=False)
+
+
+def _usual_metric(names: Iterable[str]) -> str | None:
+    """The metric that most people would watch."""
+    validated = [name for name in names if "val" in name.lower()]
+    return next((name for word in ("acc", "loss") for name in validated if word in name.lower()), None)
 
 
 def _batches_are_left(trainer: pl.Trainer) -> bool:

@@ -26,11 +26,7 @@ class GeneratorState(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Gather the states of all processes; each takes part in saving."""
-        states: list[Any] = [generator_states()]
-        if trainer.world_size > 1:
-            states = [None] * trainer.world_size
-            dist.all_gather_object(states, generator_states())
-        checkpoint[_KEY] = states
+        checkpoint[_KEY] = gathered(trainer, generator_states())
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -43,6 +39,15 @@ class GeneratorState(pl.Callback):
         if trainer.global_rank < len(self._restored):
             set_generator_states(self._restored[trainer.global_rank])
         self._restored = []
+
+
+def gathered(trainer: pl.Trainer, mine: Any) -> list[Any]:
+    """An object of every process, by rank; each process has to call it."""
+    if trainer.world_size == 1:
+        return [mine]
+    everyone: list[Any] = [None] * trainer.world_size
+    dist.all_gather_object(everyone, mine)
+    return everyone
 
 
 def generator_states() -> dict[str, Any]:

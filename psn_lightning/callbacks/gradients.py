@@ -7,16 +7,15 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 
-from psn_lightning.callbacks.recording import log_epoch
-from psn_lightning.task import SparseClassifier
+from psn_lightning.callbacks.layers import layers_of, log_epoch
 from psn_lightning.topology.statistics import gradient_ratio
 
 
 class GradientRatio(pl.Callback):
     """Logs the gradient ratio of hubs to specialists on the last training batch of every epoch (section 2.9).
 
-    ``gradient/ratio/fcN`` is the paper's definition (mean over all positions of the masked gradient),
-    ``gradient/ratio_active/fcN`` counts active connections only, ``gradient/ratio`` is the mean over layers.
+    ``gradient/ratio/<layer>`` is the paper's definition (mean over all positions of the masked gradient),
+    ``gradient/ratio_active/<layer>`` counts active connections only, ``gradient/ratio`` is the mean over layers.
     """
 
     def __init__(self) -> None:
@@ -30,17 +29,20 @@ class GradientRatio(pl.Callback):
         ends_run = trainer.global_step + 1 == trainer.max_steps
         self._due = ends_run or batch_idx + 1 == trainer.num_training_batches
 
-    def on_after_backward(self, trainer: pl.Trainer, pl_module: SparseClassifier) -> None:  # type: ignore[override]
+    def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Measure; here the gradient is reduced over processes, and no topology update has used it up."""
         if not self._due:
             return
         ratios, actives = {}, {}
-        for name, layer in pl_module.network.sparse_layers().items():
+        for name, layer in layers_of(pl_module).items():
+            if layer.parameter.grad is None:
+                continue  # frozen, or not part of this loss
             magnitude = layer.gradient_magnitude().float().cpu().numpy()
             ratios[name], actives[name] = gradient_ratio(magnitude, layer.connectivity)
         self._metrics = {f"gradient/ratio/{name}": ratio for name, ratio in ratios.items()}
         self._metrics |= {f"gradient/ratio_active/{name}": ratio for name, ratio in actives.items()}
-        self._metrics["gradient/ratio"] = float(np.mean(list(ratios.values())))
+        if ratios:
+            self._metrics["gradient/ratio"] = float(np.mean(list(ratios.values())))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log what was measured."""

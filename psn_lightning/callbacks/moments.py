@@ -1,70 +1,71 @@
-"""Optimizer state in checkpoints, the same for every storage."""
+"""Optimizer state of a checkpoint of one storage, read into another."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
-from psn_lightning.nn import SparseLinear
-from psn_lightning.task import SparseClassifier
-
-_Convert = Callable[[SparseLinear, Tensor], Tensor]
+from psn_lightning.nn import SparseLayer, sparse_layers
+from psn_lightning.nn.states import read_connections
 
 
 class PortableMoments(pl.Callback):
-    """Writes moments of sparse weights in CSR order, like the weights, and reads them into any storage."""
+    """Converts the moments of a checkpoint to the storage that the layers have now.
 
-    def on_save_checkpoint(
-        self,
-        trainer: pl.Trainer,
-        pl_module: SparseClassifier,  # type: ignore[override]
-        checkpoint: dict[str, Any],
-    ) -> None:
-        """Compress what the storage keeps otherwise."""
-        _convert(checkpoint, pl_module, _compressed)
+    A checkpoint has them as the optimizer of its run did: dense for masked layers, one per connection for csr.
+    """
+
+    def __init__(self) -> None:
+        self._checkpoint: dict[str, Any] = {}
 
     def on_load_checkpoint(
-        self,
-        trainer: pl.Trainer,
-        pl_module: SparseClassifier,  # type: ignore[override]
-        checkpoint: dict[str, Any],
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Expand to what the storage keeps; the layers themselves may not be loaded yet."""
-        positions = {
-            layer: _positions(checkpoint["state_dict"], f"network.{name}", layer.in_features)
-            for name, layer in pl_module.network.sparse_layers().items()
-        }
+        """Keep it until the optimizers exist."""
+        self._checkpoint = checkpoint
 
-        def expanded(layer: SparseLinear, moment: Tensor) -> Tensor:
-            own = positions[layer]
-            return layer.expand(moment, own) if moment.shape == own.shape else moment
-
-        _convert(checkpoint, pl_module, expanded)
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Convert; the optimizers are made, and Lightning has not restored their state yet."""
+        convert_moments(self._checkpoint, pl_module, trainer.optimizers)
+        self._checkpoint = {}
 
 
-def _compressed(layer: SparseLinear, moment: Tensor) -> Tensor:
-    return layer.compress(moment) if moment.shape == layer.weight.shape else moment
+def convert_moments(checkpoint: dict[str, Any], module: torch.nn.Module, optimizers: list[Optimizer]) -> None:
+    """Convert moments of another storage in a checkpoint, in place.
+
+    Args:
+        checkpoint: With ``state_dict`` and ``optimizer_states``.
+        module: The module that the checkpoint is of.
+        optimizers: In the order of ``optimizer_states``; their param groups number the parameters.
+    """
+    states = checkpoint.get("optimizer_states", [])
+    layers = {id(layer.parameter): (name, layer) for name, layer in sparse_layers(module).items()} if states else {}
+    for optimizer, state in zip(optimizers, states, strict=False):
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        for index, entry in state["state"].items():
+            if index < len(parameters) and id(parameters[index]) in layers:
+                name, layer = layers[id(parameters[index])]
+                positions = _positions(checkpoint["state_dict"], name, layer)
+                if positions is not None:
+                    entry.update({key: _converted(layer, value, positions) for key, value in entry.items()})
 
 
-def _positions(state_dict: dict[str, Tensor], layer: str, n_in: int) -> Tensor:
-    """Flat positions of a layer's connections in a checkpoint."""
-    indptr, indices = state_dict[f"{layer}.indptr"], state_dict[f"{layer}.indices"]
-    return torch.repeat_interleave(torch.arange(len(indptr) - 1), indptr.diff()) * n_in + indices
+def _positions(state_dict: dict[str, Any], name: str, layer: SparseLayer) -> Tensor | None:
+    """Flat positions of a layer's connections in a checkpoint; None for what no csr layer can be."""
+    found = read_connections(state_dict, f"{name}.", (layer.n_out, layer.n_in))
+    return None if found is None else torch.from_numpy(found.connectivity.keys().copy())
 
 
-def _convert(checkpoint: dict[str, Any], pl_module: SparseClassifier, convert: _Convert) -> None:
-    """Replace the moments of sparse weights in a checkpoint; the live optimizer's stay as they are."""
-    layers = {id(layer.weight): layer for layer in pl_module.network.sparse_layers().values()}
-    sparse = {i: layers[id(p)] for i, p in enumerate(pl_module.parameters()) if id(p) in layers}
-    for state in checkpoint.get("optimizer_states", []):
-        state["state"] = {
-            index: {
-                key: convert(sparse[index], value) if index in sparse and isinstance(value, Tensor) else value
-                for key, value in entry.items()
-            }
-            for index, entry in state["state"].items()
-        }
+def _converted(layer: SparseLayer, moment: Any, positions: Tensor) -> Any:
+    """A moment in the layer's own layout; scalars and what has it already stay as they are."""
+    if not isinstance(moment, Tensor):
+        return moment
+    if layer.storage == "masked" and moment.shape == positions.shape and moment.dim() == 1:
+        return layer.expand(moment, positions)
+    if layer.storage == "csr" and moment.shape == (layer.n_out, layer.n_in):
+        return moment.flatten()[positions]
+    return moment

@@ -8,11 +8,11 @@ from typing import cast
 import lightning.pytorch as pl
 import torch
 
+from psn_lightning.callbacks.layers import layers_of
 from psn_lightning.errors import SettingError
-from psn_lightning.task import SparseClassifier
 
 
-def check_equal_connectivity(trainer: pl.Trainer, pl_module: SparseClassifier) -> None:
+def check_equal_connectivity(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
     """Compare a digest of the connections over the processes; free where there is only one.
 
     Raises:
@@ -21,7 +21,7 @@ def check_equal_connectivity(trainer: pl.Trainer, pl_module: SparseClassifier) -
     if trainer.world_size == 1:
         return
     digest = hashlib.blake2b(digest_size=8)
-    for layer in pl_module.network.sparse_layers().values():
+    for layer in layers_of(pl_module).values():
         digest.update(layer.active_positions().cpu().numpy().tobytes())
     mine = torch.tensor(int.from_bytes(digest.digest(), "big", signed=True), device=pl_module.device)
     every = cast(torch.Tensor, pl_module.all_gather(mine))

@@ -8,39 +8,41 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
-from psn_lightning.task import SparseClassifier
+from psn_lightning.callbacks.layers import layers_of, log_epoch, log_now
 from psn_lightning.topology import Connectivity
 from psn_lightning.topology.statistics import mean_fan_in_ccv, overlap, realised_sparsity, summarize
 
 
-def log_epoch(trainer: pl.Trainer, pl_module: pl.LightningModule, metrics: dict[str, float]) -> None:
-    """Log figures of an epoch at once: Lightning would do so only after the epoch's checkpoint is saved."""
-    pl_module.log_dict(metrics, logger=False, sync_dist=True)
-    if trainer.logger is not None:
-        trainer.logger.log_metrics(metrics, step=trainer.global_step - 1)
+def connectivities(pl_module: pl.LightningModule) -> dict[str, Connectivity]:
+    """The connections of each sparse layer as they are now."""
+    return {name: layer.connectivity for name, layer in layers_of(pl_module).items()}
 
 
 class TopologyLogger(pl.Callback):
-    """Logs sparsity, fan-in figures, dead neurons and the overlap with the first topology, every epoch."""
+    """Logs sparsity, fan-in figures, dead neurons and the overlap with the first topology, every epoch.
+
+    Of any LightningModule; one without sparse layers logs nothing.
+    """
 
     def __init__(self) -> None:
         self.initial: dict[str, Connectivity] = {}
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: SparseClassifier) -> None:  # type: ignore[override]
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Remember the first topology, unless a checkpoint brought it."""
-        self.initial = self.initial or pl_module.network.connectivities()
+        self.initial = self.initial or connectivities(pl_module)
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: SparseClassifier) -> None:  # type: ignore[override]
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log where the run starts from."""
-        if trainer.logger is not None and trainer.global_step == 0:
-            trainer.logger.log_metrics(self.figures(pl_module.network.connectivities()), step=0)
+        if trainer.global_step == 0 and self.initial:
+            log_now(trainer, self.figures(connectivities(pl_module)), step=0)
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: SparseClassifier) -> None:  # type: ignore[override]
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log where the epoch has led."""
-        log_epoch(trainer, pl_module, self.figures(pl_module.network.connectivities()))
+        if self.initial:
+            log_epoch(trainer, pl_module, self.figures(connectivities(pl_module)))
 
     def figures(self, layers: dict[str, Connectivity]) -> dict[str, float]:
-        """The metrics of a network's hidden layers."""
+        """The metrics of a module's sparse layers."""
         metrics = {"sparsity/realised": realised_sparsity(layers.values()), "fan_in/ccv": mean_fan_in_ccv(layers)}
         for name, connectivity in layers.items():
             figures = summarize(connectivity)
@@ -90,3 +92,15 @@ class EpochTimer(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with an epoch that was cut."""
         self._start = time.perf_counter() - state_dict["elapsed"]
+
+
+class LastEvaluation(pl.Callback):
+    """Knows at which step the weights were last evaluated during a fit."""
+
+    def __init__(self) -> None:
+        self.step = -1
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take the step down."""
+        if not trainer.sanity_checking:
+            self.step = trainer.global_step

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import lightning.pytorch as pl
-import torch
+from lightning.pytorch.core.optimizer import _configure_optimizers
 
 from psn_lightning.errors import SettingError
-from psn_lightning.task import SparseClassifier
+
+_OPTIMIZER = "optimizer.init_args."  # in the keys of a model that is given its optimizer
 
 
 class OptimizerSettings(pl.Callback):
@@ -19,10 +20,10 @@ class OptimizerSettings(pl.Callback):
     """
 
     def __init__(self, changed: Collection[str]) -> None:
-        own = [key for key in changed if key == "model.lr" or key.startswith("model.optimizer.init_args.")]
+        own = [key for key in changed if key in ("model.lr", "model.init_args.lr") or _OPTIMIZER in key]
         self.names = {key.rsplit(".", 1)[1] for key in own}
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: SparseClassifier) -> None:  # type: ignore[override]
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Overwrite what the checkpoint brought.
 
         Raises:
@@ -30,10 +31,9 @@ class OptimizerSettings(pl.Callback):
         """
         if not self.names:
             return
-        fresh = pl_module.configure_optimizers()
-        if isinstance(fresh, dict) and "lr" in self.names:
+        fresh, *_ = _configure_optimizers(pl_module.configure_optimizers())
+        if trainer.lr_scheduler_configs and "lr" in self.names:
             raise SettingError("the learning rate cannot change within a run whose model.lr_scheduler moves it")
-        optimizer = fresh["optimizer"] if isinstance(fresh, dict) else fresh
-        assert isinstance(optimizer, torch.optim.Optimizer)
-        for group, configured in zip(trainer.optimizers[0].param_groups, optimizer.param_groups, strict=True):
-            group.update({name: configured[name] for name in self.names})
+        for optimizer, configured in zip(trainer.optimizers, fresh, strict=True):
+            for group, new in zip(optimizer.param_groups, configured.param_groups, strict=True):
+                group.update({name: new[name] for name in self.names if name in new})

@@ -10,6 +10,8 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info
 
+from psn_lightning.callbacks.flags import Flags, flags_of
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -21,17 +23,20 @@ class StopRequest:
     """
 
     def __init__(self) -> None:
-        self._asked = False
+        self._flags: Flags | None = None
         self._before: dict[signal.Signals, Any] = {}
 
-    def listen(self) -> None:
+    def listen(self, trainer: pl.Trainer) -> None:
         """Take the signals over, where that is possible: in the main thread."""
+        self._flags = flags_of(trainer)
+        self._flags.stop = False
         if threading.current_thread() is threading.main_thread() and not self._before:
             self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         rank_zero_info("\nStopping after this step; ask again to stop at once.")
-        self._asked = True
+        if self._flags is not None:
+            self._flags.stop = True
         self.ignore()
 
     def ignore(self) -> None:
@@ -41,8 +46,17 @@ class StopRequest:
                 signal.signal(number, handler)
         self._before = {}
 
-    def asked(self, trainer: pl.Trainer) -> bool:
-        """Whether any process was asked; all of them must call it."""
+    def asked(self, trainer: pl.Trainer, exchange: bool = False) -> bool:
+        """Whether any process was asked to stop; all of them must call it.
+
+        Args:
+            trainer: Of the run.
+            exchange: Whether to compare the processes' flags now; else what :class:`NumericalGuard` found in the step
+                that has just ended, where there is one.
+        """
+        flags = flags_of(trainer)
         if trainer.world_size == 1:
-            return self._asked
-        return bool(trainer.strategy.reduce_boolean_decision(self._asked, all=False))
+            return flags.stop
+        if exchange or (not flags.guarded and flags.is_due(trainer)):
+            flags.exchange(trainer)
+        return flags.agreed.stop

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Literal
 
-import lightning.pytorch as pl
-import torch
-from torch import Tensor
 from torch.optim import Optimizer
 
 from psn_lightning.callbacks.dynamic import DynamicTopology
-from psn_lightning.dynamics import Change, CosineSchedule, RigLVariantRule, moments_of
+from psn_lightning.callbacks.layers import seed_of_run
+from psn_lightning.dynamics import CosineSchedule, RigLVariantRule, TopologyUpdater, VariantChoices, VariantUpdater
 from psn_lightning.errors import SettingError
-from psn_lightning.nn import SparseLinear
-from psn_lightning.task import SparseClassifier
+from psn_lightning.nn import SparseLayer
 
 
 class RigLVariant(DynamicTopology):
@@ -55,75 +52,9 @@ class RigLVariant(DynamicTopology):
         super().__init__(rule, CosineSchedule(drop_fraction, period, begin, end), skip_step_on_update)
         if gradient_steps < 1:
             raise SettingError(f"gradient_steps {gradient_steps} must be at least 1: the gradient of the update's step")
-        self.grown_value = grown_value
-        self.moments = moments
-        self.gradient_steps = gradient_steps
-        self._sums: dict[str, Tensor] = {}
+        self.choices = VariantChoices(grown_value, moments, gradient_steps)
 
-    def on_train_batch_start(
-        self,
-        trainer: pl.Trainer,
-        pl_module: SparseClassifier,  # type: ignore[override]
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        """Have the gradients of the steps before an update recorded as well."""
-        super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
-        for layer in pl_module.network.sparse_layers().values():
-            layer.record_dense_gradient |= self._is_summed(trainer.global_step)
-
-    def on_before_optimizer_step(
-        self,
-        trainer: pl.Trainer,
-        pl_module: SparseClassifier,  # type: ignore[override]
-        optimizer: Optimizer,
-    ) -> None:
-        """Add the gradients up."""
-        if self._is_summed(trainer.global_step):
-            for name, layer in pl_module.network.sparse_layers().items():
-                gradient = layer.dense_gradient()
-                self._sums[name] = self._sums[name] + gradient if name in self._sums else gradient.clone()
-        super().on_before_optimizer_step(trainer, pl_module, optimizer)
-        for layer in pl_module.network.sparse_layers().values():
-            if layer.record_dense_gradient and not self.changes:
-                layer.mask_gradient()
-
-    def _is_summed(self, step: int) -> bool:
-        """Whether an update lies fewer than ``gradient_steps`` steps ahead."""
-        assert self.window is not None
-        ahead = range(step, step + self.gradient_steps) if self.gradient_steps > 1 else ()
-        return any(self.window.is_update(later) for later in ahead)
-
-    @torch.no_grad()
-    def update_layer(self, name: str, layer: SparseLinear, fraction: float, optimizer: Optimizer) -> Change:
-        """Update one layer, then change the new connections' weights and the moments as chosen."""
-        before = layer.active_positions().clone()
-        change = super().update_layer(name, layer, fraction, optimizer)
-        if self.grown_value == "initial":
-            self._draw(layer, before)
-        if self.moments == "reset":
-            for moment in moments_of(layer, optimizer):
-                moment.zero_()
-        return change
-
-    def growth_gradient(self, name: str, layer: SparseLinear) -> Callable[[slice], Tensor]:
-        """The sum, where there is one."""
-        return self._sums.pop(name).__getitem__ if name in self._sums else super().growth_gradient(name, layer)
-
-    def _draw(self, layer: SparseLinear, before: Tensor) -> None:
-        """Give new connections a weight like one of the start."""
-        after, state = layer.active_positions(), layer.state_dict()
-        new = ~torch.isin(after, before)
-        std = (2 * layer.out_features / len(after)) ** 0.5
-        drawn = torch.randn(int(new.sum()), generator=self._generator) * std
-        state["values"] = state["values"].masked_scatter(new, drawn.to(state["values"]))
-        layer.load_state_dict(state)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The sums, too."""
-        return {**super().state_dict(), "sums": dict(self._sums)}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """See :meth:`state_dict`."""
-        super().load_state_dict(state_dict)
-        self._sums = dict(state_dict["sums"])
+    def updater(self, layers: Mapping[str, SparseLayer], optimizer: Optimizer) -> TopologyUpdater:
+        """An updater with these choices."""
+        settings = (self.rule, self.schedule, optimizer, *self._lengths, seed_of_run(self.seed))
+        return VariantUpdater(self.choices, layers, *settings, self.skip_step_on_update)

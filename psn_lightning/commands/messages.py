@@ -50,7 +50,19 @@ def explained(error: argparse.ArgumentError, parser: argparse.ArgumentParser) ->
         parser: The parser, which knows all settings.
     """
     known = [action.dest for action in parser._actions]
-    return SettingError.inside(error) or SettingError(_in_words(" ".join(str(error).split()), known))
+    complaint = " ".join(str(error).split())
+    return SettingError.inside(error) or _of_subtypes(str(error)) or SettingError(_in_words(complaint, known))
+
+
+def _of_subtypes(complaint: str) -> SettingError | None:
+    """What the one subtype that nearly fits says is wrong; None where all of them expect something else."""
+    key = re.search(r'Parser key "([^"]+)"', complaint)
+    _, found, errors = complaint.partition("Errors:")
+    lines = [line.strip(" -") for line in errors.partition("Given value")[0].splitlines()]
+    wrong = [line for line in lines if line and not line.startswith(("Expected a", "Not a valid", "Does not validate"))]
+    if key is None or not found or not any(w.startswith(("Multiple subclasses", "the following arg")) for w in wrong):
+        return None
+    return SettingError(f"{key[1]}: {' '.join(wrong)}")
 
 
 def _in_words(complaint: str, known: Collection[str]) -> str:
@@ -133,13 +145,19 @@ def check_configs(arguments: Iterable[str]) -> None:
     Raises:
         SettingError: If one is not there, or no YAML mapping.
     """
+    for path in config_files(arguments):
+        _check_config(path)
+
+
+def config_files(arguments: Iterable[str]) -> Iterator[Path]:
+    """The configuration files that a command line names, in its order."""
     before = ""
     for argument in arguments:
         flag, _, value = argument.partition("=")
         if _means_config(before):
-            _check_config(Path(argument))
+            yield Path(argument)
         elif _means_config(flag) and value:
-            _check_config(Path(value))
+            yield Path(value)
         before = argument
 
 
@@ -163,7 +181,8 @@ def _check_config(path: Path) -> None:
     if not isinstance(content, dict) or not content:
         raise SettingError(f"--config {path} has no settings: 'model: {{sparsity: 0.9}}' would be one")
     for group in _GROUPS:
-        if group in content and not isinstance(content[group], dict):
+        names_class = group == "model" and isinstance(content.get(group), str)
+        if group in content and not isinstance(content[group], dict) and not names_class:
             raise SettingError(
                 f"--config {path}: {group} {str(content[group])[:60]} must be settings, one below another"
             )

@@ -23,10 +23,22 @@ _ROWS = (
 )
 
 
+_OURS = ("sparsity/", "fan_in/", "gradient/", "topology/", "equilibrium/", "time/", "train/loss")
+"""Beginnings of the names of metrics that callbacks log of any model, and of what every step logs."""
+
+
+def _of_other_models(metrics: Mapping[str, Tensor]) -> list[tuple[str, str, str]]:
+    """A model's own metrics under their own names, of those that are logged by step and epoch the latter."""
+    known = {key for _, key, _ in _ROWS}
+    names = [n for n in metrics if n not in known and not n.startswith(_OURS) and not n.endswith("_step")]
+    names = [n for n in names if f"{n}_epoch" not in names]
+    return [(name, name, "{:.4f}") for name in names if not name.endswith("/loss") or len(known & {*metrics}) < 2]
+
+
 def show(metrics: Mapping[str, Tensor], logger: object) -> None:
     """Print the final figures of a fit, its run id, and how to look at it in MLflow."""
     table = Table("figure", "at the end", title="Finished")
-    for title, key, form in _ROWS:
+    for title, key, form in (*_of_other_models(metrics), *_ROWS):
         if key in metrics:
             table.add_row(title, form.format(float(metrics[key])))
     console = Console()

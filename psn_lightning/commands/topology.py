@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import lightning.pytorch as pl
 from rich.console import Console
 from rich.table import Table
 
+from psn_lightning.callbacks.recording import connectivities
+from psn_lightning.callbacks.sparsify import sparsify_first
 from psn_lightning.errors import SettingError
 from psn_lightning.figures import topology_figure
 from psn_lightning.files import atomically
@@ -14,19 +17,23 @@ from psn_lightning.task import SparseClassifier
 from psn_lightning.topology.statistics import LayerStatistics, realised_sparsity, summarize
 
 
-def show(model: SparseClassifier, figure_path: str) -> None:
-    """Print fan-in statistics per hidden layer and draw profile, mask and fan-out.
+def show(model: pl.LightningModule, trainer: pl.Trainer, figure_path: str) -> None:
+    """Print fan-in statistics per sparse layer and draw profile, mask and fan-out.
 
     Args:
         model: The model whose topology is shown.
+        trainer: Whose callback :class:`Sparsify`, if it has one, makes the model sparse.
         figure_path: Where the figure goes; its suffix chooses the format.
 
     Raises:
         SettingError: If the figure cannot be written.
     """
-    layers = model.network.connectivities()
-    target = model.hparams["sparsity"]
-    title = f"target sparsity {target:g}, realised {realised_sparsity(layers.values()):.4f}"
+    sparsify_first(trainer, model)
+    layers = connectivities(model)
+    if not layers:
+        raise SettingError(f"{type(model).__name__} has no sparse layer: add the callback Sparsify to trainer.callbacks")
+    target = f"target sparsity {model.hparams['sparsity']:g}, " if isinstance(model, SparseClassifier) else ""
+    title = f"{target}realised {'' if target else 'sparsity '}{realised_sparsity(layers.values()):.4f}"
     table = Table("", *layers, title=title)
     columns = [_cells(summarize(connectivity)) for connectivity in layers.values()]
     for figure in columns[0]:

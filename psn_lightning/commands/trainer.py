@@ -18,6 +18,7 @@ from psn_lightning.callbacks import (
     EquilibriumMonitor,
     GeneratorState,
     GradientRatio,
+    LastEvaluation,
     MaskReapply,
     OptimizerSettings,
     PortableMoments,
@@ -46,13 +47,16 @@ class NoProfiler(PassThroughProfiler):
         return self._nothing
 
 
-def furnish(config: dict[str, Any], callbacks: list[pl.Callback], changed: Collection[str]) -> None:
+def furnish(
+    config: dict[str, Any], callbacks: list[pl.Callback], changed: Collection[str], evaluation: LastEvaluation
+) -> None:
     """Add what every run has to a Trainer's settings and callbacks, less what the configuration turns off.
 
     Args:
         config: The Trainer's arguments.
         callbacks: Those of the configuration.
         changed: Configuration keys that differ from those of the run that goes on.
+        evaluation: Takes down when the weights are evaluated.
     """
     if config.get("enable_checkpointing") is False:
         callbacks[:] = [callback for callback in callbacks if not isinstance(callback, BestAndLast)]
@@ -71,6 +75,7 @@ def furnish(config: dict[str, Any], callbacks: list[pl.Callback], changed: Colle
         topology,
         equilibrium,
         EpochTimer(),
+        evaluation,
         GeneratorState(),
         OptimizerSettings(changed),
         RunRecord(topology, equilibrium, checkpoints),

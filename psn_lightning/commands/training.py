@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import traceback
 from argparse import ArgumentError
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,16 +16,18 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
-from psn_lightning.callbacks import BestAndLast, NumericalGuard
+from psn_lightning.callbacks import BestAndLast, LastEvaluation, NumericalGuard, ReplayOrder
 from psn_lightning.callbacks.durable import DurableIO
 from psn_lightning.callbacks.predictions import PredictionTable
 from psn_lightning.callbacks.ranks import refuse_sharding
+from psn_lightning.callbacks.sparsify import sparsify_first
 from psn_lightning.commands import summary
 from psn_lightning.commands.limits import check_optimizer, check_trainer
 from psn_lightning.commands.messages import check_configs, explained
+from psn_lightning.commands.models import model_class, named_model
 from psn_lightning.commands.trainer import ask_for_accelerators_once, furnish, skip_empty_hooks
 from psn_lightning.data import ClassificationData
-from psn_lightning.errors import SettingError, compact
+from psn_lightning.errors import SettingError, compact, in_one_line
 from psn_lightning.nn.storages import check_csr_precision, csr_computes_in
 from psn_lightning.task import SparseClassifier
 from psn_lightning.tracking import ConfigRecord, Tracking
@@ -33,11 +36,20 @@ from psn_lightning.tracking.newest import newest_origin
 from psn_lightning.tracking.resume import Origin, check_network, check_same, check_state, read_origin
 from psn_lightning.tracking.store import STAGE_TAG
 
+_OF_THE_DATA: dict[str, Callable[[Any], Any]] = {
+    "n_features": lambda data: getattr(data, "n_features", None),
+    "n_classes": lambda data: getattr(data, "n_classes", None),
+    "evaluation_split": lambda data: getattr(data, "evaluation_split", "val"),
+}
+"""What our model is told of its data."""
 _NEWEST = ("last", "best")  # instead of a path: that checkpoint of the newest run
 
 
 class PSNCLI(LightningCLI):
-    """LightningCLI with our model, our data, our logger, and the callbacks that every run has.
+    """LightningCLI with our logger and the callbacks that every run has, for our model or any LightningModule.
+
+    Our model's settings stand flat (``--model.sparsity 0.9``); another model is named by its class path
+    (``--model my_code.MyModel``), and its data by a LightningDataModule's, or not at all.
 
     Args:
         args: Subcommand and settings, as on the command line.
@@ -56,24 +68,35 @@ class PSNCLI(LightningCLI):
         self._trains = run
         self._further = callbacks
         self._sees_test_set = sees_test_set
+        self._evaluation = LastEvaluation()
         self._origin: Origin | None = None
         self._changed: dict[str, Any] = {}
+        self._find_model(args)
         ask_for_accelerators_once()
         super().__init__(
-            SparseClassifier,
-            ClassificationData,
+            SparseClassifier if self._is_flat else pl.LightningModule,
+            pl.LightningDataModule if self._is_flat else None,
+            subclass_mode_model=not self._is_flat,
             subclass_mode_data=True,
             save_config_callback=ConfigRecord,
             seed_everything_default=42,
-            auto_configure_optimizers=False,
+            auto_configure_optimizers=not self._is_ours,
             parser_kwargs={"exit_on_error": False} | {name: {"exit_on_error": False} for name in self.subcommands()},
             trainer_defaults={
                 "num_sanity_val_steps": 0,
-                "use_distributed_sampler": False,  # the data module shards by itself
             },
             args=list(args),
             run=run,
         )
+
+    def _find_model(self, args: Sequence[str]) -> None:
+        """Whether the model is ours, or made like ours."""
+        check_configs(args)
+        path = named_model(args)
+        found = model_class(path)
+        self._is_flat = path is None or found is SparseClassifier
+        self._is_ours = found is not None and issubclass(found, SparseClassifier)
+        self._model_key = "model" if self._is_flat else "model.init_args"
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Tracking and predictions as groups of their own; the model learns its shape from the data."""
@@ -87,14 +110,16 @@ class PSNCLI(LightningCLI):
             default=False,
             help="go on from ckpt_path although the configuration differs, as an MLflow run of its own",
         )
-        parser.set_defaults({"model.topology": {"class_path": "Uniform"}})
+        if self._is_flat:
+            parser.set_defaults({"model.topology": {"class_path": "Uniform"}})
         if not self._trains:
             parser.add_argument("--figure", type=str, default="topology.png", help="where the figure goes")
             for key in ("ckpt_path", "weights_only"):
                 parser.add_argument(f"--{key}", help="not used here; lets a run's own config.yaml be given")
-        parser.link_arguments("seed_everything", "model.seed")
-        for attribute in ("n_features", "n_classes", "evaluation_split"):
-            parser.link_arguments(f"data.{attribute}", f"model.{attribute}", apply_on="instantiate")
+        if self._is_ours:
+            parser.link_arguments("seed_everything", f"{self._model_key}.seed")
+            for attribute, get in _OF_THE_DATA.items():
+                parser.link_arguments("data", f"{self._model_key}.{attribute}", compute_fn=get, apply_on="instantiate")
 
     def _set_seed(self) -> None:
         """Refuse what Lightning would only partly name."""
@@ -110,7 +135,6 @@ class PSNCLI(LightningCLI):
             SettingError: If an argument cannot be.
         """
         arguments = cast(Sequence[str], args)
-        check_configs(arguments)
         try:
             self.config = parser.parse_args(arguments)
         except ArgumentError as error:
@@ -144,11 +168,13 @@ class PSNCLI(LightningCLI):
         trainer = self._get(self.config, "trainer")
         alone = trainer.strategy == "auto" and trainer.devices in ("auto", 1, "1") and trainer.num_nodes == 1
         possible = alone and csr_computes_in(trainer.precision)
-        storage = self._get(self.config, "model.storage")
+        if not self._is_ours:
+            return
+        storage = self._get(self.config, f"{self._model_key}.storage")
         if storage == "csr":
             check_csr_precision(trainer.precision)
         if storage == "auto" and not possible:
-            self.config[str(self.subcommand)]["model"]["storage"] = "masked"
+            self.config[f"{self.subcommand}.{self._model_key}.storage"] = "masked"
 
     def _find_origin(self, path: str | None, weights_only: bool) -> None:
         """The checkpoint that is meant, and the run that it belongs to."""
@@ -184,10 +210,9 @@ class PSNCLI(LightningCLI):
         """The trainer with our logger and the callbacks that every run has."""
         trainer = self._get(self.config_init, "trainer")
         logger = trainer.get("logger")
-        if not (logger is None or isinstance(logger, bool)):
-            raise SettingError("trainer.logger must be true or false: runs are logged to MLflow, see tracking")
         records = logger is not False and self.subcommand in {"fit", "validate", "test"}
-        kwargs["logger"] = self._tracking() if records else False
+        others = [] if logger in (None, True, False) else logger if isinstance(logger, list) else [logger]
+        kwargs["logger"] = [self._tracking(), *others] if records else False
         try:
             return super().instantiate_trainer(**kwargs)
         except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:  # no such device, and others
@@ -209,7 +234,11 @@ class PSNCLI(LightningCLI):
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[pl.Callback]) -> pl.Trainer:
         """Add what every run has."""
-        furnish(config, callbacks, self._changed)
+        furnish(config, callbacks, self._changed, self._evaluation)
+        if isinstance(self.datamodule, ClassificationData):
+            config["use_distributed_sampler"] = False  # it shards by itself
+        else:
+            callbacks.append(ReplayOrder())
         callbacks[:0] = self._further
         trainer = super()._instantiate_trainer(config, callbacks)
         skip_empty_hooks(trainer.callbacks)  # type: ignore[attr-defined]
@@ -224,16 +253,41 @@ class PSNCLI(LightningCLI):
             weights_only = self._get(self.config_init, "weights_only")
             checkpoint = torch.load(path, map_location="cpu", weights_only=weights_only, mmap=True)
             check_state(Path(path), checkpoint, subcommand == "fit")
-            self.model.load_state_dict(checkpoint["state_dict"])
-        if subcommand == "fit":
+            self._load(checkpoint["state_dict"])
+        if subcommand == "fit" and isinstance(self.model, SparseClassifier):
             check_optimizer(self.model)
-        super()._run_subcommand(subcommand)
+        try:
+            super()._run_subcommand(subcommand)
+        except (RuntimeError, MisconfigurationException) as error:
+            raise _of_a_callback(error) or error
+
+    def _load(self, state_dict: dict[str, Any]) -> None:
+        """Load a checkpoint's weights and masks.
+
+        Raises:
+            SettingError: If they are those of another network.
+        """
+        sparsify_first(self.trainer, self.model)
+        try:
+            self.model.load_state_dict(state_dict, strict=self.model.strict_loading)
+        except RuntimeError as error:
+            raise SettingError(f"the checkpoint does not fit the configured network: {in_one_line(error)}") from error
 
     def after_fit(self) -> None:
-        """Touch the test set once where a validation split was used, then sum up."""
+        """Evaluate the last weights if that has not been done, and touch the test set once where it was held back."""
         metrics = dict(self.trainer.callback_metrics)
-        if self.model.evaluation_split == "val" and self._sees_test_set:
-            self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
+        quiet = {"datamodule": self.datamodule, "verbose": False}
+        if self.trainer.enable_validation and self._evaluation.step != self.trainer.global_step:
+            self.trainer.validate(self.model, **quiet)
+            metrics |= self.trainer.callback_metrics
+        if isinstance(self.model, SparseClassifier) and self.model.evaluation_split == "val" and self._sees_test_set:
+            self.trainer.test(self.model, **quiet)
             metrics |= self.trainer.callback_metrics
         if self.trainer.is_global_zero:
             summary.show(metrics, self.trainer.logger)
+
+
+def _of_a_callback(error: Exception) -> SettingError | None:
+    """What one of Lightning's callbacks found wrong with its settings (a metric that is not logged); else None."""
+    where = traceback.extract_tb(error.__traceback__)[-1].filename
+    return SettingError(compact(error)) if Path(where).parent == Path(pl.callbacks.__file__).parent else None

@@ -18,7 +18,8 @@ from psn_lightning.dynamics.schedules import (
     Schedule,
     Window,
 )
-from psn_lightning.dynamics.variants import RigLVariantRule
+from psn_lightning.dynamics.updater import TopologyUpdater, check_layers
+from psn_lightning.dynamics.variants import RigLVariantRule, VariantChoices, VariantUpdater
 
 __all__ = [
     "Change",
@@ -35,7 +36,11 @@ __all__ = [
     "SRigLRule",
     "Schedule",
     "StructuredRule",
+    "TopologyUpdater",
+    "VariantChoices",
+    "VariantUpdater",
     "Window",
+    "check_layers",
     "moments_of",
     "update_layer",
 ]

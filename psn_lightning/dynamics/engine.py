@@ -12,8 +12,7 @@ from torch.optim import Optimizer
 from psn_lightning.dynamics.rules import LayerState, Rule, StructuredRule
 from psn_lightning.dynamics.selection import RunningTop, ascending, top, top_per_row
 from psn_lightning.errors import SettingError
-from psn_lightning.nn import SparseLinear
-from psn_lightning.nn.sparse_linear import blocks_of_neurons
+from psn_lightning.nn.layer import SparseLayer, blocks_of_neurons
 
 
 @dataclass(frozen=True)
@@ -39,15 +38,15 @@ class Growth:
         gradient: Dense gradient of a block of neurons, shape ``(neurons, n_in)``.
     """
 
-    layer: SparseLinear
+    layer: SparseLayer
     rule: Rule
     generator: torch.Generator
     gradient: Callable[[slice], Tensor]
 
     def blocks(self, taken: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Blocks of neurons: number of the first, mask of what is taken, scores."""
-        n_in = self.layer.in_features
-        for block, own in blocks_of_neurons(taken, self.layer.out_features, n_in):
+        n_in = self.layer.n_in
+        for block, own in blocks_of_neurons(taken, self.layer.n_out, n_in):
             mask = torch.zeros(block.stop - block.start, n_in, dtype=torch.bool, device=taken.device)
             mask.view(-1)[own] = True
             gradient = self.gradient(block) if self.rule.needs_gradient else mask
@@ -59,13 +58,13 @@ class Growth:
             return taken[:0]
         best = RunningTop(count)
         for first, mask, scores in self.blocks(taken):
-            best.add(scores, ~mask, first * self.layer.in_features)
+            best.add(scores, ~mask, first * self.layer.n_in)
         return best.positions()
 
 
 @torch.no_grad()
 def update_layer(
-    layer: SparseLinear,
+    layer: SparseLayer,
     rule: Rule,
     fraction: float,
     optimizer: Optimizer | None,
@@ -95,7 +94,7 @@ def update_layer(
     """
     before, weight = layer.active_positions(), layer.active_values()
     n_initial = len(before) if n_initial is None else n_initial
-    state = LayerState(name, layer.out_features, layer.in_features, len(before), n_initial)
+    state = LayerState(name, layer.n_out, layer.n_in, len(before), n_initial)
     n_drop, n_grow = rule.counts(fraction, state)
     if n_drop == n_grow == 0 and not isinstance(rule, StructuredRule):
         return Change(0, 0, 0.0)
@@ -109,17 +108,32 @@ def update_layer(
     if len(after) == 0:
         raise SettingError(
             f"{name}: this update would leave none of its {len(before)} connections (of {state.n_out} × {state.n_in} "
-            f"possible), and a layer without any is dead; lower final_sparsity or model.sparsity, or widen the layer"
+            f"possible), and a layer without any is dead; lower the sparsity, or widen the layer"
         )
     after = ascending(after)
     stayed = layer.set_active(after, moments_of(layer, optimizer))
     return Change(len(before) - stayed, len(after) - stayed, n_grow / max(1, len(before)))
 
 
-def moments_of(layer: SparseLinear, optimizer: Optimizer | None) -> list[Tensor]:
-    """The optimizer's tensors that are laid out like the layer's weight (not its step counter)."""
-    state = {} if optimizer is None else optimizer.state.get(layer.weight, {})
-    return [value for value in state.values() if isinstance(value, Tensor) and value.shape == layer.weight.shape]
+def moments_of(layer: SparseLayer, optimizer: Optimizer | None) -> list[Tensor]:
+    """The optimizer's tensors that are laid out like the layer's weight.
+
+    Scalars (a step counter) and tensors that broadcast over the weight (Adafactor's row and column variances) belong to
+    no single connection, and stay as they are.
+
+    Raises:
+        SettingError: If the optimizer keeps anything else: nobody knows to which connections it belongs.
+    """
+    shape = layer.parameter.shape
+    state = {} if optimizer is None else optimizer.state.get(layer.parameter, {})
+    tensors = {key: value for key, value in state.items() if isinstance(value, Tensor) and value.dim() > 0}
+    for key, value in tensors.items():
+        if value.dim() > len(shape) or any(a not in (1, b) for a, b in zip(value.shape[::-1], shape[::-1], strict=False)):
+            raise SettingError(
+                f"{type(optimizer).__name__} keeps {key} of shape {tuple(value.shape)} for a weight of shape "
+                f"{tuple(shape)}: it cannot be moved with the connections. Adam, AdamW, SGD and Adafactor work"
+            )
+    return [value for value in tensors.values() if value.shape == shape]
 
 
 def _structured(

@@ -18,6 +18,11 @@ class Window:
     period: int
 
     @property
+    def is_empty(self) -> bool:
+        """Whether the run ends before the first update."""
+        return self.begin >= self.end
+
+    @property
     def last(self) -> int:
         """Step of the last update."""
         return self.begin + (self.end - 1 - self.begin) // self.period * self.period
@@ -64,19 +69,19 @@ class Schedule(ABC):
             total_steps: Optimizer steps of the run; may be infinite.
             steps_per_epoch: Optimizer steps of an epoch; may be infinite.
 
+        Returns:
+            An empty window where the run is too short for any update.
+
         Raises:
-            SettingError: If no update would fall into the run, or a share is asked of something endless.
+            SettingError: If the end does not lie behind the beginning, or a share is asked of something endless.
         """
         period = self._steps("period", self.period, steps_per_epoch, "an epoch", "max_steps and period as steps")
         begin = period if self.begin is None else self._steps("begin", self.begin, total_steps, "a run", "max_epochs")
         end = self._steps("end", self.end, total_steps, "a run", "max_epochs, or end as steps")
-        end = int(min(end, total_steps))
-        if end <= begin:
-            raise SettingError(
-                f"no topology update fits: begin {begin} is not before end {self.end} "
-                f"(step {end} of {total_steps}); begin earlier, end later, or train longer"
-            )
-        return Window(begin, end, max(1, period))
+        contradicts = self.begin is not None and type(self.begin) is type(self.end) and self.begin >= self.end
+        if contradicts or 0 < end <= begin < total_steps:
+            raise SettingError(f"no topology update fits: begin {self.begin} is not before end {self.end}")
+        return Window(begin, max(begin, int(min(end, total_steps))), max(1, period))
 
     @staticmethod
     def _steps(name: str, value: int | float, whole: float, of: str, remedy: str) -> int:

@@ -1,9 +1,25 @@
-"""Sparse layers and the network made of them."""
+"""Sparse layers: on any module, and the network of the paper made of them."""
 
 from psn_lightning.nn.init import InitName
-from psn_lightning.nn.masked import MaskedLinear
+from psn_lightning.nn.layer import SparseLayer
+from psn_lightning.nn.masked import MaskedLayer
 from psn_lightning.nn.mlp import SparseMLP
-from psn_lightning.nn.sparse_linear import SparseLinear
+from psn_lightning.nn.sparsify import LayerSettings, densify, describe, sparsify
 from psn_lightning.nn.storages import StorageName
+from psn_lightning.nn.table import LayerRow, SparsityTable
+from psn_lightning.nn.weights import sparse_layers
 
-__all__ = ["InitName", "MaskedLinear", "SparseLinear", "SparseMLP", "StorageName"]
+__all__ = [
+    "InitName",
+    "LayerRow",
+    "LayerSettings",
+    "MaskedLayer",
+    "SparseLayer",
+    "SparseMLP",
+    "SparsityTable",
+    "StorageName",
+    "densify",
+    "describe",
+    "sparse_layers",
+    "sparsify",
+]

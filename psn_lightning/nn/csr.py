@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -11,32 +12,70 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from psn_lightning.nn.kernels.connections import places_in
-from psn_lightning.nn.sparse_linear import SparseLinear, blocks_of_neurons
+from psn_lightning.nn.layer import SparseLayer
+from psn_lightning.nn.states import Connections, csr_state, read_connections
 from psn_lightning.nn.structure import Structure
 from psn_lightning.nn.tiled import Stack
 from psn_lightning.nn.workspace import Stage
 from psn_lightning.topology import Connectivity
 
 
-class CSRLinear(SparseLinear):
-    """A layer whose only weights are those of its connections, shape ``(n_connections,)`` in CSR order.
+class CSRLinear(nn.Module, SparseLayer):
+    """A Linear whose only weights are those of its connections, shape ``(n_connections,)``, by position.
 
     Growth needs the gradient to absent connections too; it is computed block by block when it is asked for,
-    from the activations and gradients that a recording step keeps.
+    from the activations and gradients that a recording step keeps. State dicts hold ``values``, ``indptr`` and
+    ``indices``; a state dict of a masked or a dense Linear loads as well.
+
+    Args:
+        connectivity: The connections.
+        values: Their weights, shape ``(n_connections,)``.
+        bias: Bias, shape ``(n_out,)``; None: the layer has none.
     """
 
+    storage: ClassVar[Literal["masked", "csr"]] = "csr"
     structure: Structure
 
-    def _create(self, connectivity: Connectivity, values: Tensor) -> None:
-        self.weight = nn.Parameter(torch.empty(0))
+    def __init__(self, connectivity: Connectivity, values: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        self.in_features, self.out_features = connectivity.n_in, connectivity.n_out
+        self.weight = nn.Parameter(torch.empty(0, dtype=values.dtype))
+        self.bias = None if bias is None else nn.Parameter(bias)  # after the weight, as in a Linear: optimizers count
+        self.register_buffer("_no_bias", values.new_zeros(0 if bias is not None else self.out_features), False)
+        self._records = False
         self._recorded: list[tuple[Tensor, Tensor]] = []
         self._stack = Stack([])
-        self._load(connectivity, values)
+        self._replace(connectivity, values)
 
-    def _load(self, connectivity: Connectivity, values: Tensor) -> None:
+    def _replace(self, connectivity: Connectivity, values: Tensor) -> None:
         self._connect(connectivity.keys())
-        self.weight.data = values.detach().to(self.bias, copy=True)
+        self.weight.data = values.detach().to(self.weight, copy=True)
         self.weight.grad = None
+
+    @property
+    def n_out(self) -> int:
+        """See the interface."""
+        return self.out_features
+
+    @property
+    def n_in(self) -> int:
+        """See the interface."""
+        return self.in_features
+
+    @property
+    def parameter(self) -> nn.Parameter:
+        """See the interface."""
+        return self.weight
+
+    @property
+    def record_dense_gradient(self) -> bool:
+        """See the interface; setting it forgets what was recorded."""
+        return self._records
+
+    @record_dense_gradient.setter
+    def record_dense_gradient(self, records: bool) -> None:
+        self._records = records
+        self._recorded = []
 
     @property
     def connectivity(self) -> Connectivity:
@@ -57,6 +96,11 @@ class CSRLinear(SparseLinear):
         mask.view(-1)[self.active_positions()] = True
         return mask
 
+    def extra_repr(self) -> str:
+        """Shown in the network's printout."""
+        bias = ", bias=False" if self.bias is None else ""
+        return f"{self.in_features}, {self.out_features}, connections={len(self.weight)}{bias}"
+
     def active_positions(self) -> Tensor:
         """See the interface."""
         return torch.from_numpy(self.structure.positions)
@@ -65,9 +109,13 @@ class CSRLinear(SparseLinear):
         """See the interface."""
         return self.weight.detach()
 
+    def set_values(self, values: Tensor) -> None:
+        """See the interface."""
+        self.weight.data = values.detach().to(self.weight, copy=True)
+
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(batch, in_features)`` to ``(batch, out_features)``."""
-        y: Tensor = self._stack(x, [self.weight, self.bias])
+        y: Tensor = self._stack(x, [self.weight, self._no_bias if self.bias is None else self.bias])
         return y
 
     def stage(self, norm: nn.LayerNorm | None = None) -> Stage:
@@ -88,7 +136,7 @@ class CSRLinear(SparseLinear):
         if len(positions) != len(self.weight) and _world_size() > 1:
             raise RuntimeError(
                 f"storage csr keeps its number of connections under DDP ({len(self.weight)}, now {len(positions)}): "
-                "set model.storage to masked for rules that change it"
+                "storage masked takes rules that change it"
             )
         moments, positions = list(moments), positions.to(torch.int64, copy=True).contiguous()
         places = torch.from_numpy(places_in(self.structure.positions, positions.numpy()))
@@ -120,8 +168,7 @@ class CSRLinear(SparseLinear):
     def mask_gradient(self) -> None:
         """See the interface: connections that a rule has just grown have a gradient as well."""
         if self._recorded and self.weight.grad is not None:
-            blocks = blocks_of_neurons(self.active_positions(), self.out_features, self.in_features)
-            self.weight.grad.copy_(torch.cat([self.dense_gradient(block).flatten()[own] for block, own in blocks]))
+            self.weight.grad.copy_(self.gradient_at(self.active_positions()))
 
     def dense_gradient(self, neurons: slice = slice(None)) -> Tensor:
         """See the interface; on every process at once, because the blocks are averaged over them."""
@@ -140,11 +187,52 @@ class CSRLinear(SparseLinear):
         return total.index_add_(0, torch.from_numpy(self.structure.neurons), self.weight.grad.abs())
 
     def _note(self, x: Tensor, g: Tensor) -> None:
-        """Keep what the dense gradient is made of: inputs and gradients, ``(n, columns)``, by micro-batch."""
-        if self.weight.grad is None:  # the first backward pass of an optimizer step
-            self._recorded.clear()
-        if self.record_dense_gradient:
+        """Keep what the dense gradient is made of: inputs and gradients, ``(n, columns)``, of every backward pass."""
+        if self._records:
             self._recorded.append((_untiled(x), _untiled(g)))
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        for name, value in csr_state(self.connectivity, self.active_values()).items():
+            destination[prefix + name] = value
+        if self.bias is not None:
+            destination[prefix + "bias"] = self.bias if keep_vars else self.bias.detach()
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        bias = state_dict.get(prefix + "bias")
+        if self.bias is not None and bias is None:
+            missing_keys.append(prefix + "bias")
+        elif self.bias is not None and bias.shape != self.bias.shape:
+            error_msgs.append(f"{prefix[:-1]}: bias of shape {tuple(bias.shape)}, not {tuple(self.bias.shape)}")
+        try:
+            found = read_connections(state_dict, prefix, (self.n_out, self.n_in)) or self._of_dense(state_dict, prefix)
+        except ValueError as error:
+            error_msgs.append(f"{prefix[:-1]}: {error}")
+            return
+        if found is None:
+            missing_keys.extend(prefix + n for n in ("values", "indptr", "indices") if prefix + n not in state_dict)
+        elif not error_msgs and not missing_keys:
+            with torch.no_grad():
+                self._replace(*found)
+                if self.bias is not None:
+                    self.bias.copy_(bias)
+
+    def _of_dense(self, state_dict: dict[str, Any], prefix: str) -> Connections | None:
+        """Weights of a dense Linear at the present connections."""
+        weight = state_dict.get(prefix + "weight")
+        if weight is None:
+            return None
+        if weight.shape != (self.n_out, self.n_in):
+            raise ValueError(f"weight of shape {tuple(weight.shape)}, not {(self.n_out, self.n_in)}")
+        return Connections(self.connectivity, weight.flatten()[self.active_positions()])
 
 
 class CSRNetwork:
@@ -168,7 +256,7 @@ class CSRNetwork:
             self._known = known
             self._stack.connect(self._stages())
         parameters = [p for layer, norm in self._blocks for p in (layer.weight, layer.bias, norm.weight, norm.bias)]
-        logits: Tensor = self._stack(x, [*parameters, self._output.weight, self._output.bias])
+        logits: Tensor = self._stack(x, [*parameters, self._output.weight, self._output.bias])  # type: ignore[list-item]
         return logits
 
     def _connections(self) -> list[tuple[Structure, float]]:

@@ -3,35 +3,38 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import _has_any_global_hook
 
 from psn_lightning.errors import SettingError
 from psn_lightning.nn.init import InitName, initial_values
-from psn_lightning.nn.sparse_linear import SparseLinear
-from psn_lightning.nn.storages import StorageName, at_once, layer_class, resolve
+from psn_lightning.nn.layer import SparseLayer
+from psn_lightning.nn.masked import MaskedLayer
+from psn_lightning.nn.sparsify import WEIGHT_STREAM
+from psn_lightning.nn.storages import StorageName, csr_linear, resolve
+from psn_lightning.nn.weights import ignore_masks, sparse_layers
 from psn_lightning.topology import Connectivity, SpreadingName, Topology
-
-_WEIGHT_STREAM = 1_000_003  # keeps the weights' random streams apart from the topology's
 
 
 class SparseMLP(nn.Sequential):
     """``n_in – hidden … – n_classes``; every Linear has a bias, every hidden one LayerNorm and ReLU.
 
-    The modules are ``fc1, norm1, relu1, fc2, …, output``; a dense baseline is sparsity 0.
+    The modules are ``fc1, norm1, relu1, fc2, …, output``; a dense baseline is sparsity 0. With storage csr and
+    LayerNorm all layers are computed as one, without calling the modules: hooks on them are called only after
+    :attr:`fused` is set to False. Replacing a module does that by itself.
 
     Args:
         layer_sizes: Inputs, hidden widths, classes: ``[784, 1024, 1024, 10]``.
-        topology: What is asked of the hidden layers.
+        topology: Topology of the hidden layers.
         spreading: Which inputs a neuron reads, given how many.
-        init: How the weights are drawn.
+        init: Distribution of the first weights.
         storage: How the sparse weights are kept: masked, csr or auto; :attr:`storage` says what it became.
         seed: Seed of topology and weights.
-        layer_norm: Whether the hidden layers are normalised; without, something does nothing in the place of LayerNorm.
+        layer_norm: Whether the hidden layers are normalised; where not, an Identity stands in LayerNorm's place.
         init_scale: Factor of the hidden layers' first weights.
 
     Raises:
@@ -55,31 +58,39 @@ class SparseMLP(nn.Sequential):
         modules: OrderedDict[str, nn.Module] = OrderedDict()
         connectivities = topology.connect(layer_sizes, spreading, seed)
         for i, connectivity in enumerate(connectivities, start=1):
-            modules[f"fc{i}"] = layer_class(resolved)(connectivity, init, self._rng(seed, i))
+            values = init_scale * initial_values(connectivity, init, self._rng(seed, i))
+            modules[f"fc{i}"] = _sparse_linear(connectivity, torch.from_numpy(values), resolved)
             modules[f"norm{i}"] = nn.LayerNorm(connectivity.n_out) if layer_norm else nn.Identity()
             modules[f"relu{i}"] = nn.ReLU()
         modules["output"] = self._output(layer_sizes[-2], layer_sizes[-1], self._rng(seed, 0))
         super().__init__(modules)
-        for layer in self.sparse_layers().values():
-            layer.weight.data *= init_scale
         self.storage = resolved
-        *hidden, output = self
-        self._at_once = at_once(resolved, hidden[0::3], hidden[1::3], output) if layer_norm else None
-        self._built = tuple(self)
+        ignore_masks(self)
+        self._as_one = self._computed_as_one() if resolved == "csr" and layer_norm else None
+        self.fused = self._as_one is not None
+        """Whether all layers are computed as one; may be set to False, for hooks on single modules."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits ``(batch, n_classes)`` of ``(batch, n_in)``.
+        """Logits ``(batch, n_classes)`` of ``(batch, n_in)``."""
+        if self.fused and self._as_one is not None:
+            return self._as_one(x)
+        return super().forward(x)  # type: ignore[no-any-return,no-untyped-call]
 
-        csr computes all layers at once, unless a hook wants to see one of them or a module was replaced.
-        """
-        as_built = tuple(self) == self._built and not any(map(_is_watched, self))
-        if self._at_once is None or not as_built or _has_any_global_hook():  # type: ignore[no-untyped-call]
-            return super().forward(x)  # type: ignore[no-any-return,no-untyped-call]
-        return self._at_once(x)
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Another module in the place of one of ours is not part of what is computed as one."""
+        super().__setattr__(name, value)
+        if isinstance(value, nn.Module):
+            self._as_one, self.fused = None, False
+
+    def _computed_as_one(self) -> Callable[[Tensor], Tensor]:
+        from psn_lightning.nn.csr import CSRNetwork
+
+        *hidden, output = self
+        return CSRNetwork(list(zip(hidden[0::3], hidden[1::3], strict=True)), output)  # type: ignore[arg-type]
 
     @staticmethod
     def _rng(seed: int, layer: int) -> np.random.Generator:
-        return np.random.default_rng([seed, _WEIGHT_STREAM, layer])
+        return np.random.default_rng([seed, WEIGHT_STREAM, layer])
 
     @staticmethod
     def _output(n_in: int, n_classes: int, rng: np.random.Generator) -> nn.Linear:
@@ -91,16 +102,22 @@ class SparseMLP(nn.Sequential):
             layer.bias.zero_()
         return layer
 
-    def sparse_layers(self) -> dict[str, SparseLinear]:
+    def sparse_layers(self) -> dict[str, SparseLayer]:
         """The hidden layers by name, ``fc1`` first."""
-        return {name: module for name, module in self.named_children() if isinstance(module, SparseLinear)}
+        return sparse_layers(self)
 
     def connectivities(self) -> dict[str, Connectivity]:
-        """Who feeds whom now, by hidden layer."""
+        """The connections as they are now, by hidden layer."""
         return {name: layer.connectivity for name, layer in self.sparse_layers().items()}
 
 
-def _is_watched(module: nn.Module) -> bool:
-    """Whether calling the module does more than its class does."""
-    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
-    return any(hooks) or "forward" in vars(module)
+def _sparse_linear(connectivity: Connectivity, values: Tensor, storage: Literal["csr", "masked"]) -> nn.Module:
+    """A Linear with these connections and weights, and a bias of zeros."""
+    values = values.to(torch.get_default_dtype())
+    if storage == "csr":
+        return csr_linear(connectivity, values, torch.zeros(connectivity.n_out))
+    linear = nn.utils.skip_init(nn.Linear, connectivity.n_in, connectivity.n_out)
+    with torch.no_grad():
+        linear.bias.zero_()
+    MaskedLayer(linear, "weight", connectivity).set_values(values)
+    return linear

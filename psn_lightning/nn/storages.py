@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
 from importlib.util import find_spec
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from psn_lightning.errors import SettingError
-from psn_lightning.nn.masked import MaskedLinear
-from psn_lightning.nn.sparse_linear import SparseLinear
+from psn_lightning.nn.layer import SparseLayer
+from psn_lightning.topology import Connectivity
+
+if TYPE_CHECKING:
+    from psn_lightning.nn.csr import CSRLinear
 
 StorageName = Literal["auto", "csr", "masked"]
 
@@ -20,50 +22,61 @@ CSR_WINS_FROM = 0.6
 """Sparsity from which csr is the faster one on a CPU (``make bench``)."""
 
 
-def resolve(storage: StorageName, sparsity: float) -> Literal["csr", "masked"]:
+def check_storage(storage: str | None) -> None:
+    """Refuse an unknown name.
+
+    Raises:
+        SettingError: If it is one.
+    """
+    if storage not in get_args(StorageName):
+        raise SettingError(f"storage {storage!r} is not one of {', '.join(get_args(StorageName))}")
+
+
+def resolve(
+    storage: StorageName, sparsity: float, shape: tuple[int, int] | None = None
+) -> Literal["csr", "masked"]:
     """The storage that ``auto`` stands for.
 
     Args:
-        storage: ``masked``: dense weights times a mask, on any device; ``csr``: active weights only, on CPUs;
-            ``auto``: csr where there is no accelerator and the sparsity is at least :data:`CSR_WINS_FROM`.
-        sparsity: Target sparsity of the hidden layers.
+        storage: ``masked``: dense weights and a mask, on any device; ``csr``: active weights only, on CPUs;
+            ``auto``: csr where there is no accelerator and it measured faster.
+        sparsity: Share of absent connections.
+        shape: ``(n_out, n_in)`` of a single layer; None is a network whose layers csr computes as one.
 
     Raises:
         SettingError: If the name is unknown.
     """
-    if storage not in get_args(StorageName):
-        raise SettingError(f"storage {storage!r} is not one of {', '.join(get_args(StorageName))}")
+    check_storage(storage)
     if storage == "auto":
-        storage = "masked" if torch.accelerator.is_available() or sparsity < CSR_WINS_FROM else "csr"
+        wins = not torch.accelerator.is_available() and sparsity >= CSR_WINS_FROM
+        storage = "csr" if wins else "masked"
     if storage == "csr" and find_spec("numba") is None:
         warnings.warn("storage csr needs numba, which is not installed: masked is used instead", stacklevel=2)
         return "masked"
     return storage
 
 
+def csr_linear(connectivity: Connectivity, values: Tensor, bias: Tensor | None) -> CSRLinear:
+    """A csr layer; numba is slow to import, and need not be installed."""
+    from psn_lightning.nn.csr import CSRLinear
+
+    return CSRLinear(connectivity, values, bias)
+
+
+def dense_linear(layer: SparseLayer) -> nn.Linear:
+    """A Linear that computes what a csr layer does."""
+    values, bias = layer.active_values(), getattr(layer, "bias", None)
+    made = nn.utils.skip_init(nn.Linear, layer.n_in, layer.n_out, bias=bias is not None, dtype=values.dtype)
+    with torch.no_grad():
+        made.weight.zero_().view(-1)[layer.active_positions()] = values
+        if bias is not None:
+            made.bias.copy_(bias)
+    return made
+
+
 def csr_computes_in(precision: object) -> bool:
     """Whether csr can do with a Trainer's precision; None is Lightning's default, 32-true."""
     return str(precision or "32-true").removesuffix("-true") in {"32", "64"}
-
-
-def layer_class(storage: Literal["csr", "masked"]) -> type[SparseLinear]:
-    """The layer that keeps its weights so."""
-    if storage == "masked":
-        return MaskedLinear
-    from psn_lightning.nn.csr import CSRLinear  # numba is slow to import, and need not be there
-
-    return CSRLinear
-
-
-def at_once(
-    storage: Literal["csr", "masked"], layers: Sequence[nn.Module], norms: Sequence[nn.Module], output: nn.Module
-) -> Callable[[Tensor], Tensor] | None:
-    """What computes the whole network in one go, if the storage has such a thing."""
-    if storage == "masked":
-        return None
-    from psn_lightning.nn.csr import CSRNetwork
-
-    return CSRNetwork(list(zip(layers, norms, strict=True)), output)  # type: ignore[arg-type]
 
 
 def check_csr_precision(precision: object) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch._subclasses.fake_tensor import FakeTensor
 
 from psn_lightning.nn.workspace import Stage, Workspace
 
@@ -53,15 +53,16 @@ class Stack:
         if x.dim() == 0 or x.shape[-1] != n_in:
             raise ValueError(f"the input has shape {tuple(x.shape)}, but the layer reads {n_in} features")
         dtype = parameters[0].dtype
+        if torch.compiler.is_exporting() or isinstance(x, FakeTensor):
+            raise RuntimeError("storage csr cannot be exported or traced: psn_lightning.densify(model) gives a plain model")
         if x.device.type != "cpu":
-            raise RuntimeError(
-                "storage csr runs on CPUs only: set model.storage to masked, or trainer.accelerator to cpu"
-            )
+            raise RuntimeError(f"storage csr runs on CPUs only, not on {x.device}: use storage masked, or the CPU")
         if dtype not in {torch.float32, torch.float64}:
             raise RuntimeError(
-                f"storage csr computes in float32 or float64, not {dtype}: set trainer.precision to 32-true or "
-                "64-true, or model.storage to masked"
+                f"storage csr computes in float32 or float64, not {dtype}: use one of them, or storage masked"
             )
+        if x.dtype != dtype and not torch.is_autocast_enabled("cpu"):
+            raise RuntimeError(f"the input is {x.dtype}, but the layer's weights are {dtype}: convert one of them")
         if any(p.numel() != size or p.dtype != dtype for p, size in zip(parameters, self._sizes, strict=True)):
             found = ", ".join(f"{tuple(p.shape)} {p.dtype}" for p in parameters)
             raise RuntimeError(f"the parameters {found} do not fit to {self._sizes} numbers of one type")
@@ -112,8 +113,11 @@ class _Pass(torch.autograd.Function):
         return ctx.lease.workspace.forward(x, parameters)  # type: ignore[no-any-return]
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # which is create_graph=True
+            raise RuntimeError(
+                "storage csr has no second derivatives (create_graph=True, a gradient penalty): use storage masked"
+            )
         workspace, parameters = ctx.lease.workspace, ctx.saved_tensors
         to_x, flat = workspace.backward(gradient.contiguous(), parameters, ctx.needs_input_grad[0])
         workspace.note()

@@ -1,10 +1,10 @@
 """Which input feeds which neuron: numpy in, numpy out."""
 
-from psn_lightning.topology.allocation import AllocationName, allocate
+from psn_lightning.topology.allocation import AllocationName, allocate, allocate_exactly
 from psn_lightning.topology.connectivity import Connectivity
 from psn_lightning.topology.design import BudgetName, Topology
 from psn_lightning.topology.distributions import Bernoulli, Lognormal, LognormalAtEquilibrium, PowerLaw, Uniform
-from psn_lightning.topology.fan_in import FanIn, LayerBudget, check_sparsity, sparsity_ceiling
+from psn_lightning.topology.fan_in import FanIn, LayerBudget, check_sparsity, settle, sparsity_ceiling
 from psn_lightning.topology.profiles import Bell, Exponential, Linear, MultiPeak, Profile, Quadratic
 from psn_lightning.topology.spreading import SpreadingName, spread
 
@@ -34,7 +34,9 @@ __all__ = [
     "Topology",
     "Uniform",
     "allocate",
+    "allocate_exactly",
     "check_sparsity",
+    "settle",
     "sparsity_ceiling",
     "spread",
 ]

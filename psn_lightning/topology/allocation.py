@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
+from math import floor, prod
 from typing import Literal, get_args
 
 from psn_lightning.errors import SettingError, UnreachableError
@@ -46,6 +46,32 @@ def allocate(
         )
     scores = [1.0 if allocation == "uniform" else _er_score(shape, allocation == "erk") for shape in shapes]
     return _fill(sizes, scores, budget)
+
+
+def allocate_exactly(
+    shapes: Sequence[Shape], sparsity: float, allocation: AllocationName = "uniform"
+) -> list[int]:
+    """:func:`allocate` in whole connections, whose sum is ``round((1 - sparsity) * positions)`` exactly.
+
+    Args:
+        shapes: Weight shape of each layer, ``(n_out, n_in, *kernel)``.
+        sparsity: Share of absent connections over all shapes together, in [0, 1).
+        allocation: ``uniform``, ``er`` or ``erk``.
+
+    Returns:
+        Number of connections of each layer of ``shapes``.
+
+    Raises:
+        SettingError: If the allocation is unknown.
+    """
+    sizes = [prod(shape) for shape in shapes]
+    shares = [density * size for density, size in zip(allocate(shapes, sparsity, allocation), sizes, strict=True)]
+    counts = [min(size, floor(share)) for share, size in zip(shares, sizes, strict=True)]
+    missing = round((1 - sparsity) * sum(sizes)) - sum(counts)
+    by_remainder = sorted(range(len(counts)), key=lambda i: (counts[i] - shares[i], i))
+    for i in by_remainder[:missing]:
+        counts[i] += 1
+    return counts
 
 
 def _er_score(shape: Shape, with_kernel: bool) -> float:

@@ -147,6 +147,32 @@ def scale_clamped(log_relative: FloatArray, budget: LayerBudget) -> IntArray:
     return at(log_scale)
 
 
+def settle(fan_in: IntArray, budget: LayerBudget) -> IntArray:
+    """Scale a fan-in so that its sum is the budget's number of connections exactly.
+
+    Rounding, clamping (Eq. 6) and chance (:class:`Bernoulli`) leave a family's sum near its target; what is missing
+    is shared out in proportion, by largest remainder.
+
+    Args:
+        fan_in: Fan-in per neuron, shape ``(n_out,)``, within [min_fan_in, n_in].
+        budget: The layer's budget.
+
+    Returns:
+        Same shape, within [min_fan_in, n_in].
+    """
+    total, settled = budget.n_connections, fan_in.copy()
+    while (missing := total - int(settled.sum())) != 0:
+        room = budget.n_in - settled if missing > 0 else settled - budget.min_fan_in
+        weight = np.where(room > 0, settled, 0).astype(np.float64)
+        share = np.minimum(abs(missing) * weight / weight.sum(), room)
+        step = np.floor(share).astype(np.int64)
+        if step.sum() == 0:
+            step[np.argsort(-share, kind="stable")[: abs(missing)]] = 1
+            step = np.minimum(step, room)
+        settled += step if missing > 0 else -step
+    return settled
+
+
 def solve_ccv(
     at: Callable[[float], IntArray], target: float, largest_shape: float, family: str, budget: LayerBudget
 ) -> IntArray:

@@ -14,9 +14,10 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from psn_lightning import __version__
 from psn_lightning.callbacks import BestAndLast, DynamicTopology, EquilibriumMonitor, TopologyLogger
+from psn_lightning.callbacks.layers import layers_of
+from psn_lightning.callbacks.recording import connectivities
 from psn_lightning.data import ClassificationData
 from psn_lightning.figures import equilibrium_figure, fan_in_histogram
-from psn_lightning.task import SparseClassifier
 from psn_lightning.topology.statistics import realised_sparsity
 from psn_lightning.tracking.address import without_password
 from psn_lightning.tracking.flat import flatten
@@ -87,17 +88,19 @@ class RunRecord(pl.Callback):
         self._tagged = False
 
     @rank_zero_only
-    def setup(self, trainer: pl.Trainer, pl_module: SparseClassifier, stage: str) -> None:  # type: ignore[override]
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Tag the run, whatever it does first."""
         if isinstance(trainer.logger, Tracking) and not self._tagged:
             self._tagged = True
             tags = provenance() | {
                 "rule": self._rule(trainer),
-                "storage": pl_module.network.storage,
+                "storage": _storages(pl_module),
             }
             data = getattr(trainer, "datamodule", None)
             if isinstance(data, ClassificationData):
                 tags |= data.description()
+            elif data is not None:
+                tags["dataset.name"] = type(data).__name__
             trainer.logger.log_tags(tags)
 
     @staticmethod
@@ -115,15 +118,16 @@ class RunRecord(pl.Callback):
             trainer.logger.kill(f"stopped at step {trainer.global_step}")
 
     @rank_zero_only
-    def on_fit_end(self, trainer: pl.Trainer, pl_module: SparseClassifier) -> None:  # type: ignore[override]
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Leave the artifacts."""
         logger = trainer.logger
         if not isinstance(logger, Tracking):
             return
-        final = pl_module.network.connectivities()
+        final = connectivities(pl_module)
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
-            fan_in_histogram(self.topology.initial, final).savefig(folder / "fan_in_before_after.png", dpi=110)
+            if final:
+                fan_in_histogram(self.topology.initial, final).savefig(folder / "fan_in_before_after.png", dpi=110)
             if self.equilibrium.trajectories:
                 sparsity = {name: realised_sparsity([connectivity]) for name, connectivity in final.items()}
                 figure = equilibrium_figure(self.equilibrium.trajectories, sparsity)
@@ -134,6 +138,11 @@ class RunRecord(pl.Callback):
             if self.checkpoints:
                 _link_checkpoints(self.checkpoints, folder / "checkpoints")
             logger.log_artifacts(folder)
+
+
+def _storages(pl_module: pl.LightningModule) -> str:
+    """How the weights are kept: ``csr``, say; ``csr, masked`` where both are used, ``dense`` without sparse layers."""
+    return ", ".join(sorted({layer.storage for layer in layers_of(pl_module).values()})) or "dense"
 
 
 def _link_checkpoints(checkpoints: BestAndLast, folder: Path) -> None:

@@ -214,6 +214,7 @@ def check_network(origin: Origin, now: Mapping[str, Any]) -> None:
 
 def _is_fixed(key: str) -> bool:
     """Whether a setting is made of what the checkpoint brings: it would be ignored, not changed."""
+    setting = key.replace("model.init_args.", "model.", 1)  # of a model that is named by its class path
     changeable = ("model.lr", "model.storage", "model.compile")
-    own = key.startswith("model.") and key not in changeable and not key.startswith("model.optimizer.init_args.")
+    own = key.startswith("model.") and setting not in changeable and not setting.startswith("model.optimizer.init_args.")
     return own or key == _SEED

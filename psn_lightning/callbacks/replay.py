@@ -1,0 +1,112 @@
+"""Exact resume within an epoch for any DataLoader: the order is drawn again, and what was seen is passed over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import lightning.pytorch as pl
+
+from psn_lightning.callbacks.generators import gathered, generator_states, set_generator_states
+
+_KEY = "psn_lightning.replay"
+
+
+class ReplayOrder(pl.Callback):
+    """Makes a run that is resumed within an epoch see the batches that the epoch had left, in their order.
+
+    An iterator draws its order from the global generators when it begins. Their state then is kept in checkpoints; a
+    resumed epoch begins with it, reads the batches that were trained on already without using them (which takes the time
+    that loading them takes), and goes on. :class:`GeneratorState` has to be among the callbacks, too.
+    """
+
+    def __init__(self) -> None:
+        self._loaders: list[ReplayableLoader] = []
+        self._restored: list[dict[str, Any]] = []
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Wrap the training loaders, after Lightning has put its distributed samplers into them."""
+        if stage != "fit":
+            return
+        process = trainer.strategy.process_dataloader
+
+        def wrapped(dataloader: object) -> object:
+            processed = process(dataloader)
+            if not trainer.training:
+                return processed
+            self._loaders.append(ReplayableLoader(processed))
+            return self._loaders[-1]
+
+        trainer.strategy.process_dataloader = wrapped  # type: ignore[method-assign]
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Keep where the epoch's iterators began, on every process, and how many batches are behind."""
+        if not trainer.training:
+            return
+        behind = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        ends = behind >= trainer.num_training_batches
+        mine = {"behind": 0 if ends else behind, "began": [loader.began for loader in self._loaders]}
+        checkpoint[_KEY] = gathered(trainer, mine)
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Keep it until the loaders exist."""
+        self._restored = checkpoint.get(_KEY, [])
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Have the first iterators begin where those of the checkpoint did."""
+        if trainer.global_rank < len(self._restored):
+            mine = self._restored[trainer.global_rank]
+            for loader, began in zip(self._loaders, mine["began"], strict=False):
+                if mine["behind"] and began is not None:
+                    loader.replay(began, mine["behind"])
+        self._restored = []
+
+
+class ReplayableLoader:
+    """A DataLoader whose next iterator may begin as an earlier one did.
+
+    Args:
+        loader: Any iterable of batches; its attributes are this one's, too.
+    """
+
+    def __init__(self, loader: Any) -> None:
+        self._loader = loader
+        self.began: dict[str, Any] | None = None
+        """The global generators' states when the latest iterator began."""
+        self._replay: tuple[dict[str, Any], int] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_loader":
+            raise AttributeError(name)  # of a copy that is being made
+        return getattr(self._loader, name)
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def replay(self, began: dict[str, Any], behind: int) -> None:
+        """Have the iterator whose first batch is still to be asked for begin with these states.
+
+        Args:
+            began: The generators' states.
+            behind: Number of its batches to pass over.
+        """
+        self._replay = began, behind
+
+    def __iter__(self) -> Iterator[Any]:
+        """Begins with the first batch that is asked for: Lightning makes iterators before a checkpoint is restored."""
+        if self._replay is None:
+            self.began = generator_states()
+            yield from self._loader
+            return
+        (self.began, behind), self._replay = self._replay, None
+        now = generator_states()
+        set_generator_states(self.began)
+        iterator = iter(self._loader)
+        for _ in range(behind):
+            next(iterator)
+        set_generator_states(now)
+        yield from iterator

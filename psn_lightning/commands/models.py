@@ -1,0 +1,78 @@
+"""Whose model a command line trains: ours, with its flat settings, or any LightningModule by class path."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import yaml
+
+from psn_lightning.commands.messages import config_files
+from psn_lightning.errors import SettingError
+from psn_lightning.task import SparseClassifier
+
+
+def named_model(arguments: Sequence[str]) -> str | None:
+    """The class path that a command line or its configuration files give the model; the last one counts.
+
+    Args:
+        arguments: What follows ``psn-train``; ``--model Name``, ``--model.class_path Name``, or ``model: {class_path:
+            Name}`` in a file.
+
+    Returns:
+        None where there is none: the model is a :class:`SparseClassifier`.
+    """
+    names = [*_in_files(config_files(arguments)), *_on_the_line(arguments)]
+    return names[-1] if names else None
+
+
+def model_class(path: str | None) -> type[pl.LightningModule] | None:
+    """The class of that path, ``SparseClassifier`` for None; None where it is a short name.
+
+    Raises:
+        SettingError: If there is no such class.
+    """
+    if path in (None, SparseClassifier.__name__):
+        return SparseClassifier
+    module, _, name = str(path).rpartition(".")
+    if not module:
+        return None
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except ImportError as error:
+        raise SettingError(f"model {path} cannot be imported from {Path.cwd()}: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, pl.LightningModule)):
+        raise SettingError(f"model {path} is not a LightningModule: {module} has {_modules_in(module)}")
+    return found
+
+
+def _modules_in(name: str) -> str:
+    members = vars(importlib.import_module(name)).items()
+    names = [key for key, value in members if isinstance(value, type) and issubclass(value, pl.LightningModule)]
+    return ", ".join(names) or "none"
+
+
+def _on_the_line(arguments: Iterable[str]) -> Iterator[str]:
+    before = ""
+    for argument in arguments:
+        flag, _, value = argument.partition("=")
+        if before in _FLAGS:
+            yield argument
+        elif flag in _FLAGS and value:
+            yield value
+        before = argument
+
+
+_FLAGS = ("--model", "--model.class_path")
+
+
+def _in_files(paths: Iterable[Path]) -> Iterator[str]:
+    for path in paths:
+        content: Any = yaml.safe_load(path.read_text())
+        model = content.get("model")
+        name = model.get("class_path") if isinstance(model, dict) else model
+        if isinstance(name, str):
+            yield name

@@ -1,0 +1,60 @@
+"""What `sparsify` did, as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One sparse layer."""
+
+    name: str
+    shape: tuple[int, ...]
+    """Of the weight."""
+    storage: str
+    connections: int
+    positions: int
+    ccv: float
+    """Coefficient of variation of the fan-in: standard deviation over mean."""
+
+    @property
+    def density(self) -> float:
+        """Share of the positions that are connected."""
+        return self.connections / self.positions
+
+
+@dataclass(frozen=True)
+class SparsityTable:
+    """The sparse layers of a module; prints as a table, with the sum in the last row."""
+
+    rows: tuple[LayerRow, ...]
+
+    @property
+    def sparsity(self) -> float:
+        """Share of absent connections over all rows."""
+        return 1 - sum(row.connections for row in self.rows) / sum(row.positions for row in self.rows)
+
+    def __iter__(self) -> Iterator[LayerRow]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, name: str) -> LayerRow:
+        return next(row for row in self.rows if row.name == name)
+
+    def __str__(self) -> str:
+        head = ("layer", "shape", "storage", "density", "connections", "CCV")
+        lines = [
+            (r.name, " × ".join(map(str, r.shape)), r.storage, f"{r.density:.2%}", f"{r.connections:,}", f"{r.ccv:.3f}")
+            for r in self.rows
+        ]
+        connections, positions = sum(r.connections for r in self.rows), sum(r.positions for r in self.rows)
+        total = (f"{len(self.rows)} layers", f"{positions:,}", "", f"{connections / positions:.2%}", f"{connections:,}", "")
+        cells = [head, *lines, total]
+        widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+        text = ["  ".join(c.ljust(w) if i < 3 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))) for row in cells]
+        rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
+        return "\n".join([text[0], rule, *text[1:-1], rule, text[-1]])

@@ -32,7 +32,7 @@ def main(width: int) -> None:
         F.cross_entropy(network(x), y).backward()
         optimizer.step()
         seconds.append(time.perf_counter() - start)
-    connections = sum(len(layer.weight) for layer in network.sparse_layers().values())
+    connections = sum(len(layer.parameter) for layer in network.sparse_layers().values())
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps({"connections": connections, "seconds": seconds[2:], "bytes": memory}))
 

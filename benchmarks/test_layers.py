@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.conftest import Durations, in_turn
-from psn_lightning.nn.storages import layer_class
+from psn_lightning.nn import MaskedLayer
+from psn_lightning.nn.init import initial_values
+from psn_lightning.nn.storages import csr_linear
 from psn_lightning.topology import Bernoulli, LayerBudget, spread
 
 sparselab = pytest.importorskip("sparselab", reason="the comparison needs the extra bench")
@@ -44,7 +46,12 @@ def layer_of(kind: str, width: int, sparsity: float) -> nn.Module:
     connectivity = spread(Bernoulli().fan_in(LayerBudget(width, width, sparsity), rng), width, "random", rng)
     if kind == "torch csr":
         return TorchCSR(torch.from_numpy(connectivity.mask()) * torch.randn(width, width))
-    return layer_class(kind)(connectivity, "mean_fan_in", rng)  # type: ignore[arg-type]
+    values = torch.from_numpy(initial_values(connectivity, "mean_fan_in", rng)).float()
+    if kind == "csr":
+        return csr_linear(connectivity, values, torch.zeros(width))
+    linear = nn.Linear(width, width)
+    MaskedLayer(linear, "weight", connectivity).set_values(values)
+    return linear
 
 
 def pass_of(layer: nn.Module, width: int, batch: int) -> Callable[[], None]:

@@ -2,14 +2,19 @@ from .callbacks import GMP as GMP
 from .callbacks import SET as SET
 from .callbacks import DynamicTopology as DynamicTopology
 from .callbacks import EquilibriumMonitor as EquilibriumMonitor
+from .callbacks import GeneratorState as GeneratorState
 from .callbacks import GradientRatio as GradientRatio
 from .callbacks import MaskReapply as MaskReapply
 from .callbacks import NumericalGuard as NumericalGuard
+from .callbacks import PortableMoments as PortableMoments
+from .callbacks import ReplayOrder as ReplayOrder
 from .callbacks import RigL as RigL
 from .callbacks import Sparsify as Sparsify
 from .callbacks import SRigL as SRigL
 from .callbacks import TopologyLogger as TopologyLogger
 from .data import ClassificationData as ClassificationData
+from .data import Rows as Rows
+from .data import Source as Source
 from .dynamics import ConstantSchedule as ConstantSchedule
 from .dynamics import CosineSchedule as CosineSchedule
 from .dynamics import CubicSchedule as CubicSchedule
@@ -22,6 +27,7 @@ from .dynamics import SETRule as SETRule
 from .dynamics import SRigLRule as SRigLRule
 from .dynamics import StructuredRule as StructuredRule
 from .dynamics import TopologyUpdater as TopologyUpdater
+from .dynamics import update_layer as update_layer
 from .errors import SettingError as SettingError
 from .nn import LayerSettings as LayerSettings
 from .nn import SparseLayer as SparseLayer

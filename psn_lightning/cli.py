@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import logging
 import os
 import sys
 import warnings
 from argparse import ArgumentError
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -16,15 +17,14 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.distributed import DistNetworkError
 
 from psn_lightning import __version__
-from psn_lightning.commands import data, sync, topology
+from psn_lightning.commands import topology
 from psn_lightning.commands.training import PSNCLI
 from psn_lightning.errors import SettingError, compact, in_one_line
-from psn_lightning.experiments import compare, reproduce, sweep
-from psn_lightning.report import command as report
 
 HELP = f"""psn-train {__version__}: Profiled Sparse Networks on PyTorch Lightning, tracked in MLflow
 
   psn-train fit --config conf/fashion_rigl.yaml     train; later --config files and --key value win
+  psn-train fit --model my_code.MyModel --data …    the same for any LightningModule
   psn-train validate|test|predict --config … --ckpt_path …
   psn-train topology --config …                     fan-in table and figure, no training
   psn-train data [NAME …] [--download]              data sets on this machine
@@ -40,6 +40,16 @@ HELP = f"""psn-train {__version__}: Profiled Sparse Networks on PyTorch Lightnin
 """
 
 __all__ = ["entry_point", "main"]
+
+_COMMANDS = {
+    "data": ("commands.data", None),
+    "sync": ("commands.sync", None),
+    "compare": ("experiments.compare", None),
+    "sweep": ("experiments.sweep", "sweeps"),
+    "reproduce": ("experiments.reproduce", "paper"),
+    "report": ("report.command", "paper"),
+}
+"""Commands beside training: the module whose ``run`` they are, and the extra that has what it needs."""
 
 _TOLD = (ArgumentError, MisconfigurationException)  # errors whose message is meant for the user
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
@@ -93,18 +103,8 @@ def main(arguments: Sequence[str]) -> int:
 def _dispatch(arguments: list[str]) -> None:
     if not arguments or arguments[0] in {"-h", "--help"}:
         sys.stdout.write(HELP)
-    elif arguments[0] == "data":
-        data.run(arguments[1:])
-    elif arguments[0] == "sync":
-        sync.run(arguments[1:])
-    elif arguments[0] == "sweep":
-        sweep.run(arguments[1:])
-    elif arguments[0] == "compare":
-        compare.run(arguments[1:])
-    elif arguments[0] == "reproduce":
-        reproduce.run(arguments[1:])
-    elif arguments[0] == "report":
-        report.run(arguments[1:])
+    elif arguments[0] in _COMMANDS:
+        _command(arguments[0])(arguments[1:])
     elif arguments[0] == "topology":
         cli = PSNCLI(arguments[1:], run=False)
         topology.show(cli.model, cli.trainer, cli.config["figure"])
@@ -112,6 +112,22 @@ def _dispatch(arguments: list[str]) -> None:
         PSNCLI(arguments)
     else:
         raise SettingError(f"{arguments[0]!r} is not a command; see psn-train --help")
+
+
+def _command(name: str) -> Callable[[list[str]], None]:
+    """The function of a command, imported now.
+
+    Raises:
+        SettingError: If a package that it needs is not installed.
+    """
+    module, extra = _COMMANDS[name]
+    try:
+        run: Callable[[list[str]], None] = importlib.import_module(f"psn_lightning.{module}").run
+    except ModuleNotFoundError as error:
+        if extra is None or str(error.name).startswith("psn_lightning"):
+            raise
+        raise SettingError(f"{name} needs {error.name}: pip install 'psn_lightning[{extra}]'") from error
+    return run
 
 
 def entry_point() -> None:

@@ -5,15 +5,15 @@ import shutil
 from pathlib import Path
 
 import mlflow
-import numpy as np
 import pytest
 import torch
 from hypothesis import settings
 
 from psn_lightning.cli import main
 from psn_lightning.data import DATASETS
-from psn_lightning.nn import MaskedLinear, SparseMLP
-from psn_lightning.topology import Bernoulli, Connectivity, Topology
+from psn_lightning.nn import SparseMLP
+from psn_lightning.topology import Bernoulli, Topology
+from tests.helpers.layers import random_linear
 
 ROOT = Path(__file__).parent.parent
 CONF = ROOT / "conf"
@@ -82,14 +82,8 @@ def require(dataset):
 
 @pytest.fixture(scope="session")
 def layer():
-    """Make a masked layer with random connections."""
-
-    def make(n_in=13, n_out=11, density=0.4, seed=0):
-        rng = np.random.default_rng(seed)
-        mask = rng.random((n_out, n_in)) < density
-        return MaskedLinear(Connectivity.from_mask(mask), "mean_fan_in", rng)
-
-    return make
+    """Make a masked Linear with random connections: its module, and the view of its weight."""
+    return random_linear
 
 
 @pytest.fixture

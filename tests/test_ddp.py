@@ -130,7 +130,7 @@ def test_strategies_that_cut_weights_are_refused(strategy, workdir, capsys):
 def test_ordinary_strategies_are_not(workdir):
     for strategy in ("auto", "ddp", "ddp_spawn", "ddp_find_unused_parameters_true"):
         refuse_sharding(strategy)
-    assert MaskReapply().setup(pl.Trainer(accelerator="cpu", logger=False), None, "fit") is None
+    assert MaskReapply().setup(pl.Trainer(accelerator="cpu", logger=False), pl.LightningModule(), "fit") is None
 
 
 class TwoProcesses:
@@ -141,7 +141,7 @@ class TwoProcesses:
 
 class Gathered:
     def __init__(self, network, other):
-        self.network, self.device, self._other = network, torch.device("cpu"), other
+        self.sparse_layers, self.device, self._other = network.sparse_layers, torch.device("cpu"), other
 
     def all_gather(self, mine):
         return torch.stack([mine, mine + self._other])

@@ -1,5 +1,6 @@
 """docs/ is run, not believed."""
 
+import ast
 import re
 import shlex
 
@@ -10,18 +11,25 @@ import yaml
 from psn_lightning.cli import main
 from tests.conftest import CONF, QUIET, ROOT, only_run
 
-DYNAMICS = (ROOT / "docs" / "dynamics.md").read_text()
+DOCS = ROOT / "docs"
+DYNAMICS = (DOCS / "dynamics.md").read_text()
 COMMANDS = [
     line
     for block in re.findall(r"```bash\n(.*?)```", DYNAMICS, re.DOTALL)
     for line in block.splitlines()
     if "soft.yaml" not in line
 ]
+PAGES = ("library.md", "migration.md", "data.md")
 
 
 def block(language):
     (code,) = re.findall(rf"```{language}\n(.*?)```", DYNAMICS, re.DOTALL)
     return code
+
+
+def blocks(page, language):
+    """Blocks of a page; ``python`` are ours and run, ``python theirs`` are another package's lines."""
+    return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
 
 
 def test_a_rule_of_ones_own_by_class_path(workdir, client, monkeypatch):
@@ -53,3 +61,40 @@ def test_every_command_parses(command, monkeypatch, capsys):
 
 def test_every_overlay_it_names_exists():
     assert all((ROOT / path).is_file() for path in re.findall(r"conf/[a-z_/]+\.yaml", DYNAMICS))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_runs_as_pasted_and_prints_what_it_shows(page, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PL_GLOBAL_SEED", "42")  # a page may call seed_everything, which leaves it there
+    scope = {"__name__": "__main__"}
+    for code in blocks(page, "python"):
+        exec(compile(code, page, "exec"), scope)
+    printed = _without_trailing_spaces(capsys.readouterr().out)
+    assert all(_without_trailing_spaces(shown) in printed for shown in blocks(page, "text"))
+
+
+def _without_trailing_spaces(text):
+    return "\n".join(line.rstrip() for line in text.splitlines())
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_lines_of_other_packages_are_python(page):
+    for code in blocks(page, "python theirs"):
+        ast.parse(code)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_it_links_to_exists(page):
+    links = re.findall(r"\]\(([\w/.]+)(?:#[\w-]+)?\)", (DOCS / page).read_text())
+    assert all((DOCS / link).is_file() for link in links)
+
+
+def test_the_command_on_data_of_ones_own_parses(workdir, monkeypatch, capsys):
+    (workdir / "my_data.py").write_text(blocks("data.md", "python")[0])
+    monkeypatch.syspath_prepend(str(workdir))
+    (command,) = blocks("data.md", "bash")
+    with pytest.raises(SystemExit) as stopped:
+        main([*shlex.split(command)[1:], "--print_config"])
+    assert stopped.value.code == 0
+    assert yaml.safe_load(capsys.readouterr().out)["data"]["class_path"] == "my_data.Blobs"

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from psn_lightning.callbacks.averages import follow_connections
 from psn_lightning.callbacks.layers import layers_of, log_now, seed_of_run
-from psn_lightning.callbacks.ranks import check_equal_connectivity
+from psn_lightning.callbacks.ranks import check_equal_connectivity, refuse_sharding
 from psn_lightning.callbacks.sparsify import sparsify_first
 from psn_lightning.callbacks.steps import total_steps
 from psn_lightning.dynamics import Change, Rule, Schedule, TopologyUpdater, Window, check_layers
@@ -51,6 +51,7 @@ class DynamicTopology(pl.Callback):
         self._updaters: list[TopologyUpdater] = []
         self._restored: list[Mapping[str, Any]] = []
         self._lengths = (math.inf, math.inf)
+        self._clip: float | None = None  # the trainer's, while nothing is to be clipped
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Refuse what cannot work before anything is run.
@@ -62,6 +63,7 @@ class DynamicTopology(pl.Callback):
             return
         if sum(isinstance(callback, DynamicTopology) for callback in trainer.callbacks) > 1:  # type: ignore[attr-defined]
             raise SettingError("trainer.callbacks has two rules that would rewrite the same masks: keep one")
+        refuse_sharding(type(trainer.strategy).__name__)
         sparsify_first(trainer, pl_module)
         layers = layers_of(pl_module)
         if not layers:
@@ -112,10 +114,20 @@ class DynamicTopology(pl.Callback):
         if not changes:
             return
         self.changes |= changes
+        if self.skip_step_on_update:
+            # There is no gradient left, and torch cannot clip the values of none.
+            self._clip, trainer.gradient_clip_val = trainer.gradient_clip_val, None
         follow_connections(trainer, pl_module)
         check_equal_connectivity(trainer, pl_module)
         grown = {f"topology/grown/{name}": change.grown for name, change in changes.items()}
         log_now(trainer, {"topology/update_fraction": fraction, **grown}, step=trainer.global_step)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Clip again after a step that was an update."""
+        if self._clip is not None:
+            self._clip, trainer.gradient_clip_val = None, self._clip
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Leave layers that can be trained on without this callback."""

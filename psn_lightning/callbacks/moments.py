@@ -49,13 +49,18 @@ def convert_moments(checkpoint: dict[str, Any], module: torch.nn.Module, optimiz
         for index, entry in state["state"].items():
             if index < len(parameters) and id(parameters[index]) in layers:
                 name, layer = layers[id(parameters[index])]
-                positions = _positions(checkpoint["state_dict"], name, layer)
+                was_csr = f"{name}.values" in checkpoint["state_dict"]
+                positions = _positions(checkpoint["state_dict"], name, layer) if was_csr != _is_csr(layer) else None
                 if positions is not None:
                     entry.update({key: _converted(layer, value, positions) for key, value in entry.items()})
 
 
+def _is_csr(layer: SparseLayer) -> bool:
+    return layer.storage == "csr"
+
+
 def _positions(state_dict: dict[str, Any], name: str, layer: SparseLayer) -> Tensor | None:
-    """Flat positions of a layer's connections in a checkpoint; None for what no csr layer can be."""
+    """Flat positions of a layer's connections in a checkpoint of the other storage; None where it has none."""
     found = read_connections(state_dict, f"{name}.", (layer.n_out, layer.n_in))
     return None if found is None else torch.from_numpy(found.connectivity.keys().copy())
 

@@ -20,8 +20,8 @@ from psn_lightning.files import atomically
 class PredictionTable(BasePredictionWriter):
     """Writes predictions as CSV, a row for each: of :class:`SparseClassifier` predicted, probability and label.
 
-    Of another model's ``predict_step`` a dict of tensors ``(batch,)`` becomes columns of these names, a tensor ``(batch,)``
-    the column ``predicted``, and a tensor ``(batch, n)`` the columns ``predicted_0``, ``predicted_1``, ….
+    Of another model's ``predict_step`` a dict of tensors ``(batch,)`` becomes columns of these names, a tensor
+    ``(batch,)`` the column ``predicted``, and a tensor ``(batch, n)`` the columns ``predicted_0``, ``predicted_1``, ….
 
     Args:
         path: The file; an existing one is replaced.

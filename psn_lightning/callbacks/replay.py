@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,8 +17,9 @@ class ReplayOrder(pl.Callback):
     """Makes a run that is resumed within an epoch see the batches that the epoch had left, in their order.
 
     An iterator draws its order from the global generators when it begins. Their state then is kept in checkpoints; a
-    resumed epoch begins with it, reads the batches that were trained on already without using them (which takes the time
-    that loading them takes), and goes on. :class:`GeneratorState` has to be among the callbacks, too.
+    resumed epoch begins with it, reads the batches that were trained on already without using them (which takes the
+    time that loading them takes), and goes on. It has to stand before callbacks that ask for the run's length, such as
+    :class:`RigL`, and needs :class:`GeneratorState`. Loaders with a ``load_state_dict`` of their own are left alone.
     """
 
     def __init__(self) -> None:
@@ -28,11 +30,13 @@ class ReplayOrder(pl.Callback):
         """Wrap the training loaders, after Lightning has put its distributed samplers into them."""
         if stage != "fit":
             return
+        # Lightning cannot know that this one is.
+        warnings.filterwarnings("ignore", message=".*your dataloader is not resumable")
         process = trainer.strategy.process_dataloader
 
         def wrapped(dataloader: object) -> object:
             processed = process(dataloader)
-            if not trainer.training:
+            if not trainer.training or hasattr(processed, "load_state_dict"):  # Lightning resumes such a loader itself
                 return processed
             self._loaders.append(ReplayableLoader(processed))
             return self._loaders[-1]
@@ -43,8 +47,6 @@ class ReplayOrder(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Keep where the epoch's iterators began, on every process, and how many batches are behind."""
-        if not trainer.training:
-            return
         behind = trainer.fit_loop.epoch_loop.batch_progress.current.ready
         ends = behind >= trainer.num_training_batches
         mine = {"behind": 0 if ends else behind, "began": [loader.began for loader in self._loaders]}

@@ -10,6 +10,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from psn_lightning.callbacks.layers import seed_of_run
+from psn_lightning.callbacks.ranks import refuse_sharding
 from psn_lightning.errors import SettingError
 from psn_lightning.nn import InitName, LayerSettings, SparsityTable, StorageName, sparse_layers, sparsify
 from psn_lightning.nn.storages import csr_computes_in
@@ -71,6 +72,7 @@ class Sparsify(pl.Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Make the module sparse, once."""
+        refuse_sharding(type(trainer.strategy).__name__)
         self.apply(trainer, pl_module)
 
     def apply(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

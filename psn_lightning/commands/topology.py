@@ -31,7 +31,9 @@ def show(model: pl.LightningModule, trainer: pl.Trainer, figure_path: str) -> No
     sparsify_first(trainer, model)
     layers = connectivities(model)
     if not layers:
-        raise SettingError(f"{type(model).__name__} has no sparse layer: add the callback Sparsify to trainer.callbacks")
+        raise SettingError(
+            f"{type(model).__name__} has no sparse layer: add the callback Sparsify to trainer.callbacks"
+        )
     target = f"target sparsity {model.hparams['sparsity']:g}, " if isinstance(model, SparseClassifier) else ""
     title = f"{target}realised {'' if target else 'sparsity '}{realised_sparsity(layers.values()):.4f}"
     table = Table("", *layers, title=title)

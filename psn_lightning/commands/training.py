@@ -238,7 +238,7 @@ class PSNCLI(LightningCLI):
         if isinstance(self.datamodule, ClassificationData):
             config["use_distributed_sampler"] = False  # it shards by itself
         else:
-            callbacks.append(ReplayOrder())
+            callbacks.insert(0, ReplayOrder())
         callbacks[:0] = self._further
         trainer = super()._instantiate_trainer(config, callbacks)
         skip_empty_hooks(trainer.callbacks)  # type: ignore[attr-defined]
@@ -259,7 +259,10 @@ class PSNCLI(LightningCLI):
         try:
             super()._run_subcommand(subcommand)
         except (RuntimeError, MisconfigurationException) as error:
-            raise _of_a_callback(error) or error
+            told = _of_a_callback(error)
+            if told is None:
+                raise
+            raise told from error
 
     def _load(self, state_dict: dict[str, Any]) -> None:
         """Load a checkpoint's weights and masks.

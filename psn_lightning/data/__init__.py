@@ -1,8 +1,9 @@
 """DataModules of the four data sets of the paper, and of the digits that need no download."""
 
-from psn_lightning.data.base import ClassificationData
+from psn_lightning.data.base import ClassificationData, Rows
 from psn_lightning.data.batches import Batch
 from psn_lightning.data.images import MNIST, EMNISTBalanced, FashionMNIST
+from psn_lightning.data.sources import Source
 from psn_lightning.data.tables import Digits, ForestCover
 
 DATASETS: dict[str, type[ClassificationData]] = {
@@ -23,4 +24,6 @@ __all__ = [
     "EMNISTBalanced",
     "FashionMNIST",
     "ForestCover",
+    "Rows",
+    "Source",
 ]

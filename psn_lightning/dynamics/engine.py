@@ -128,7 +128,9 @@ def moments_of(layer: SparseLayer, optimizer: Optimizer | None) -> list[Tensor]:
     state = {} if optimizer is None else optimizer.state.get(layer.parameter, {})
     tensors = {key: value for key, value in state.items() if isinstance(value, Tensor) and value.dim() > 0}
     for key, value in tensors.items():
-        if value.dim() > len(shape) or any(a not in (1, b) for a, b in zip(value.shape[::-1], shape[::-1], strict=False)):
+        if value.dim() > len(shape) or any(
+            a not in (1, b) for a, b in zip(value.shape[::-1], shape[::-1], strict=False)
+        ):
             raise SettingError(
                 f"{type(optimizer).__name__} keeps {key} of shape {tuple(value.shape)} for a weight of shape "
                 f"{tuple(shape)}: it cannot be moved with the connections. Adam, AdamW, SGD and Adafactor work"

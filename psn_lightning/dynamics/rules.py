@@ -219,7 +219,7 @@ class MagnitudePruningRule(Rule):
             sparsity = 1 - layer.n_initial / (layer.n_out * layer.n_in)
             raise SettingError(
                 f"{layer.name} starts at sparsity {sparsity:.4f}, above final_sparsity {self.final_sparsity}: "
-                f"set model.sparsity 0 (pruning starts dense), or a higher final_sparsity"
+                f"start at sparsity 0 (pruning starts dense), or give a higher final_sparsity"
             )
 
     def counts(self, fraction: float, layer: LayerState) -> tuple[int, int]:

@@ -67,6 +67,7 @@ class TopologyUpdater:
         self.generator = torch.Generator().manual_seed(seed)
         self._initial = check_layers(layers, rule)
         self._owed = False  # the last update fell on a step that was skipped
+        self._prepared: dict[str, SparseLayer] = {}  # of the coming step, if that does anything
         self.prepare_step()
 
     @property
@@ -76,12 +77,12 @@ class TopologyUpdater:
 
     def prepare_step(self) -> None:
         """Have the coming backward passes record what the step needs; called by itself after every step."""
+        for layer in self._prepared.values():
+            layer.record_dense_gradient = False
         records = self.records_gradient()
-        for layer in self._own_layers().values() if records or self._recording else ():
+        self._prepared = self._own_layers() if records or self.is_due else {}
+        for layer in self._prepared.values():
             layer.record_dense_gradient = records
-        self._recording = records
-
-    _recording = True  # nothing is known of the layers at first
 
     def records_gradient(self) -> bool:
         """Whether the coming step needs the dense gradient."""
@@ -97,17 +98,15 @@ class TopologyUpdater:
             SettingError: If a layer would be left without connections.
         """
         changes: dict[str, Change] = {}
-        is_due = self.is_due
-        layers = self._own_layers() if self._recording or is_due else {}
-        if is_due:
+        if self.is_due:
             finite = self._gradients_are_finite()
             self._owed = not finite and self.step >= self.window.last
             if finite:
-                changes = self._update(layers)
+                changes = self._update()
         if changes and self.skip_step_on_update:
             self.optimizer.zero_grad(set_to_none=True)  # an optimizer passes over parameters without gradient
         else:
-            for layer in layers.values():  # the gradient was recorded dense, or masked as the layer was before
+            for layer in self._prepared.values():  # the gradient was recorded dense, or masked as the layer was before
                 layer.mask_gradient()
         self.step += 1
         self.prepare_step()
@@ -118,8 +117,8 @@ class TopologyUpdater:
         """Share of the connections that an update at the present step changes."""
         return self.schedule.fraction(min(self.step, self.window.last), self.window)
 
-    def _update(self, layers: Mapping[str, SparseLayer]) -> dict[str, Change]:
-        fraction = self.fraction
+    def _update(self) -> dict[str, Change]:
+        fraction, layers = self.fraction, self._prepared
         self.rule.prepare({name: layer.active_values() for name, layer in layers.items()}, fraction)
         return {name: self.update_layer(name, layer, fraction) for name, layer in layers.items()}
 
@@ -145,7 +144,7 @@ class TopologyUpdater:
         """Whether every gradient is; a sparse weight without any (a skipped batch) counts as one that is not."""
         gradients = [p.grad for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
         complete = not self.rule.needs_gradient or all(
-            layer.parameter.grad is not None for layer in self._own_layers().values()
+            layer.parameter.grad is not None for layer in self._prepared.values()
         )
         return complete and all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
 

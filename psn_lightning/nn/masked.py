@@ -217,4 +217,3 @@ def masked_layers_of(module: nn.Module) -> dict[str, MaskedLayer]:
     """The masked layers that a module owns itself, by parameter name."""
     layers: dict[str, MaskedLayer] = vars(module).get(_LAYERS, {})
     return layers
-

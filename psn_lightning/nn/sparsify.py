@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from psn_lightning.errors import SettingError
+from psn_lightning.errors import SettingError, UnreachableError
 from psn_lightning.nn.init import InitName, initial_values
 from psn_lightning.nn.layer import SparseLayer
 from psn_lightning.nn.masked import MaskedLayer, masked_layers_of
@@ -30,6 +30,7 @@ from psn_lightning.topology import (
     settle,
     spread,
 )
+from psn_lightning.topology.connectivity import IntArray
 from psn_lightning.topology.fan_in import coefficient_of_variation
 from psn_lightning.topology.statistics import fan_in_ccv
 
@@ -83,9 +84,9 @@ def sparsify(
             is tried on parameter names, so that any weight can be named. None: all layers.
         exclude: Glob patterns of layers to leave dense.
         overrides: Settings of the layers that a glob pattern matches; the first match counts.
-        storage: ``masked``: the module stays what it is, with a mask beside each weight, on any device; ``csr``: Linears
-            are replaced by :class:`CSRLinear`, which keeps and multiplies the active weights only, on CPUs; ``auto``: csr
-            for the Linears for which it measured faster (:func:`psn_lightning.nn.storages.resolve`).
+        storage: ``masked``: the module stays what it is, with a mask beside each weight, on any device; ``csr``:
+            Linears are replaced by :class:`CSRLinear`, which keeps and multiplies the active weights only, on CPUs;
+            ``auto``: csr for the Linears for which it measured faster (:func:`psn_lightning.nn.storages.resolve`).
         spreading: Which inputs a neuron reads, given how many: ``random``, ``even`` or ``sequential``.
         init: None keeps the values of the weights that stay; ``mean_fan_in`` and ``per_neuron`` draw them anew, as He
             initialisation by the sparse fan-in does.
@@ -106,10 +107,7 @@ def sparsify(
     budgets = _budgets(weights, settings, sparsity, allocation, min_fan_in)
     storages = [_storage(w, s, b) for w, s, b in zip(weights, settings, budgets, strict=True)]
     streams = [np.random.default_rng([seed, i]) for i in range(len(weights))]
-    fan_ins = [
-        settle(s.topology.fan_in(b, rng), b)  # type: ignore[union-attr]
-        for s, b, rng in zip(settings, budgets, streams, strict=True)
-    ]
+    fan_ins = _fan_ins([s.topology or Uniform() for s in settings], budgets, streams)
     rows = tuple(
         LayerRow(w.name, tuple(w.tensor.shape), kept, int(k.sum()), w.tensor.numel(), coefficient_of_variation(k))
         for w, kept, k in zip(weights, storages, fan_ins, strict=True)
@@ -189,6 +187,30 @@ def _budgets(
         absent = 1 - next(counts) / (n_out * n_in) if own.sparsity is None else own.sparsity
         budgets.append(LayerBudget(n_in, n_out, absent, min_fan_in, weight.name))
     return budgets
+
+
+def _fan_ins(
+    topologies: Sequence[FanIn], budgets: Sequence[LayerBudget], streams: Sequence[np.random.Generator]
+) -> list[IntArray]:
+    """Fan-in of each layer's neurons; a layer that is allocated all its positions is dense, whatever the family.
+
+    Raises:
+        UnreachableError: With every layer that its family cannot give.
+    """
+    fan_ins, wrong = [], []
+    for family, budget, rng in zip(topologies, budgets, streams, strict=True):
+        full = budget.n_connections == budget.n_in * budget.n_out
+        try:
+            fan_in = np.full(budget.n_out, budget.n_in) if full else settle(family.fan_in(budget, rng), budget)
+            fan_ins.append(fan_in)
+        except UnreachableError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise UnreachableError(
+            f"{'; '.join(wrong[:3])}{f'; and {len(wrong) - 3} more' if len(wrong) > 3 else ''}. Exclude these layers, "
+            "give them settings of their own (overrides), or allocate uniformly"
+        )
+    return fan_ins
 
 
 def _storage(weight: Weight, settings: LayerSettings, budget: LayerBudget) -> Literal["csr", "masked"]:

@@ -32,9 +32,7 @@ def check_storage(storage: str | None) -> None:
         raise SettingError(f"storage {storage!r} is not one of {', '.join(get_args(StorageName))}")
 
 
-def resolve(
-    storage: StorageName, sparsity: float, shape: tuple[int, int] | None = None
-) -> Literal["csr", "masked"]:
+def resolve(storage: StorageName, sparsity: float, shape: tuple[int, int] | None = None) -> Literal["csr", "masked"]:
     """The storage that ``auto`` stands for.
 
     Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 
@@ -33,8 +33,12 @@ class SparsityTable:
 
     @property
     def sparsity(self) -> float:
-        """Share of absent connections over all rows."""
-        return 1 - sum(row.connections for row in self.rows) / sum(row.positions for row in self.rows)
+        """Share of absent connections over all rows; 0 where there are none."""
+        return 1 - self._share(sum(row.connections for row in self.rows), sum(row.positions for row in self.rows))
+
+    @staticmethod
+    def _share(connections: int, positions: int) -> float:
+        return connections / positions if positions else 1.0
 
     def __iter__(self) -> Iterator[LayerRow]:
         return iter(self.rows)
@@ -52,9 +56,22 @@ class SparsityTable:
             for r in self.rows
         ]
         connections, positions = sum(r.connections for r in self.rows), sum(r.positions for r in self.rows)
-        total = (f"{len(self.rows)} layers", f"{positions:,}", "", f"{connections / positions:.2%}", f"{connections:,}", "")
+        total = (
+            f"{len(self.rows)} layers",
+            f"{positions:,}",
+            "",
+            f"{self._share(connections, positions):.2%}",
+            f"{connections:,}",
+            "",
+        )
         cells = [head, *lines, total]
         widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
-        text = ["  ".join(c.ljust(w) if i < 3 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))) for row in cells]
+        text = [_line(row, widths) for row in cells]
         rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
         return "\n".join([text[0], rule, *text[1:-1], rule, text[-1]])
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """Names to the left, numbers to the right."""
+    padded = [c.ljust(w) if i < 3 else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))]
+    return "  ".join(padded).rstrip()

@@ -54,7 +54,9 @@ class Stack:
             raise ValueError(f"the input has shape {tuple(x.shape)}, but the layer reads {n_in} features")
         dtype = parameters[0].dtype
         if torch.compiler.is_exporting() or isinstance(x, FakeTensor):
-            raise RuntimeError("storage csr cannot be exported or traced: psn_lightning.densify(model) gives a plain model")
+            raise RuntimeError(
+                "storage csr cannot be exported or traced: psn_lightning.densify(model) gives a plain model"
+            )
         if x.device.type != "cpu":
             raise RuntimeError(f"storage csr runs on CPUs only, not on {x.device}: use storage masked, or the CPU")
         if dtype not in {torch.float32, torch.float64}:

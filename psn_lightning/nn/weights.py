@@ -116,9 +116,11 @@ def select_weights(module: nn.Module, include: list[str] | None, exclude: list[s
         )
     for weight in chosen.values():
         _check(weight)
-    place = {id(parameter): i for i, parameter in enumerate(module.parameters())}
-    once = {place[id(weight.tensor)]: weight for weight in reversed(chosen.values())}  # of one that is shared the first
-    return [once[i] for i in sorted(once)]
+    names = [(id(owner), name) for owner in module.modules() for name in owner._parameters]
+    place = {key: i for i, key in enumerate(names)}
+    ordered = sorted(chosen.values(), key=lambda weight: place[id(weight.owner), weight.parameter])
+    once = {id(weight.tensor): weight for weight in reversed(ordered)}  # of one that is shared the first
+    return [weight for weight in ordered if once[id(weight.tensor)] is weight]
 
 
 def _layer_name(module: str, parameter: str) -> str:

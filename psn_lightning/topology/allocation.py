@@ -48,9 +48,7 @@ def allocate(
     return _fill(sizes, scores, budget)
 
 
-def allocate_exactly(
-    shapes: Sequence[Shape], sparsity: float, allocation: AllocationName = "uniform"
-) -> list[int]:
+def allocate_exactly(shapes: Sequence[Shape], sparsity: float, allocation: AllocationName = "uniform") -> list[int]:
     """:func:`allocate` in whole connections, whose sum is ``round((1 - sparsity) * positions)`` exactly.
 
     Args:

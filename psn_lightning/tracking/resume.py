@@ -216,5 +216,7 @@ def _is_fixed(key: str) -> bool:
     """Whether a setting is made of what the checkpoint brings: it would be ignored, not changed."""
     setting = key.replace("model.init_args.", "model.", 1)  # of a model that is named by its class path
     changeable = ("model.lr", "model.storage", "model.compile")
-    own = key.startswith("model.") and setting not in changeable and not setting.startswith("model.optimizer.init_args.")
+    own = (
+        key.startswith("model.") and setting not in changeable and not setting.startswith("model.optimizer.init_args.")
+    )
     return own or key == _SEED

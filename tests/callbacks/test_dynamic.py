@@ -47,7 +47,7 @@ class Watch(pl.Callback):
         self.masks.append([layer.mask.clone() for layer in layers])
         self.weights.append([p.detach().clone() for p in pl_module.parameters()])
         for layer in layers:
-            tensors = [layer.weight, *moments_of(layer, trainer.optimizers[0])]
+            tensors = [layer.parameter, *moments_of(layer, trainer.optimizers[0])]
             self.stray = max([self.stray, *(float(t.detach()[~layer.mask].abs().sum()) for t in tensors)])
 
 
@@ -92,9 +92,9 @@ def test_first_update_is_the_oracles():
     for layer, mask in zip(reference.network.sparse_layers().values(), watch.masks[0], strict=True):
         n = int(layer.mask.sum())
         kept = torch.zeros_like(layer.mask)
-        magnitude = layer.weight.abs().masked_fill(~layer.mask, -1).flatten()
+        magnitude = layer.parameter.abs().masked_fill(~layer.mask, -1).flatten()
         kept.view(-1)[magnitude.argsort(descending=True)[: n - int(0.3 * n)]] = True
-        gradient = layer.weight.grad.abs().masked_fill(kept, -1).flatten()
+        gradient = layer.parameter.grad.abs().masked_fill(kept, -1).flatten()
         kept.view(-1)[gradient.argsort(descending=True)[: int(0.3 * n)]] = True
         assert torch.equal(mask, kept)
 
@@ -139,14 +139,35 @@ def test_rigl_is_a_rule_on_a_schedule():
     assert all(torch.equal(a, b) for a, b in zip(watches[0].masks[-1], watches[1].masks[-1], strict=True))
 
 
-def test_the_generators_state_is_in_the_checkpoint():
-    callback = RigL()
-    callback._generator.manual_seed(9)
-    callback._generator.get_state()
-    torch.rand(3, generator=callback._generator)
-    other = RigL()
-    other.load_state_dict(callback.state_dict())
-    assert torch.equal(torch.rand(3, generator=callback._generator), torch.rand(3, generator=other._generator))
+def test_the_updaters_state_is_in_the_checkpoint():
+    callback, other = SET(period=10, begin=0), SET(period=10, begin=0)
+    trainer(callback, max_steps=15).fit(model(), Digits(batch_size=64))
+    (state,) = callback.state_dict()["updaters"]
+    assert state["step"] == 15
+    assert not torch.equal(state["generator"], torch.Generator().manual_seed(42).get_state())
+    other.load_state_dict(copy.deepcopy(callback.state_dict()))
+    assert repr(other.state_dict()) == repr(callback.state_dict())  # also before it is trained with
+    trainer(other, max_steps=5).fit(model(), Digits(batch_size=64))
+    (continued,) = other.state_dict()["updaters"]
+    assert continued["step"] == 20
+    assert torch.equal(continued["generator"], state["generator"])  # no update lies in between
+
+
+@pytest.mark.parametrize(("seed", "environment", "expected"), [(7, "5", 7), (None, "5", 5), (None, None, 42)])
+def test_the_seed_is_the_argument_or_that_of_seed_everything_or_42(seed, environment, expected, monkeypatch):
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+    if environment is not None:
+        monkeypatch.setenv("PL_GLOBAL_SEED", environment)
+    callback = DynamicTopology(RigLRule(), CosineSchedule(0.3, 10, 0, 1.0), seed=seed)
+    trainer(callback, max_steps=3).fit(model(), Digits(batch_size=64))  # RigL draws nothing
+    (state,) = callback.state_dict()["updaters"]
+    assert torch.equal(state["generator"], torch.Generator().manual_seed(expected).get_state())
+
+
+def test_layers_record_nothing_after_the_run():
+    task = model()
+    trainer(RigL(period=1, end=1.0), max_steps=5).fit(task, Digits(batch_size=64))
+    assert not any(layer.record_dense_gradient for layer in task.network.sparse_layers().values())
 
 
 def test_the_last_update_is_made_up_for_when_its_step_was_skipped():
@@ -259,14 +280,28 @@ def test_periods_in_epochs_follow_the_accumulated_steps():
     assert callback.window.end == 18
 
 
-def test_a_schedule_that_fits_no_update_is_refused():
+def test_a_begin_that_is_not_before_the_end_is_refused():
     with pytest.raises(SettingError, match="no topology update fits"):
-        trainer(RigL(begin=100, period=10)).fit(model(), Digits())
+        trainer(RigL(begin=35, period=10)).fit(model(), Digits())  # the end is step 30
+    with pytest.raises(SettingError, match="no topology update fits"):
+        trainer(RigL(begin=200, period=10, end=100)).fit(model(), Digits())
 
 
-def test_a_period_longer_than_the_run_is_refused_unless_it_is_only_tried():
-    with pytest.raises(SettingError, match=r"period 100 is longer than the run, which has 40 optimizer steps"):
-        trainer(RigL()).fit(model(), Digits())
+@pytest.mark.parametrize(
+    ("arguments", "often", "updates"),
+    [({}, "once", [0]), ({"begin": None}, "never", []), ({"begin": 40, "period": 10}, "never", [])],
+)
+def test_a_run_that_is_too_short_for_its_updates_is_warned_of(arguments, often, updates):
+    watch, task = Watch(), model()
+    first = [layer.mask.clone() for layer in task.network.sparse_layers().values()]
+    period = arguments.get("period", 100)
+    message = rf"period {period} is longer than the run, which has 40 optimizer steps: the topology changes {often}"
+    with pytest.warns(UserWarning, match=message):
+        trainer(RigL(end=1.0, **arguments), watch).fit(task, Digits(batch_size=64))
+    assert [step - 1 for step in changes([first, *watch.masks])] == updates
+
+
+def test_a_run_that_is_only_tried_is_let_pass():
     trainer(RigL(), limit_train_batches=3, max_steps=-1, max_epochs=1).fit(model(), Digits())
 
 

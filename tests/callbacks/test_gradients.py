@@ -15,7 +15,7 @@ class Last(pl.Callback):
 
     def on_after_backward(self, trainer, pl_module):
         self.layers = {
-            name: (layer.weight.grad.clone() * layer.mask, layer.connectivity)
+            name: (layer.parameter.grad.clone() * layer.mask, layer.connectivity)
             for name, layer in pl_module.network.sparse_layers().items()
         }
 

@@ -44,7 +44,8 @@ def test_the_step_before_the_weights_are_spoilt(storage, value, tmp_path):
     assert not torch.isfinite(autopsy["batch"][0]).all()
     again = model(storage=storage)
     again.load_state_dict(autopsy["state_dict"])
-    assert torch.equal(again.network.fc1.active_values(), task.network.fc1.active_values())
+    first, second = (network.sparse_layers()["fc1"] for network in (task.network, again.network))
+    assert torch.equal(second.active_values(), first.active_values())
 
 
 def test_a_finite_loss_is_let_pass():
@@ -66,7 +67,7 @@ def test_from_the_command_line(workdir, client, capsys):
 
 def dead(share):
     task = model()
-    layer = task.network.fc1
+    layer = task.network.sparse_layers()["fc1"]
     mask = layer.mask.clone()
     mask[: int(share * len(mask))] = False
     layer.set_mask(mask)

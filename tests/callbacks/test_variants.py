@@ -8,11 +8,9 @@ import torch
 
 from psn_lightning.callbacks import MaskReapply, RigL, RigLVariant
 from psn_lightning.data import Digits
-from psn_lightning.dynamics import moments_of
 from psn_lightning.errors import SettingError
 from tests.callbacks.test_dynamic import Watch, model, trainer
-
-STORAGES = ["masked", "csr"]
+from tests.helpers.layers import STORAGES
 
 
 def trained(callback, storage="masked", watch=None, steps=41):
@@ -56,32 +54,6 @@ def test_each_choice_makes_another_network_of_the_same_size(choice, storage, ski
     assert not all(torch.equal(a, b) for a, b in zip(variant.parameters(), rigl.parameters(), strict=True))
 
 
-class AfterTheUpdate(Watch):
-    """New connections' weights and all moments right after the first update, before any step."""
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        if len(self.masks) == 11:
-            layer = pl_module.network.fc1
-            new = layer.mask & ~self.masks[-2][0]
-            self.new = layer.weight.detach()[new].clone()
-            self.moments = [moment.clone() for moment in moments_of(layer, trainer.optimizers[0])]
-
-
-def test_new_weights_are_drawn_like_the_first():
-    watch = AfterTheUpdate()
-    trained(RigLVariant(period=10, begin=10, end=1.0, grown_value="initial"), watch=watch)
-    assert len(watch.new) > 50
-    assert float(watch.new.std()) == pytest.approx((2 / 12.8) ** 0.5, rel=0.25)  # mean fan-in 0.2 · 64
-
-
-def test_moments_are_reset():
-    watch = AfterTheUpdate()
-    trained(RigLVariant(period=10, begin=10, end=1.0, moments="reset"), watch=watch)
-    assert watch.moments
-    assert not any(moment.any() for moment in watch.moments)
-
-
 class Gradients(pl.Callback):
     """Every step's dense gradient, and the mask before the update."""
 
@@ -89,7 +61,7 @@ class Gradients(pl.Callback):
         self.gradients = []
 
     def on_before_optimizer_step(self, trainer, pl_module, optimizer):
-        layer = pl_module.network.fc1
+        layer = pl_module.network.sparse_layers()["fc1"]
         if layer.record_dense_gradient:
             self.gradients.append((trainer.global_step, layer.dense_gradient().clone()))
             self.before = layer.mask.clone()
@@ -104,17 +76,32 @@ def test_growth_sees_the_sum_of_the_gradients(storage):
     steps = [step for step, _ in watch.gradients]
     assert steps == [7, 8, 9, 10]
     summed = sum(gradient for _, gradient in watch.gradients).abs()
-    grown = task.network.fc1.mask & ~watch.before
+    grown = task.network.sparse_layers()["fc1"].mask & ~watch.before
     candidates = ~watch.before
     assert int(grown.sum()) > 50
     assert float(summed[grown].min()) >= float(summed[candidates & ~grown].max())
 
 
+class Saved(pl.Callback):
+    """A callback's state after eight steps."""
+
+    def __init__(self, callback):
+        self.callback = callback
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if trainer.global_step == 8:
+            self.state = copy.deepcopy(self.callback.state_dict())
+
+
 def test_the_sums_are_in_the_checkpoint():
-    one, other = RigLVariant(gradient_steps=5), RigLVariant(gradient_steps=5)
-    one._sums = {"fc1": torch.ones(2, 2)}
-    other.load_state_dict(copy.deepcopy(one.state_dict()))
-    assert torch.equal(other._sums["fc1"], torch.ones(2, 2))
+    callback, other = (RigLVariant(period=10, begin=10, end=1.0, gradient_steps=5) for _ in range(2))
+    saved = Saved(callback)
+    trained(callback, watch=saved, steps=12)  # the sum for step 10 begins at step 6
+    (state,) = saved.state["updaters"]
+    assert {name: bool(total.any()) for name, total in state["sums"].items()} == {"fc1": True, "fc2": True}
+    other.load_state_dict(copy.deepcopy(saved.state))
+    (restored,) = other.state_dict()["updaters"]
+    assert all(torch.equal(restored["sums"][name], total) for name, total in state["sums"].items())
 
 
 def test_a_number_of_steps_that_cannot_be():

@@ -15,29 +15,31 @@ from psn_lightning.dynamics import (
     update_layer,
 )
 from psn_lightning.errors import SettingError
-from psn_lightning.nn import sparse_linear
+from psn_lightning.nn import layer as layer_module
+from psn_lightning.topology import Connectivity
+from tests.helpers.layers import STORAGES, random_linear, sparse_linear
 
 
-def step_with_dense_gradient(layer, optimizer, seed=0):
-    x = torch.randn(6, layer.in_features, generator=torch.Generator().manual_seed(seed))
-    layer.record_dense_gradient = True
+def step_with_dense_gradient(linear, optimizer, seed=0):
+    x = torch.randn(6, linear.view.n_in, generator=torch.Generator().manual_seed(seed))
+    linear.view.record_dense_gradient = True
     optimizer.zero_grad()
-    layer(x).square().mean().backward()
+    linear(x).square().mean().backward()
 
 
-def trained(layer, steps=3):
-    optimizer = torch.optim.Adam(layer.parameters(), lr=0.01)
+def trained(linear, steps=3):
+    optimizer = torch.optim.Adam(linear.module.parameters(), lr=0.01)
     for i in range(steps):
-        step_with_dense_gradient(layer, optimizer, seed=i)
-        layer.mask_gradient()
+        step_with_dense_gradient(linear, optimizer, seed=i)
+        linear.view.mask_gradient()
         optimizer.step()
-    step_with_dense_gradient(layer, optimizer, seed=99)
+    step_with_dense_gradient(linear, optimizer, seed=99)
     return optimizer
 
 
 def oracle_mask(layer, n_drop):
     """RigL by sorting (score, position)."""
-    weight, gradient = layer.weight.detach().flatten().tolist(), layer.dense_gradient().flatten().tolist()
+    weight, gradient = layer.parameter.detach().flatten().tolist(), layer.dense_gradient().flatten().tolist()
     active = [i for i, on in enumerate(layer.mask.flatten().tolist()) if on]
     kept = set(sorted(active, key=lambda i: (-abs(weight[i]), i))[: len(active) - n_drop])
     candidates = [i for i in range(len(weight)) if i not in kept]
@@ -50,8 +52,8 @@ def oracle_mask(layer, n_drop):
 @settings(max_examples=30, deadline=None)
 @given(density=st.floats(0.05, 0.95), fraction=st.floats(0, 1), seed=st.integers(0, 999))
 def test_against_the_oracle(density, fraction, seed, layer):
-    sparse = layer(density=density, seed=seed)
-    optimizer = trained(sparse)
+    linear = layer(density=density, seed=seed)
+    optimizer, sparse = trained(linear), linear.view
     before = sparse.mask.clone()
     count = int(before.sum())
     expected = oracle_mask(sparse, int(fraction * count))
@@ -66,17 +68,17 @@ def test_against_the_oracle(density, fraction, seed, layer):
 def test_blocks_make_no_difference(layer, block, monkeypatch):
     masks = []
     for size in (2**22, block):
-        monkeypatch.setattr(sparse_linear, "_BLOCK", size)
-        sparse = layer(n_in=20, n_out=17)
-        update_layer(sparse, RigLRule(), 0.4, trained(sparse), torch.Generator())
-        masks.append(sparse.mask)
+        monkeypatch.setattr(layer_module, "_BLOCK", size)
+        linear = layer(n_in=20, n_out=17)
+        update_layer(linear.view, RigLRule(), 0.4, trained(linear), torch.Generator())
+        masks.append(linear.view.mask)
     assert torch.equal(*masks)
 
 
 def test_grown_start_at_zero_and_regrown_keep_everything(layer):
-    sparse = layer(n_in=40, n_out=30, density=0.3)
-    optimizer = trained(sparse)
-    mask, weight = sparse.mask.clone(), sparse.weight.detach().clone()
+    linear = layer(n_in=40, n_out=30, density=0.3)
+    optimizer, sparse = trained(linear), linear.view
+    mask, weight = sparse.mask.clone(), sparse.parameter.detach().clone()
     moments = [m.clone() for m in moments_of(sparse, optimizer)]
     assert len(moments) == 2
     dropped_first = mask & ~oracle_kept(sparse, 0.9)
@@ -87,7 +89,7 @@ def test_grown_start_at_zero_and_regrown_keep_everything(layer):
     assert new.any()
     assert regrown.any()
     assert gone.any()
-    for now, before in zip([sparse.weight, *moments_of(sparse, optimizer)], [weight, *moments], strict=True):
+    for now, before in zip([sparse.parameter, *moments_of(sparse, optimizer)], [weight, *moments], strict=True):
         assert not now[new].any()
         assert not now[gone].any()
         assert torch.equal(now[regrown], before[regrown])
@@ -95,7 +97,7 @@ def test_grown_start_at_zero_and_regrown_keep_everything(layer):
 
 
 def oracle_kept(layer, fraction):
-    magnitude = (layer.weight.detach().abs() * layer.mask).flatten()
+    magnitude = (layer.parameter.detach().abs() * layer.mask).flatten()
     n_keep = int(layer.mask.sum()) - int(fraction * int(layer.mask.sum()))
     kept = torch.zeros_like(layer.mask).flatten()
     kept[magnitude.argsort(descending=True)[:n_keep]] = True
@@ -120,56 +122,94 @@ class Constant(Rule):
 @pytest.mark.parametrize("value", [0.0, -1.0, float("inf"), float("-inf"), float("nan")])
 @pytest.mark.parametrize("fraction", [0.1, 0.5, 1.0])
 def test_counts_are_exact_whatever_the_ties(layer, value, fraction):
-    sparse = layer(density=0.5)
+    sparse = layer(density=0.5).view
     count = int(sparse.mask.sum())
     update_layer(sparse, Constant(value), fraction, None, torch.Generator())
     assert int(sparse.mask.sum()) == count
 
 
 def test_a_full_layer_stays_full(layer):
-    sparse = layer(density=1.1)
+    sparse = layer(density=1.1).view
     update_layer(sparse, Constant(0.0), 0.5, None, torch.Generator())
     assert sparse.mask.all()
 
 
 def test_sgd_momentum_moves_too_and_no_moments_are_no_trouble(layer):
-    sparse = layer()
-    optimizer = torch.optim.SGD(sparse.parameters(), lr=0.1, momentum=0.9)
-    step_with_dense_gradient(sparse, optimizer)
+    linear = layer()
+    sparse = linear.view
+    optimizer = torch.optim.SGD(linear.module.parameters(), lr=0.1, momentum=0.9)
+    step_with_dense_gradient(linear, optimizer)
     update_layer(sparse, RigLRule(), 0.3, optimizer, torch.Generator())  # before any step: no state yet
     sparse.mask_gradient()
     optimizer.step()
-    step_with_dense_gradient(sparse, optimizer, 1)
+    step_with_dense_gradient(linear, optimizer, 1)
     update_layer(sparse, RigLRule(), 0.3, optimizer, torch.Generator())
     (momentum,) = moments_of(sparse, optimizer)
     assert not momentum[~sparse.mask].any()
 
 
+@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize("n_connections", [0, 1, 2])
+def test_moments_of_hardly_any_connections_are_moments(storage, n_connections):
+    mask = torch.arange(6).view(2, 3) < n_connections
+    linear = sparse_linear(Connectivity.from_mask(mask.numpy()), storage)
+    optimizer = torch.optim.Adam(linear.module.parameters(), lr=0.1)
+    linear(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    moments = moments_of(linear.view, optimizer)
+    assert [moment.shape for moment in moments] == [linear.weight.shape] * 2
+    assert sum(bool(moment.any()) for moment in moments) == (2 if n_connections else 0)
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_what_an_optimizer_keeps_by_row_and_column_stays_as_it_is(storage):
+    linear = random_linear(storage=storage)
+    optimizer = torch.optim.Adafactor(linear.module.parameters(), lr=0.1)
+    linear(torch.ones(1, 13)).square().sum().backward()
+    optimizer.step()
+    state = {key: value.clone() for key, value in optimizer.state[linear.weight].items()}
+    moments = moments_of(linear.view, optimizer)
+    assert [moment.shape for moment in moments] == [linear.weight.shape] * (storage == "csr")
+    linear.view.set_mask(~linear.view.mask, moments)
+    if storage == "masked":
+        assert all(torch.equal(optimizer.state[linear.weight][key], value) for key, value in state.items())
+
+
+@pytest.mark.parametrize("shape", [(13, 13), (5,), (2, 11, 13)])
+def test_what_belongs_to_nobody_knows_which_connection_is_refused(layer, shape):
+    linear = layer()
+    optimizer = torch.optim.SGD(linear.module.parameters(), lr=0.1)
+    optimizer.state[linear.weight]["history"] = torch.zeros(shape)
+    with pytest.raises(SettingError, match=r"SGD keeps history of shape .* for a weight of shape \(11, 13\)"):
+        moments_of(linear.view, optimizer)
+
+
 def test_a_rule_that_needs_the_gradient_says_when_it_is_missing(layer):
     with pytest.raises(RuntimeError, match="no dense gradient"):
-        update_layer(layer(), RigLRule(), 0.3, None, torch.Generator())
+        update_layer(layer().view, RigLRule(), 0.3, None, torch.Generator())
 
 
 @pytest.mark.parametrize("rule", [MagnitudePruningRule(0.999), SRigLRule(0.0)], ids=["pruning", "SRigL"])
 def test_an_update_that_would_leave_a_layer_without_connections_is_refused(layer, rule):
-    sparse = layer(density=0.05)
-    optimizer = trained(sparse)
-    before = [t.clone() for t in (sparse.mask, sparse.weight, *moments_of(sparse, optimizer))]
+    linear = layer(density=0.05)
+    optimizer, sparse = trained(linear), linear.view
+    before = [t.clone() for t in (sparse.mask, sparse.parameter, *moments_of(sparse, optimizer))]
     count = int(sparse.mask.sum())
-    assert 0 < count < sparse.out_features  # too few for a fan-in that is the same everywhere
+    assert 0 < count < sparse.n_out  # too few for a fan-in that is the same everywhere
     message = (
-        rf"fc7: .* none of its {count} connections \(of 11 × 13 possible\).*lower final_sparsity or model.sparsity"
+        rf"fc7: .* none of its {count} connections \(of 11 × 13 possible\).*lower the sparsity, or widen the layer"
     )
     with pytest.raises(SettingError, match=message):
         update_layer(sparse, rule, 0.0, optimizer, torch.Generator(), "fc7")
-    after = [sparse.mask, sparse.weight, *moments_of(sparse, optimizer)]
+    after = [sparse.mask, sparse.parameter, *moments_of(sparse, optimizer)]
     assert all(map(torch.equal, before, after))
 
 
 def test_a_layer_that_is_replaced_or_pruned_to_its_last_connection_is_not_refused(layer):
-    sparse = layer(density=0.4)
+    linear = layer(density=0.4)
+    sparse = linear.view
     count = int(sparse.mask.sum())
-    update_layer(sparse, RigLRule(), 1.0, trained(sparse), torch.Generator())
+    update_layer(sparse, RigLRule(), 1.0, trained(linear), torch.Generator())
     assert int(sparse.mask.sum()) == count
     update_layer(sparse, MagnitudePruningRule(1 - 1 / 143), 0.0, None, torch.Generator())
     assert int(sparse.mask.sum()) == 1

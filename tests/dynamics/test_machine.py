@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from psn_lightning.callbacks.moments import PortableMoments
+from psn_lightning.callbacks.moments import convert_moments
 from psn_lightning.dynamics import (
     MagnitudePruningRule,
     RigLRule,
@@ -47,7 +47,7 @@ def close(actual, expected):
 
 def dense(layer, tensor):
     """What is kept for the connections of a layer, as a matrix."""
-    matrix = torch.zeros(layer.out_features, layer.in_features, dtype=torch.float64)
+    matrix = torch.zeros(layer.n_out, layer.n_in, dtype=torch.float64)
     matrix.view(-1)[layer.active_positions()] = layer.compress(tensor)
     return matrix
 
@@ -128,7 +128,7 @@ class Training(RuleBasedStateMachine):
         self.slow.step(gradients, seen=everywhere if method.needs_gradient else before)
 
     def update_one(self, method, fraction, name, layer, gradient, n_lowest):
-        weight = dense(layer, layer.weight.detach())
+        weight = dense(layer, layer.parameter.detach())
         close(weight, self.slow.values[f"{name}.weight"])
         random = None
         if method.needs_gradient:
@@ -164,13 +164,12 @@ class Training(RuleBasedStateMachine):
     @rule(storage=storages, seed=st.integers(0, 999))
     def resume_in_a_storage(self, storage, seed):
         checkpoint = {"state_dict": self.task.state_dict(), "optimizer_states": [self.optimizer.state_dict()]}
-        PortableMoments().on_save_checkpoint(None, self.task, checkpoint)
         file = io.BytesIO()
         torch.save(checkpoint | {"generator": self.generator.get_state()}, file)
         file.seek(0)
         self.make(storage, seed)
         checkpoint = torch.load(file, weights_only=True)
-        PortableMoments().on_load_checkpoint(None, self.task, checkpoint)
+        convert_moments(checkpoint, self.task, [self.optimizer])
         self.task.load_state_dict(checkpoint["state_dict"])
         self.optimizer.load_state_dict(checkpoint["optimizer_states"][0])
         self.generator = torch.Generator()

@@ -27,8 +27,7 @@ from psn_lightning.dynamics import (
 )
 from psn_lightning.dynamics.selection import RunningTop, ascending, top, top_per_row
 from psn_lightning.errors import SettingError
-from psn_lightning.nn import MaskedLinear
-from psn_lightning.nn.csr import CSRLinear
+from tests.helpers.layers import STORAGES, sparse_linear
 from tests.topology.drawing import from_keys, random_connectivity, seeds, sizes
 
 quick = settings(max_examples=100, deadline=None)
@@ -52,16 +51,21 @@ def test_a_schedule_falls_from_its_drop_fraction_and_a_window_holds_its_updates(
         value if value is None or isinstance(value, int) else round(value * whole)
         for value, whole in [(schedule.period, per_epoch), (schedule.begin, total), (schedule.end, total)]
     )
-    begin, end = period if begin is None else begin, min(end, total)
-    if end <= begin:
+    first, stop = period if begin is None else begin, min(end, total)
+    contradiction = begin is not None and type(schedule.begin) is type(schedule.end) and schedule.begin >= schedule.end
+    if contradiction or 0 < end <= first < total:
         with pytest.raises(SettingError, match="no topology update fits"):
             schedule.window(total, per_epoch)
         return
     window = schedule.window(total, per_epoch)
+    assert window.is_empty == (stop <= first)
+    begin, end = first, max(first, stop)
     assert window == Window(begin, end, max(1, period))
     updates = [step for step in range(total) if window.is_update(step)]
     assert updates == list(range(window.begin, window.end, window.period))
     assert len(updates) == -(-(window.end - window.begin) // window.period)
+    if window.is_empty:
+        return
     assert updates[-1] == window.last
     shares = [schedule.fraction(step, window) for step in updates]
     assert all(0 <= share <= schedule.drop_fraction * (1 + 1e-12) for share in shares)
@@ -161,18 +165,18 @@ shapes = st.one_of(
 )
 
 
-def with_moments(kinds, connectivity, seed):
+def with_moments(storages, connectivity, seed):
     """The same weights and moments in each storage; half of the weights are equal to others."""
     rng, layers = np.random.default_rng(seed), []
     n = connectivity.n_connections
     tensors = [torch.from_numpy(np.where(rng.random(n) < 0.5, rng.integers(-2, 3, n), rng.random(n))) for _ in range(3)]
     tensors[0][rng.random(n) < 0.01] = torch.nan
-    for kind in kinds:
-        layer = kind(connectivity, "mean_fan_in", rng).double()
-        optimizer = torch.optim.Adam(layer.parameters())
+    for storage in storages:
+        linear = sparse_linear(connectivity, storage, torch.float64, rng)
+        optimizer, layer = torch.optim.Adam(linear.module.parameters()), linear.view
         weight, *moments = (layer.expand(t.clone(), layer.active_positions()) for t in tensors)
-        layer.weight.data = weight
-        optimizer.state[layer.weight] = dict(zip(("exp_avg", "exp_avg_sq"), moments, strict=True))
+        layer.parameter.data = weight
+        optimizer.state[layer.parameter] = dict(zip(("exp_avg", "exp_avg_sq"), moments, strict=True))
         layers.append((layer, optimizer))
     return layers
 
@@ -180,7 +184,7 @@ def with_moments(kinds, connectivity, seed):
 def values_of(layer, optimizer):
     """Weight and moments by position."""
     positions = layer.active_positions().tolist()
-    tensors = [layer.compress(t).tolist() for t in (layer.weight.detach(), *moments_of(layer, optimizer))]
+    tensors = [layer.compress(t).tolist() for t in (layer.parameter.detach(), *moments_of(layer, optimizer))]
     return dict(zip(positions, zip(*tensors, strict=True), strict=True))
 
 
@@ -194,7 +198,7 @@ def expected_counts(rule, fraction, state):
     return {state.n_active}
 
 
-def check_an_update(connectivity, rule, fraction, seed, kinds=(MaskedLinear, CSRLinear)):
+def check_an_update(connectivity, rule, fraction, seed, storages=STORAGES):
     state = LayerState("layer", connectivity.n_out, connectivity.n_in, *[connectivity.n_connections] * 2)
     try:
         rule.check(state)
@@ -206,7 +210,7 @@ def check_an_update(connectivity, rule, fraction, seed, kinds=(MaskedLinear, CSR
         neurons = torch.arange(block.start, block.stop)[:, None]
         return ((neurons * 7919 + torch.arange(state.n_in) * (2 * seed + 1)) % 61 // 7 - 4).double()  # full of ties
 
-    for layer, optimizer in with_moments(kinds, connectivity, seed):
+    for layer, optimizer in with_moments(storages, connectivity, seed):
         before = values_of(layer, optimizer)
         rule.prepare({"layer": layer.active_values()}, fraction)
         generator = torch.Generator().manual_seed(seed)
@@ -221,8 +225,8 @@ def check_an_update(connectivity, rule, fraction, seed, kinds=(MaskedLinear, CSR
             assert value == pytest.approx(expected, rel=0, abs=0, nan_ok=True)
         assert (change.dropped, change.grown) == (len(before) - len(stayed), len(after) - len(stayed))
         assert layer.connectivity.n_connections == len(after) == int(layer.fan_in.sum())
-        tensors = [layer.weight.detach(), *moments_of(layer, optimizer)]
-        if isinstance(layer, MaskedLinear):
+        tensors = [layer.parameter.detach(), *moments_of(layer, optimizer)]
+        if layer.storage == "masked":
             assert not any(t[~layer.mask].any() for t in tensors)
         results.append((change, repr(after)))  # which finds NaN equal
     assert all(result == results[0] for result in results)
@@ -246,7 +250,7 @@ def test_an_update_has_exact_counts_and_moves_nothing_that_stays(shape, share, r
     "rule", [RigLRule(), SETRule(), RigLVariantRule(may_return=False)], ids=lambda r: type(r).__name__
 )
 def test_so_has_an_update_of_a_layer_4096_wide_at_99_9_per_cent(rule):
-    check_an_update(random_connectivity(4096, 4096), rule, 0.3, 1, kinds=[CSRLinear])
+    check_an_update(random_connectivity(4096, 4096), rule, 0.3, 1, storages=["csr"])
 
 
 def test_set_drops_what_is_no_number_first():
@@ -268,14 +272,16 @@ class AllAlike(Rule):
         return torch.zeros(mask.shape)
 
 
-@pytest.mark.parametrize("kind", [MaskedLinear, CSRLinear])
+@pytest.mark.parametrize("storage", STORAGES)
 @quick
 @given(shape=shapes, share=st.floats(0, 1), fraction=fractions, seed=seeds)
-def test_among_equal_scores_the_first_positions_stay_and_the_first_free_ones_grow(kind, shape, share, fraction, seed):
+def test_among_equal_scores_the_first_positions_stay_and_the_first_free_ones_grow(
+    storage, shape, share, fraction, seed
+):
     n_in, n_out = shape
     rng = np.random.default_rng(seed)
     keys = np.flatnonzero(rng.random(n_in * n_out) <= share)
-    layer = kind(from_keys(n_in, n_out, keys), "mean_fan_in", rng)
+    layer = sparse_linear(from_keys(n_in, n_out, keys), storage, seed=rng).view
     update_layer(layer, AllAlike(), fraction, None, torch.Generator())
     n = int(fraction * len(keys))
     kept = keys[: len(keys) - n]

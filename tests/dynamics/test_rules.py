@@ -12,7 +12,7 @@ from tests.dynamics.test_engine import step_with_dense_gradient
 
 def lists(layer):
     """Weight, |gradient| and the active positions as lists over the flattened layer."""
-    weight = layer.weight.detach().flatten().tolist()
+    weight = layer.parameter.detach().flatten().tolist()
     gradient = [abs(g) for g in layer.dense_gradient().flatten().tolist()]
     return weight, gradient, [i for i, on in enumerate(layer.mask.flatten().tolist()) if on]
 
@@ -22,9 +22,9 @@ def chosen(layer):
 
 
 def prepared(layer, density, seed, **shape):
-    sparse = layer(density=density, seed=seed, **shape)
-    step_with_dense_gradient(sparse, torch.optim.SGD(sparse.parameters(), lr=0.1), seed)
-    return sparse
+    linear = layer(density=density, seed=seed, **shape)
+    step_with_dense_gradient(linear, torch.optim.SGD(linear.module.parameters(), lr=0.1), seed)
+    return linear.view
 
 
 # --- SET
@@ -55,11 +55,11 @@ def test_set_drops_a_share_of_each_sign(density, fraction, seed, layer):
 def test_set_grows_uniformly_at_random(layer):
     grown = torch.zeros(30, 40)
     for seed in range(200):
-        sparse = layer(n_in=40, n_out=30, density=0.3, seed=1)
+        sparse = layer(n_in=40, n_out=30, density=0.3, seed=1).view
         before = sparse.mask.clone()
         update_layer(sparse, SETRule(), 0.5, None, torch.Generator().manual_seed(seed))
         grown += sparse.mask & ~before
-    never_active = ~layer(n_in=40, n_out=30, density=0.3, seed=1).mask
+    never_active = ~layer(n_in=40, n_out=30, density=0.3, seed=1).view.mask
     counts = grown[never_active]
     p = counts.mean() / 200
     assert counts.var().item() == pytest.approx((200 * p * (1 - p)).item(), rel=0.15)  # binomial: no favourites
@@ -68,7 +68,7 @@ def test_set_grows_uniformly_at_random(layer):
 def test_set_draws_the_same_from_the_same_generator(layer):
     masks = []
     for _ in range(2):
-        sparse = layer(seed=3)
+        sparse = layer(seed=3).view
         update_layer(sparse, SETRule(), 0.5, None, torch.Generator().manual_seed(7))
         masks.append(sparse.mask)
     assert torch.equal(*masks)
@@ -122,29 +122,32 @@ def test_srigl_against_the_oracle(density, fraction, gamma_sal, seed, layer):
 @settings(max_examples=30, deadline=None)
 @given(density=st.floats(0.15, 0.9), gamma_sal=st.floats(0, 1), seed=st.integers(0, 999))
 def test_srigl_keeps_a_constant_fan_in_within_the_budget(density, gamma_sal, seed, layer):
-    sparse = prepared(layer, density, seed)
+    linear = layer(density=density, seed=seed)
+    optimizer, sparse = torch.optim.SGD(linear.module.parameters(), lr=0.1), linear.view
+    step_with_dense_gradient(linear, optimizer, seed)
     budget = int(sparse.mask.sum())
-    if budget < sparse.out_features:
+    if budget < sparse.n_out:
         return
     for step in range(4):
         update_layer(sparse, SRigLRule(gamma_sal), 0.3, None, torch.Generator(), n_initial=budget)
         alive = sparse.fan_in[sparse.fan_in > 0]
         assert alive.unique().numel() == 1
-        assert budget - len(alive) < int(sparse.mask.sum()) <= budget or int(alive[0]) == sparse.in_features
-        step_with_dense_gradient(sparse, torch.optim.SGD(sparse.parameters(), lr=0.1), step)
+        assert budget - len(alive) < int(sparse.mask.sum()) <= budget or int(alive[0]) == sparse.n_in
+        step_with_dense_gradient(linear, optimizer, step)
 
 
 def test_srigl_ablates_a_neuron_without_salience(layer):
-    sparse = layer(n_in=20, n_out=10, density=0.5)
+    linear = layer(n_in=20, n_out=10, density=0.5)
+    sparse, weight = linear.view, linear.weight
     with torch.no_grad():
-        sparse.weight[3] *= 1e-6
+        weight[3] *= 1e-6
     sparse.record_dense_gradient = True
-    sparse(torch.randn(5, 20)).square().sum().backward()
-    sparse.weight.grad[3] = 0
+    linear(torch.randn(5, 20)).square().sum().backward()
+    weight.grad[3] = 0
     update_layer(sparse, SRigLRule(0.3), 0.3, None, torch.Generator())
     assert sparse.fan_in[3] == 0
     assert (sparse.fan_in > 0).sum() == 9
-    assert not sparse.weight[3].any()
+    assert not weight[3].any()
 
 
 def test_srigl_needs_a_connection_per_neuron():
@@ -172,11 +175,11 @@ def test_pruning_against_the_oracle(final, fraction, seed, layer):
     expected = sorted(sorted(active, key=lambda i: (-abs(weight[i]), i))[:target])
     update_layer(sparse, MagnitudePruningRule(final), fraction, None, torch.Generator())
     assert chosen(sparse) == expected
-    assert torch.equal(sparse.weight[sparse.mask], torch.tensor(weight).view_as(sparse.weight)[sparse.mask])
+    assert torch.equal(sparse.active_values(), torch.tensor(weight).view_as(sparse.mask)[sparse.mask])
 
 
 def test_pruning_follows_the_cubic_from_the_start_of_the_run(layer):
-    sparse = layer(n_in=100, n_out=50, density=1.1)
+    sparse = layer(n_in=100, n_out=50, density=1.1).view
     rule = MagnitudePruningRule(0.9)
     for fraction in (1.0, 0.5**3, 0.0):
         update_layer(sparse, rule, fraction, None, torch.Generator(), n_initial=5000)

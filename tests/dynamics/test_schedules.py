@@ -94,6 +94,17 @@ def test_a_run_without_end_needs_steps():
     assert CosineSchedule(end=500).window(math.inf).end == 500
 
 
-def test_a_window_without_updates_is_refused():
-    with pytest.raises(SettingError, match="no topology update fits"):
+def test_a_begin_that_is_not_before_the_end_is_refused():
+    with pytest.raises(SettingError, match=r"no topology update fits: begin 80 is not before end 0\.75"):
         CosineSchedule(begin=80, end=0.75).window(100)
+    for contradiction in ({"begin": 80, "end": 80}, {"begin": 0.5, "end": 0.25}):
+        with pytest.raises(SettingError, match="no topology update fits"):
+            CosineSchedule(**contradiction).window(10)
+
+
+@pytest.mark.parametrize("total", [1, 50, 80])
+def test_the_window_of_a_run_that_ends_before_the_first_update_is_empty(total):
+    window = CosineSchedule(begin=80, end=1.0).window(total)
+    assert window.is_empty
+    assert not any(window.is_update(step) for step in range(2 * total))
+    assert not CosineSchedule(begin=80, end=1.0).window(81).is_empty

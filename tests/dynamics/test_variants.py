@@ -1,17 +1,30 @@
 """RigL's variants: what each choice changes, against RigL itself."""
 
+import copy
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from psn_lightning.dynamics import LayerState, RigLRule, RigLVariantRule, update_layer
+from psn_lightning.dynamics import (
+    ConstantSchedule,
+    LayerState,
+    RigLRule,
+    RigLVariantRule,
+    VariantChoices,
+    VariantUpdater,
+    moments_of,
+    update_layer,
+)
 from tests.dynamics.test_engine import trained
+from tests.helpers.layers import STORAGES
+from tests.helpers.loops import Loop
 
 
 def updated(layer, rule, fraction=0.3, **arguments):
-    sparse = layer(seed=4)
-    optimizer = trained(sparse)
+    linear = layer(seed=4)
+    optimizer, sparse = trained(linear), linear.view
     before = sparse.mask.clone()
     rule.prepare({"layer": sparse.active_values()}, fraction)
     update_layer(sparse, rule, fraction, optimizer, torch.Generator(), **arguments)
@@ -47,7 +60,7 @@ def test_unseen_growth_takes_the_first_free_positions(layer):
 
 
 def test_growth_can_look_at_another_gradient(layer):
-    gradient = torch.zeros(layer(seed=4).mask.shape)
+    gradient = torch.zeros(layer(seed=4).view.mask.shape)
     gradient[0] = 1.0
     _, sparse = updated(layer, RigLVariantRule(), gradient=gradient.__getitem__)
     assert sparse.mask[0].all()
@@ -72,3 +85,89 @@ def test_counts_of_one_layer_alone_are_the_same(scope, layer):
     _, sparse = updated(layer, RigLVariantRule(drop_scope=scope))
     _, rigl = updated(layer, RigLRule())
     assert torch.equal(sparse.mask, rigl.mask)
+
+
+# --- what an update does besides drop and growth
+
+
+def loop_of(storage="masked", rule=None, **choices):
+    """A loop whose updates are steps 10 and 20."""
+
+    def make(*arguments, **settings):
+        return VariantUpdater(VariantChoices(**choices), *arguments, **settings)
+
+    return Loop(storage, rule or RigLVariantRule(), ConstantSchedule(0.3, 10, 10, 25), make)
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_with_the_default_choices_it_is_the_plain_updater(storage):
+    variant, plain = loop_of(storage).train(25), Loop(storage, schedule=ConstantSchedule(0.3, 10, 10, 25)).train(25)
+    assert variant.changes == plain.changes
+    for name, value in plain.network.state_dict().items():
+        assert torch.equal(variant.network.state_dict()[name], value)
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_new_weights_are_drawn_like_the_first(storage):
+    loop = loop_of(storage, grown_value="initial").train(10)
+    before, values = loop.masks(), loop.layers["fc1"].active_values().clone()
+    loop.step()  # the update takes the optimizer step's place
+    layer = loop.layers["fc1"]
+    weight = torch.zeros(layer.mask.shape, dtype=torch.float64)
+    weight[layer.mask] = layer.active_values()
+    old = torch.zeros_like(weight)
+    old[before["fc1"]] = values
+    new, stayed = weight[layer.mask & ~before["fc1"]], layer.mask & before["fc1"]
+    assert len(new) > 50
+    assert float(new.std()) == pytest.approx((2 * layer.n_out / int(layer.mask.sum())) ** 0.5, rel=0.25)
+    assert torch.equal(weight[stayed], old[stayed])
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize("kept", [True, False])
+def test_moments_are_kept_or_reset(storage, kept):
+    loop = loop_of(storage, moments="kept" if kept else "reset").train(11)
+    assert list(loop.changes) == [10]
+    for layer in loop.layers.values():
+        moments = moments_of(layer, loop.optimizer)
+        assert len(moments) == 2
+        assert [bool(moment.any()) for moment in moments] == [kept] * 2
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_growth_sees_the_sum_of_the_gradients(storage):
+    loop, seen = loop_of(storage, RigLVariantRule(may_return=False), gradient_steps=4), {}
+    for step in range(11):
+        loop.optimizer.zero_grad()
+        loop.backward(step)
+        before = loop.masks()["fc1"]
+        if loop.layers["fc1"].record_dense_gradient:
+            seen[step] = loop.layers["fc1"].dense_gradient().clone()
+        loop.updater.before_step()
+        loop.optimizer.step()
+    assert list(seen) == [7, 8, 9, 10]
+    summed = sum(seen.values()).abs()
+    grown = loop.layers["fc1"].mask & ~before
+    assert int(grown.sum()) > 50
+    assert float(summed[grown].min()) >= float(summed[~before & ~grown].max())
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_only_gradients_that_are_summed_are_recorded(storage):
+    loop, recorded = loop_of(storage, gradient_steps=3), []
+    for _ in range(25):
+        recorded.append(loop.layers["fc1"].record_dense_gradient)
+        loop.step()
+    assert [step for step, records in enumerate(recorded) if records] == [8, 9, 10, 18, 19, 20]
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize("stop", [5, 8, 10, 11])
+def test_the_sums_are_in_the_state_dict(storage, stop):
+    straight = loop_of(storage, gradient_steps=5).train(25)
+    first, second = loop_of(storage, gradient_steps=5).train(stop), loop_of(storage, gradient_steps=5)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    second.train(25 - stop)
+    assert first.changes | second.changes == straight.changes
+    for name, value in straight.network.state_dict().items():
+        assert torch.equal(second.network.state_dict()[name], value)

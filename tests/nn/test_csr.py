@@ -1,8 +1,5 @@
 """The csr layer against dense autograd."""
 
-import copy
-
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,33 +7,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from psn_lightning.dynamics import RigLRule, moments_of, update_layer
-from psn_lightning.nn.csr import CSRLinear
 from psn_lightning.nn.kernels import pool
-from psn_lightning.nn.masked import MaskedLinear
+from psn_lightning.nn.storages import csr_linear
 from psn_lightning.nn.tiled import Stack
 from psn_lightning.topology import Connectivity
-
-
-def pair(mask, dtype=torch.float64):
-    """The same weights in both storages."""
-    connectivity = Connectivity.from_mask(mask)
-    layers = [cls(connectivity, "mean_fan_in", np.random.default_rng(1)).to(dtype) for cls in (CSRLinear, MaskedLinear)]
-    with torch.no_grad():
-        for layer in layers:
-            layer.bias.copy_(torch.linspace(-1, 1, len(layer.bias)))
-    return layers
-
-
-def drawn(n_in, n_out, density, seed=0):
-    return np.random.default_rng(seed).random((n_out, n_in)) < density
+from tests.helpers.layers import STORAGES, drawn, pair, random_linear
 
 
 def backward(layer, x, g):
     x = x.clone().requires_grad_()
-    layer.zero_grad()
+    layer.module.zero_grad()
     y = layer(x)
     y.backward(g)
-    return y.detach(), x.grad, layer.weight.grad, layer.bias.grad
+    return y.detach(), x.grad, layer.weight.grad, layer.module.bias.grad
 
 
 @settings(max_examples=60, deadline=None)
@@ -57,26 +40,26 @@ def test_values_and_gradients_are_those_of_dense_autograd(n_in, n_out, batch, de
     x = torch.randn(batch, n_in, generator=generator, dtype=dtype)
     g = torch.randn(batch, n_out, generator=generator, dtype=dtype)
     weight = masked.weight.detach().clone().requires_grad_()
-    bias, inputs = masked.bias.detach().clone().requires_grad_(), x.clone().requires_grad_()
+    bias, inputs = masked.module.bias.detach().clone().requires_grad_(), x.clone().requires_grad_()
     expected = F.linear(inputs, weight, bias)
     expected.backward(g)
     y, to_x, to_values, to_bias = backward(csr, x, g)
     tolerance = {"atol": 1e-3, "rtol": 1e-4} if dtype == torch.float32 else {"atol": 1e-9, "rtol": 1e-9}
     torch.testing.assert_close(y, expected.detach(), **tolerance)
     torch.testing.assert_close(to_x, inputs.grad, **tolerance)
-    torch.testing.assert_close(to_values, weight.grad[masked.mask], **tolerance)
+    torch.testing.assert_close(to_values, weight.grad[masked.view.mask], **tolerance)
     torch.testing.assert_close(to_bias, bias.grad, **tolerance)
 
 
 @pytest.mark.parametrize("batch", [1, 5, 40])
 def test_gradcheck(batch):
     csr, _ = pair(drawn(7, 5, 0.5))
-    stack = Stack([csr.stage()])
+    stack = Stack([csr.module.stage()])
 
     def product(x, values, bias):
         return stack(x, [values, bias])
 
-    inputs = [torch.randn(batch, 7), csr.weight.detach(), csr.bias.detach()]
+    inputs = [torch.randn(batch, 7), csr.weight.detach(), csr.module.bias.detach()]
     assert torch.autograd.gradcheck(product, [i.double().clone().requires_grad_() for i in inputs])
 
 
@@ -112,107 +95,153 @@ def test_the_interface_is_that_of_masked():
     mask = drawn(50, 40, 0.2)
     mask[3] = False
     csr, masked = pair(mask)
-    assert csr.connectivity == masked.connectivity
-    assert torch.equal(csr.fan_in, masked.fan_in)
-    assert torch.equal(csr.mask, masked.mask)
-    assert torch.equal(csr.active_positions(), masked.active_positions())
-    assert torch.equal(csr.active_values(), masked.active_values())
+    assert (csr.view.n_out, csr.view.n_in) == (masked.view.n_out, masked.view.n_in) == (40, 50)
+    assert csr.view.connectivity == masked.view.connectivity
+    assert torch.equal(csr.view.fan_in, masked.view.fan_in)
+    assert torch.equal(csr.view.mask, masked.view.mask)
+    assert torch.equal(csr.view.active_positions(), masked.view.active_positions())
+    assert torch.equal(csr.view.active_values(), masked.view.active_values())
     x, g = torch.randn(9, 50).double(), torch.randn(9, 40).double()
     for layer in (csr, masked):
         backward(layer, x, g)
-    torch.testing.assert_close(csr.gradient_magnitude(), masked.gradient_magnitude())
+    torch.testing.assert_close(csr.view.gradient_magnitude(), masked.view.gradient_magnitude())
     with pytest.raises(RuntimeError, match="no dense gradient"):
-        csr.dense_gradient()
-    assert csr.extra_repr() == masked.extra_repr()
-
-
-@pytest.mark.parametrize("source", [0, 1])
-def test_state_dicts_interchange(source):
-    layers = pair(drawn(30, 20, 0.3))
-    target = pair(drawn(30, 20, 0.6, seed=5))[1 - source]
-    state = layers[source].state_dict()
-    target.load_state_dict(copy.deepcopy(state))
-    assert target.connectivity == layers[source].connectivity
-    assert {k: v.tolist() for k, v in target.state_dict().items()} == {k: v.tolist() for k, v in state.items()}
+        csr.view.dense_gradient()
+    assert csr.module.extra_repr() == f"50, 40, connections={int(mask.sum())}"
 
 
 def test_dense_gradient_in_blocks_and_over_micro_batches():
     csr, masked = pair(drawn(30, 20, 0.3))
-    csr.record_dense_gradient = masked.record_dense_gradient = True
     for _ in range(2):  # an earlier step must leave nothing behind
         for layer in (csr, masked):
-            layer.zero_grad()
+            layer.view.record_dense_gradient = True
+            layer.module.zero_grad()
             for seed in (1, 2):
                 generator = torch.Generator().manual_seed(seed)
                 x = torch.randn(140 + seed, 30, dtype=torch.float64, generator=generator)
                 layer(x).square().mean().backward()
-    torch.testing.assert_close(csr.dense_gradient(), masked.dense_gradient())
-    torch.testing.assert_close(csr.dense_gradient(slice(5, 9)), masked.dense_gradient()[5:9])
+    torch.testing.assert_close(csr.view.dense_gradient(), masked.view.dense_gradient())
+    torch.testing.assert_close(csr.view.dense_gradient(slice(5, 9)), masked.view.dense_gradient()[5:9])
+    absent = (~csr.view.mask).flatten().nonzero().squeeze(1)
+    torch.testing.assert_close(csr.view.gradient_at(absent), masked.view.dense_gradient().flatten()[absent])
+
+
+@pytest.mark.parametrize("records", [True, False])
+def test_what_was_recorded_is_forgotten_when_recording_is_set(records):
+    csr, _ = pair(drawn(30, 20, 0.3))
+    csr.view.record_dense_gradient = True
+    csr(torch.ones(9, 30).double()).sum().backward()
+    assert csr.view.dense_gradient().any()
+    csr.view.record_dense_gradient = records
+    with pytest.raises(RuntimeError, match="no dense gradient"):
+        csr.view.dense_gradient()
 
 
 @settings(max_examples=25, deadline=None)
 @given(density=st.floats(0, 1), after=st.floats(0, 1), seed=st.integers(0, 99))
 def test_changing_the_connections_moves_weights_moments_and_gradient(density, after, seed):
-    layers = pair(drawn(13, 11, density, seed))
     new = torch.from_numpy(drawn(13, 11, after, seed + 1))
     x = torch.randn(6, 13, generator=torch.Generator().manual_seed(seed)).double()
-    for layer in layers:
-        optimizer = torch.optim.Adam(layer.parameters(), lr=0.1)
+    csr, masked = pair(drawn(13, 11, density, seed))
+    moments = []
+    for layer in (csr, masked):
+        optimizer = torch.optim.Adam(layer.module.parameters(), lr=0.1)
         layer(x).square().sum().backward()
         optimizer.step()
-        layer.set_mask(new, moments_of(layer, optimizer))
-        layer.mask_gradient()
+        layer.view.set_mask(new, moments_of(layer.view, optimizer))
+        layer.view.mask_gradient()
         optimizer.step()
-        layer.moments = moments_of(layer, optimizer)
-    csr, masked = layers
-    assert torch.equal(csr.mask, new)
-    torch.testing.assert_close(csr.active_values(), masked.active_values())
-    assert len(csr.moments) == 2
-    for a, b in zip(csr.moments, masked.moments, strict=True):
-        torch.testing.assert_close(a, b[masked.active])
+        moments.append([layer.view.compress(moment) for moment in moments_of(layer.view, optimizer)])
+    assert torch.equal(csr.view.mask, new)
+    torch.testing.assert_close(csr.view.active_values(), masked.view.active_values())
+    assert len(moments[0]) == 2
+    for a, b in zip(*moments, strict=True):
+        torch.testing.assert_close(a, b)
 
 
 @pytest.mark.parametrize("skip", [True, False])
 def test_an_update_is_that_of_masked(skip):
     layers = pair(drawn(60, 40, 0.2))
     for layer in layers:
-        optimizer = torch.optim.Adam(layer.parameters(), lr=0.01)
+        optimizer = torch.optim.Adam(layer.module.parameters(), lr=0.01)
         for step in range(12):
             x = torch.randn(20, 60, generator=torch.Generator().manual_seed(step)).double()
-            layer.record_dense_gradient = step % 4 == 3
+            layer.view.record_dense_gradient = step % 4 == 3
             optimizer.zero_grad()
             layer(x).square().mean().backward()
-            if layer.record_dense_gradient:
-                update_layer(layer, RigLRule(), 0.3, optimizer, torch.Generator())
-                layer.mask_gradient()
+            if layer.view.record_dense_gradient:
+                update_layer(layer.view, RigLRule(), 0.3, optimizer, torch.Generator())
+                layer.view.mask_gradient()
                 if skip:
                     continue
             optimizer.step()
-    assert torch.equal(layers[0].mask, layers[1].mask)
-    torch.testing.assert_close(layers[0].active_values(), layers[1].active_values())
+    assert torch.equal(layers[0].view.mask, layers[1].view.mask)
+    torch.testing.assert_close(layers[0].view.active_values(), layers[1].view.active_values())
 
 
 def test_positions_of_any_layout_are_taken_and_not_kept():
     csr, masked = pair(drawn(30, 20, 0.5))
-    every_other = csr.active_positions().clone()[::2]
+    every_other = csr.view.active_positions().clone()[::2]
     for layer in (csr, masked):
-        layer.set_active(every_other)
+        layer.view.set_active(every_other)
     every_other.zero_()
-    assert torch.equal(csr.active_positions(), masked.active_positions())
-    assert torch.equal(csr.active_values(), masked.active_values())
+    assert torch.equal(csr.view.active_positions(), masked.view.active_positions())
+    assert torch.equal(csr.view.active_values(), masked.view.active_values())
 
 
 def test_a_second_backward_pass_adds_to_the_recording():
     csr, masked = pair(drawn(30, 20, 0.3))
     for layer in (csr, masked):
-        layer.record_dense_gradient = True
+        layer.view.record_dense_gradient = True
         y = layer(torch.ones(9, 30, dtype=torch.float64))
         y.square().sum().backward(retain_graph=True)
         y.sum().backward()
-    torch.testing.assert_close(csr.dense_gradient(), masked.dense_gradient())
+    torch.testing.assert_close(csr.view.dense_gradient(), masked.view.dense_gradient())
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_values_are_taken_in_the_order_of_positions(storage):
+    linear = random_linear(storage=storage)
+    values = torch.arange(1.0, 1 + len(linear.view.active_positions()))
+    linear.view.set_values(values)
+    values_before = values.clone()
+    values.zero_()
+    assert torch.equal(linear.view.active_values(), values_before)
+    weight = torch.zeros(11 * 13)
+    weight[linear.view.active_positions()] = values_before
+    torch.testing.assert_close(linear(torch.eye(13)), weight.view(11, 13).T)
+
+
+def test_without_a_bias():
+    connectivity = Connectivity.from_mask(drawn(30, 20, 0.3))
+    values = torch.randn(connectivity.n_connections)
+    csr = csr_linear(connectivity, values, None)
+    x = torch.randn(9, 30)
+    weight = torch.zeros(20, 30)
+    weight[csr.mask] = values
+    torch.testing.assert_close(csr(x), x @ weight.T)
+    assert [name for name, _ in csr.named_parameters()] == ["weight"]
+    assert list(csr.state_dict()) == ["in_features", "values", "indptr", "indices"]
+    assert csr.extra_repr() == f"30, 20, connections={connectivity.n_connections}, bias=False"
 
 
 def test_other_devices_are_refused():
     csr, _ = pair(drawn(5, 4, 0.5))
-    with pytest.raises(RuntimeError, match="storage csr runs on CPUs only"):
+    with pytest.raises(RuntimeError, match="storage csr runs on CPUs only, not on meta: use storage masked"):
         csr(torch.empty(2, 5, device="meta"))
+
+
+def test_an_input_of_another_number_type_is_refused_but_under_autocast():
+    csr, _ = pair(drawn(5, 4, 0.5), torch.float32)
+    x = torch.randn(2, 5)
+    with pytest.raises(RuntimeError, match=r"the input is torch\.float64, but the layer's weights are torch\.float32"):
+        csr(x.double())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(csr(x.bfloat16()), csr(x.bfloat16().float()))
+
+
+def test_second_derivatives_are_refused():
+    csr, _ = pair(drawn(5, 4, 0.5))
+    x = torch.randn(2, 5).double().requires_grad_()
+    with pytest.raises(RuntimeError, match=r"no second derivatives .*use storage masked"):
+        torch.autograd.grad(csr(x).sum(), x, create_graph=True)

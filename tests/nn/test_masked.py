@@ -1,19 +1,23 @@
 """The masked layer against the obvious: a dense weight multiplied with its mask."""
 
 import copy
+import pickle
 
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
+from psn_lightning.nn import MaskedLayer, sparse_layers
 from psn_lightning.topology import Connectivity
+from tests.helpers.layers import drawn
 
 
-def oracle(layer, x):
-    weight = layer.weight.detach().clone().requires_grad_()
-    return weight, F.linear(x, weight * layer.mask, layer.bias)
+def oracle(sparse, x):
+    weight = sparse.weight.detach().clone().requires_grad_()
+    return weight, F.linear(x, weight * sparse.view.mask, sparse.module.bias)
 
 
 @settings(max_examples=30, deadline=None)
@@ -29,23 +33,24 @@ def test_values_and_gradients(n_in, n_out, density, batch, layer):
     torch.testing.assert_close(actual, expected)
     torch.testing.assert_close(sparse.weight.grad, expected_grads[0])
     torch.testing.assert_close(x.grad, expected_grads[1])
-    torch.testing.assert_close(sparse.gradient_magnitude(), (expected_grads[0].abs() * sparse.mask).sum(1))
+    magnitude = (expected_grads[0].abs() * sparse.view.mask).sum(1)
+    torch.testing.assert_close(sparse.view.gradient_magnitude(), magnitude)
 
 
 def test_dense_gradient_is_recorded_on_request_only(layer):
     sparse = layer()
     x, target = torch.randn(5, 13), torch.randn(5, 11)
     dense = sparse.weight.detach().clone().requires_grad_()
-    (expected,) = torch.autograd.grad(F.mse_loss(F.linear(x, dense, sparse.bias), target), dense)
+    (expected,) = torch.autograd.grad(F.mse_loss(F.linear(x, dense, sparse.module.bias), target), dense)
     F.mse_loss(sparse(x), target).backward()
     with pytest.raises(RuntimeError, match="record_dense_gradient"):
-        sparse.dense_gradient()
-    sparse.zero_grad()
-    sparse.record_dense_gradient = True
+        sparse.view.dense_gradient()
+    sparse.module.zero_grad()
+    sparse.view.record_dense_gradient = True
     F.mse_loss(sparse(x), target).backward()
-    torch.testing.assert_close(sparse.dense_gradient(), expected)
-    sparse.mask_gradient()
-    assert not sparse.weight.grad[~sparse.mask].any()
+    torch.testing.assert_close(sparse.view.dense_gradient(), expected)
+    sparse.view.mask_gradient()
+    assert not sparse.weight.grad[~sparse.view.mask].any()
 
 
 @pytest.mark.parametrize(
@@ -58,23 +63,23 @@ def test_dense_gradient_is_recorded_on_request_only(layer):
 )
 def test_plain_pytorch_training_never_fills_a_zero(layer, optimizer):
     sparse = layer()
-    optimizer = optimizer(sparse.parameters())
+    optimizer = optimizer(sparse.module.parameters())
     for _ in range(5):
         optimizer.zero_grad()
         sparse(torch.randn(4, 13)).square().sum().backward()
         optimizer.step()
-    assert not sparse.weight[~sparse.mask].any()
-    assert sparse.weight[sparse.mask].all()
+    assert not sparse.weight[~sparse.view.mask].any()
+    assert sparse.weight[sparse.view.mask].all()
 
 
 def test_set_mask_zeroes_what_comes_and_goes_and_keeps_what_stays(layer):
     sparse = layer()
-    before, mask = sparse.weight.detach().clone(), sparse.mask.clone()
+    before, mask = sparse.weight.detach().clone(), sparse.view.mask.clone()
     moment = torch.ones_like(before)
     new = torch.rand_like(before) < 0.4
-    sparse.set_mask(new, [moment])
+    sparse.view.set_mask(new, [moment])
     stays = mask & new
-    assert torch.equal(sparse.mask, new)
+    assert torch.equal(sparse.view.mask, new)
     assert torch.equal(sparse.weight[stays], before[stays])
     assert not sparse.weight[~stays].any()
     assert torch.equal(moment[mask ^ new], torch.zeros(int((mask ^ new).sum())))
@@ -86,54 +91,29 @@ def test_apply_mask_removes_what_an_optimizer_left(layer):
     moment = torch.ones_like(sparse.weight)
     with torch.no_grad():
         sparse.weight.add_(1)
-    sparse.apply_mask([moment])
-    assert not sparse.weight[~sparse.mask].any()
-    assert torch.equal(moment.bool(), sparse.mask)
+    sparse.view.apply_mask([moment])
+    assert not sparse.weight[~sparse.view.mask].any()
+    assert torch.equal(moment.bool(), sparse.view.mask)
 
 
-def test_state_dict_is_the_active_connections(layer):
-    sparse = layer(seed=3)
-    state = sparse.state_dict()
-    assert set(state) == {"in_features", "values", "indptr", "indices", "bias"}
-    other = layer(seed=4)
-    other.load_state_dict(state)
-    assert other.connectivity == sparse.connectivity
-    assert torch.equal(other.weight, sparse.weight)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda s: s.pop("values"), "Missing key"),
-        (lambda s: s.update(indptr=s["indptr"][:-1]), "neurons"),
-        (lambda s: s.update(indices=s["indices"] + 100), "indices must lie"),
-        (lambda s: s.update(in_features=torch.tensor(14)), "the checkpoint has 14 inputs, the layer 13"),
-        (lambda s: s.update(values=s["values"][:-1]), "weights of"),
-        (lambda s: s.update(values=s["values"].long()), "weights of"),
-    ],
-)
-def test_a_state_dict_that_does_not_fit_is_refused(layer, change, message):
-    state = layer().state_dict()
-    change(state)
-    target = layer(seed=9)
-    before = target.connectivity
-    with pytest.raises(RuntimeError, match=message):
-        target.load_state_dict(state)
-    assert target.connectivity == before
-
-
-def test_a_state_dict_of_an_earlier_version_is_taken(layer):
-    state = layer(seed=3).state_dict()
-    del state["in_features"]
-    other = layer(seed=4)
-    other.load_state_dict(state)
-    assert torch.equal(other.weight, layer(seed=3).weight)
-
-
-def test_a_copy_is_still_sparse(layer):
-    clone = copy.deepcopy(layer())
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))])
+def test_a_copy_is_still_sparse_and_has_a_view_of_its_own(layer, copied):
+    sparse = layer()
+    before = sparse.view.connectivity
+    clone = copied(sparse.module)
+    (view,) = sparse_layers(clone).values()
     clone(torch.randn(4, 13)).square().sum().backward()
-    assert not clone.weight.grad[~clone.mask].any()
+    assert not clone.weight.grad[~view.mask].any()
+    assert sparse.weight.grad is None
+    view.set_mask(~view.mask)
+    assert sparse.view.connectivity == before
+    assert view.parameter is clone.weight
+
+
+def test_a_copy_is_sparse_before_anybody_asks_for_its_layers(layer):
+    clone = copy.deepcopy(layer().module)
+    clone(torch.randn(4, 13)).square().sum().backward()
+    assert not clone.weight.grad[~clone.weight_mask].any()
 
 
 def test_autocast_keeps_the_gradient_sparse(layer):
@@ -142,11 +122,90 @@ def test_autocast_keeps_the_gradient_sparse(layer):
         loss = sparse(torch.randn(4, 13)).float().square().sum()
     loss.backward()
     assert sparse.weight.grad.dtype == torch.float32
-    assert not sparse.weight.grad[~sparse.mask].any()
+    assert not sparse.weight.grad[~sparse.view.mask].any()
 
 
 def test_fan_in_follows_the_mask(layer):
     sparse = layer()
-    assert torch.equal(sparse.fan_in, sparse.mask.sum(1))
-    sparse.set_mask(torch.ones_like(sparse.mask))
-    assert sparse.connectivity == Connectivity.full(13, 11)
+    assert torch.equal(sparse.view.fan_in, sparse.view.mask.sum(1))
+    sparse.view.set_mask(torch.ones_like(sparse.view.mask))
+    assert sparse.view.connectivity == Connectivity.full(13, 11)
+
+
+def test_the_module_stays_what_it_is(layer):
+    linear = layer().module
+    assert type(linear) is nn.Linear
+    assert [name for name, _ in linear.named_parameters()] == ["weight", "bias"]
+    assert list(linear.state_dict()) == ["weight", "bias", "weight_mask"]
+    assert not linear._forward_hooks
+    assert not linear._forward_pre_hooks
+
+
+def test_without_its_mask_the_module_is_plain_again(layer):
+    sparse = layer()
+    expected = sparse(torch.ones(2, 13))
+    sparse.view.remove()
+    assert sparse_layers(sparse.module) == {}
+    assert list(sparse.module.state_dict()) == ["weight", "bias"]
+    assert torch.equal(sparse.module(torch.ones(2, 13)), expected)
+    sparse.module(torch.randn(4, 13)).square().sum().backward()
+    assert sparse.weight.grad.all()
+
+
+KERNELS = [nn.Conv1d(6, 8, 3, groups=2), nn.Conv2d(3, 8, (3, 2)), nn.Conv3d(2, 5, 2)]
+
+
+@pytest.mark.parametrize("convolution", KERNELS, ids=lambda c: type(c).__name__)
+def test_a_kernel_is_seen_as_a_matrix(convolution):
+    convolution = copy.deepcopy(convolution)
+    dense = convolution.weight.detach().clone().flatten(1)
+    n_out, n_in = dense.shape
+    connectivity = Connectivity.from_mask(drawn(n_in, n_out, 0.4))
+    view = MaskedLayer(convolution, "weight", connectivity)
+    mask = torch.from_numpy(connectivity.mask())
+    assert (view.n_out, view.n_in) == (n_out, n_in)
+    assert view.connectivity == connectivity
+    assert torch.equal(convolution.weight.detach().flatten(1), dense * mask)
+    assert torch.equal(view.active_values(), dense[mask])
+    x = torch.randn(2, convolution.in_channels, *[5] * (convolution.weight.dim() - 2))
+    convolution(x).square().sum().backward()
+    expected = convolution.weight.grad.clone()
+    assert not expected.flatten(1)[~mask].any()
+    torch.testing.assert_close(view.gradient_magnitude(), expected.flatten(1).abs().sum(1))
+    convolution.zero_grad()
+    view.record_dense_gradient = True
+    convolution(x).square().sum().backward()
+    assert view.dense_gradient().all()
+    torch.testing.assert_close(view.dense_gradient() * mask, expected.flatten(1))
+    torch.testing.assert_close(view.gradient_at(view.active_positions()), expected.flatten(1)[mask])
+    moment = torch.ones_like(convolution.weight)
+    view.set_mask(~mask, [moment])
+    assert not convolution.weight.any()
+    assert not moment.any()
+    values = torch.arange(1.0, int((~mask).sum()) + 1)
+    view.set_values(values)
+    assert torch.equal(convolution.weight.detach().flatten(1)[~mask], values)
+    assert torch.equal(
+        view.expand(view.compress(convolution.weight.detach()), view.active_positions()), convolution.weight
+    )
+
+
+def test_any_parameter_can_be_masked():
+    attention = nn.MultiheadAttention(8, 2, batch_first=True)
+    view = MaskedLayer(attention, "in_proj_weight", Connectivity.from_mask(drawn(8, 24, 0.3)))
+    assert sparse_layers(attention) == {"in_proj_weight": view}
+    x = torch.randn(2, 5, 8)
+    attention(x, x, x)[0].square().sum().backward()
+    assert not attention.in_proj_weight.grad[~view.mask].any()
+    assert attention.in_proj_weight.grad.any()
+
+
+def test_a_frozen_weight_is_masked_once_it_is_trained(layer):
+    sparse = layer()
+    frozen = nn.Linear(13, 11)
+    frozen.weight.requires_grad_(False)
+    view = MaskedLayer(frozen, "weight", sparse.view.connectivity)
+    frozen.weight.requires_grad_()
+    assert list(sparse_layers(frozen).values()) == [view]
+    frozen(torch.randn(4, 13)).square().sum().backward()
+    assert not frozen.weight.grad[~view.mask].any()

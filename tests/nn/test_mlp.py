@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from psn_lightning.errors import SettingError
-from psn_lightning.nn import SparseLinear, SparseMLP
+from psn_lightning.nn import SparseLayer, SparseMLP
 from psn_lightning.topology import Bernoulli, Exponential, Topology
 
 
@@ -13,11 +13,16 @@ def test_parameter_count_of_the_paper():
 
 
 def test_hidden_layers_sparse_output_dense(network):
-    assert [type(m).__name__ for m in network] == [*["MaskedLinear", "LayerNorm", "ReLU"] * 2, "Linear"]
+    assert [type(m).__name__ for m in network] == [*["Linear", "LayerNorm", "ReLU"] * 2, "Linear"]
     assert list(network.sparse_layers()) == ["fc1", "fc2"]
-    assert all(isinstance(layer, SparseLinear) for layer in network.sparse_layers().values())
-    assert not any(m.bias.any() for m in network if isinstance(m, nn.Linear | SparseLinear))
+    assert all(isinstance(layer, SparseLayer) for layer in network.sparse_layers().values())
+    assert not any(m.bias.any() for m in network if isinstance(m, nn.Linear))
     assert network(torch.randn(5, 12)).shape == (5, 3)
+    for name, layer in network.sparse_layers().items():
+        linear = network.get_submodule(name)
+        assert layer.parameter is linear.weight
+        assert not linear.weight[~layer.mask].any()
+    assert network.output.weight.all()
 
 
 def test_density_one_is_an_ordinary_mlp():
@@ -40,8 +45,18 @@ def test_seed_decides_everything():
         return SparseMLP([12, 16, 14, 3], Topology(Bernoulli(), 0.6), seed=seed).state_dict()
 
     first, again, other = build(5), build(5), build(6)
+    assert first.keys() == again.keys()
     assert all(torch.equal(first[k], again[k]) for k in first)
-    assert not torch.equal(first["fc2.values"][:10], other["fc2.values"][:10])
+    values, others = (state["fc2.weight"][state["fc2.weight_mask"]] for state in (first, other))
+    assert not torch.equal(values[:10], others[:10])
+
+
+def test_the_storages_begin_with_the_same_weights():
+    masked, csr = (SparseMLP([12, 16, 14, 3], Topology(Bernoulli(), 0.6), storage=s) for s in ("masked", "csr"))
+    assert masked.connectivities() == csr.connectivities()
+    for name, layer in masked.sparse_layers().items():
+        assert torch.equal(layer.active_values(), csr.sparse_layers()[name].active_values())
+    assert torch.equal(masked.output.weight, csr.output.weight)
 
 
 def test_unknown_storage():
@@ -55,11 +70,19 @@ def test_without_layer_norm(storage):
     assert not any(isinstance(module, torch.nn.LayerNorm) for module in network)
     x = torch.randn(5, 20)
     expected = x
-    for layer in network.sparse_layers().values():
+    assert not network.fused
+    for name, layer in network.sparse_layers().items():
         weight = torch.zeros(layer.mask.shape)
         weight[layer.mask] = layer.active_values()
-        expected = torch.relu(expected @ weight.T + layer.bias)
+        expected = torch.relu(expected @ weight.T + network.get_submodule(name).bias)
     assert torch.allclose(network(x), network.output(expected), atol=1e-5)
+
+
+@pytest.mark.parametrize(("storage", "fused"), [("masked", False), ("csr", True)])
+def test_only_csr_computes_all_layers_as_one(storage, fused):
+    network = SparseMLP([20, 16, 8, 3], Topology(Bernoulli(), 0.7), storage=storage)
+    assert network.storage == storage
+    assert network.fused is fused
 
 
 def test_the_scale_of_the_first_weights():

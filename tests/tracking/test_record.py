@@ -1,6 +1,7 @@
 """What a whole fit leaves in MLflow."""
 
 import numpy as np
+import pytest
 import torch
 import yaml
 
@@ -68,11 +69,14 @@ def test_a_validation_split_leaves_the_test_set_for_the_end(fit, client):
     assert run.info.status == "FINISHED"
 
 
-def test_moments_and_masks_are_in_the_checkpoint(fit, client, workdir):
-    run = fit("--trainer.max_epochs=1")
+@pytest.mark.parametrize(
+    ("storage", "keys"), [("masked", ["weight", "weight_mask"]), ("csr", ["values", "indptr", "indices"])]
+)
+def test_moments_and_masks_are_in_the_checkpoint(storage, keys, fit, client, workdir):
+    run = fit("--trainer.max_epochs=1", f"--model.storage={storage}")
     path = client.download_artifacts(run.info.run_id, "checkpoints/last.ckpt", str(workdir))
     checkpoint = torch.load(path, weights_only=True)
-    assert {"network.fc1.values", "network.fc1.indptr", "network.fc1.indices"} <= set(checkpoint["state_dict"])
+    assert {f"network.fc1.{key}" for key in keys} <= set(checkpoint["state_dict"])
     assert checkpoint["optimizer_states"][0]["state"]
     assert any("RigL" in key for key in checkpoint["callbacks"])
 

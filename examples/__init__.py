@@ -1,0 +1,1 @@
+"""Ordinary LightningModules and DataModules, which a configuration alone makes sparse."""

@@ -1,0 +1,96 @@
+"""Models and LightningModules that know nothing of sparsity."""
+
+import lightning.pytorch as pl
+import torch
+import torchvision
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+
+class TwoLayerTransformer(nn.Module):
+    """An encoder on sequences ``(batch, 5, 16)``, with a head."""
+
+    def __init__(self):
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(16, 4, 32, dropout=0.0, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, x):
+        return self.head(self.encoder(x).mean(dim=1))
+
+
+def resnet():
+    return torchvision.models.resnet18(num_classes=3)
+
+
+MODELS = {"resnet": (resnet, (3, 16, 16)), "transformer": (TwoLayerTransformer, (5, 16))}
+"""How a model is made, and the shape of its inputs."""
+
+
+def in_another_order(module):
+    """AdamW with two param groups, in another order than the module's own."""
+    parameters = list(module.parameters())[::-1]
+    flat = [p for p in parameters if p.dim() < 2]
+    return torch.optim.AdamW(
+        [{"params": flat, "weight_decay": 0.0}, {"params": [p for p in parameters if p.dim() > 1]}], lr=0.01
+    )
+
+
+class Plain(pl.LightningModule):
+    """Any network, trained with cross entropy."""
+
+    def __init__(self, net, optimizer=in_another_order):
+        super().__init__()
+        self.net = net
+        self.make_optimizer = optimizer
+
+    def forward(self, x):
+        return self.net(x)
+
+    def training_step(self, batch, batch_idx):
+        x, y = batch
+        return F.cross_entropy(self(x), y)
+
+    def validation_step(self, batch, batch_idx):
+        x, y = batch
+        self.log("val_loss", F.cross_entropy(self(x), y))
+
+    def configure_optimizers(self):
+        return self.make_optimizer(self)
+
+
+def plain(name, **arguments):
+    """One of :data:`MODELS`, the same at every call."""
+    torch.manual_seed(3)
+    return Plain(MODELS[name][0](), **arguments)
+
+
+def batches(name, n=6, size=4):
+    """A loader of ``n`` batches, always in the same order."""
+    generator = torch.Generator().manual_seed(5)
+    x = torch.randn(n * size, *MODELS[name][1], generator=generator)
+    return DataLoader(TensorDataset(x, torch.randint(3, (n * size,), generator=generator)), batch_size=size)
+
+
+def trainer(*callbacks, **arguments):
+    """A quiet Trainer on the CPU."""
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    return pl.Trainer(callbacks=list(callbacks), **{"accelerator": "cpu", **quiet, **arguments})
+
+
+class SaveAt(pl.Callback):
+    """Writes ``<step>.ckpt`` after a step, and lets the run go on."""
+
+    def __init__(self, step, folder):
+        self.step, self.folder = step, folder
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if trainer.global_step == self.step:
+            trainer.save_checkpoint(self.folder / f"{self.step}.ckpt")

@@ -1,0 +1,147 @@
+"""Dynamic sparse training of models that are not ours: exact counts, exact zeros, exact resume, equal processes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import lightning.pytorch as pl
+import pytest
+import torch
+
+from psn_lightning import GMP, SET, MaskReapply, RigL, Sparsify, SRigL, sparse_layers
+from psn_lightning.callbacks import GeneratorState, PortableMoments, ReplayOrder
+from psn_lightning.dynamics import moments_of
+from psn_lightning.errors import SettingError
+from tests.helpers.models import MODELS, SaveAt, batches, plain, trainer
+
+RULES = {
+    "RigL": lambda: RigL(period=2, end=1.0),
+    "SET": lambda: SET(period=2, begin=0),
+    "SRigL": lambda: SRigL(period=2, end=1.0),
+    "GMP": lambda: GMP(0.8, period=2, end=1.0),
+}
+STEPS = 6  # updates at 0, 2 and 4
+DENSE_AT_FIRST = ("GMP",)
+
+
+def callbacks(rule, *further):
+    sparsity = 0.0 if rule in DENSE_AT_FIRST else 0.8
+    sparse = Sparsify(sparsity, print_table=False)
+    return [ReplayOrder(), RULES[rule](), sparse, MaskReapply(), PortableMoments(), GeneratorState(), *further]
+
+
+class Watch(pl.Callback):
+    """What every step leaves behind; it comes before MaskReapply has mended anything."""
+
+    def __init__(self):
+        self.positions = []
+
+    def on_before_zero_grad(self, trainer, pl_module, optimizer):
+        self.look(pl_module, optimizer)
+
+    def on_train_end(self, trainer, pl_module):
+        self.look(pl_module, trainer.optimizers[0])
+
+    def look(self, pl_module, optimizer):
+        layers = sparse_layers(pl_module)
+        self.positions.append({name: layer.active_positions() for name, layer in layers.items()})
+        for layer in layers.values():
+            for tensor in (layer.parameter.detach(), *moments_of(layer, optimizer)):
+                assert torch.equal(tensor * layer.mask.view(tensor.shape), tensor)
+
+    def counts(self, name):
+        return [len(positions[name]) for positions in self.positions]
+
+
+def fit(name, rule, *further, steps=STEPS, checkpoint=None, **arguments):
+    module = plain(name)
+    run = trainer(*callbacks(rule, *further), max_steps=steps, max_epochs=-1, **arguments)
+    run.fit(module, batches(name), ckpt_path=checkpoint)
+    return module, run
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("name", MODELS)
+def test_counts_are_exact_and_absent_weights_zero(name, rule):
+    watch = Watch()
+    module, _ = fit(name, rule, watch)
+    layers = sparse_layers(module)
+    changed = {
+        key: any(not torch.equal(a[key], b[key]) for a, b in zip(watch.positions, watch.positions[1:], strict=False))
+        for key in layers
+    }
+    for key, layer in layers.items():
+        size, counts = layer.n_out * layer.n_in, watch.counts(key)
+        if rule == "GMP":
+            assert counts[0] == size
+            assert counts[-1] == round(0.2 * size)
+            assert counts == sorted(counts, reverse=True)
+        elif rule == "SRigL":
+            alive = layer.fan_in[layer.fan_in > 0]
+            assert len(set(alive.tolist())) == 1
+            assert counts[-1] == counts[0] // len(alive) * len(alive)
+        else:
+            assert len(set(counts)) == 1
+        assert changed[key] or counts[0] == size
+    dense = set(MODELS[name][0]().state_dict())
+    masks = {key for key in module.net.state_dict() if key.endswith("_mask")}
+    assert set(module.net.state_dict()) == dense | masks
+    assert len(masks) == len(layers)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("name", MODELS)
+def test_stopped_and_resumed_it_is_the_same_run(name, rule, tmp_path):
+    straight, run = fit(name, rule, SaveAt(3, tmp_path))
+    resumed, again = fit(name, rule, checkpoint=tmp_path / "3.ckpt")
+    for key, value in straight.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[key]), key
+    states = [r.optimizers[0].state_dict()["state"] for r in (run, again)]
+    for index, state in states[0].items():
+        assert all(torch.equal(value, states[1][index][key]) for key, value in state.items())
+
+
+RANKS = """
+import sys
+import torch
+from tests.test_any_model import MODELS, RULES, fit
+
+for name in MODELS:
+    for rule in RULES:
+        module, run = fit(name, rule, strategy="ddp", devices=2, use_distributed_sampler=True, steps=5)
+        torch.save(module.state_dict(), f"{name}-{rule}-{run.global_rank}.pt")
+"""
+
+
+def test_two_processes_have_the_same_network(tmp_path):
+    script = tmp_path / "ranks.py"
+    script.write_text(RANKS)
+    root = str(Path(__file__).parents[1])
+    launched = {"LOCAL_RANK", "WORLD_SIZE", "NODE_RANK"}
+    env = {k: v for k, v in os.environ.items() if k not in launched} | {"OMP_NUM_THREADS": "1", "PYTHONPATH": root}
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in MODELS:
+        for rule in RULES:
+            ranks = [torch.load(tmp_path / f"{name}-{rule}-{rank}.pt") for rank in (0, 1)]
+            statistics = ("running_mean", "running_var")  # of each rank's own batches, as in any DDP run
+            keys = [key for key in ranks[0] if not key.endswith(statistics)]
+            assert any(key.endswith("_mask") for key in keys)
+            assert all(torch.equal(ranks[0][key], ranks[1][key]) for key in keys), (name, rule)
+
+
+def test_a_module_without_sparse_layers_is_refused_in_words():
+    with pytest.raises(SettingError, match="finds no sparse layer in Plain"):
+        trainer(RigL(), max_steps=1).fit(plain("transformer"), batches("transformer"))
+
+
+def test_the_layers_may_be_made_in_configure_model():
+    class Late(type(plain("transformer"))):
+        def configure_model(self):
+            if self.net is None:
+                self.net = MODELS["transformer"][0]()
+
+    module = Late(None)
+    trainer(*callbacks("RigL"), max_steps=3).fit(module, batches("transformer"))
+    assert len(sparse_layers(module)) == 9

@@ -79,7 +79,7 @@ class DynamicTopology(pl.Callback):
         if self.window.is_empty or self.window.period > n_steps:
             rank_zero_warn(
                 f"period {self.schedule.period} is longer than the run, which has {n_steps:g} optimizer steps: the "
-                f"topology changes {'never' if self.window.is_empty else 'once'}"
+                f"topology {'never changes' if self.window.is_empty else 'changes once'}"
             )
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -104,3 +104,11 @@ class LastEvaluation(pl.Callback):
         """Take the step down."""
         if not trainer.sanity_checking:
             self.step = trainer.global_step
+
+    def state_dict(self) -> dict[str, Any]:
+        """The step, for a run that is resumed at its end."""
+        return {"step": self.step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """See :meth:`state_dict`."""
+        self.step = state_dict["step"]

@@ -19,17 +19,24 @@ class ReplayOrder(pl.Callback):
     An iterator draws its order from the global generators when it begins. Their state then is kept in checkpoints; a
     resumed epoch begins with it, reads the batches that were trained on already without using them (which takes the
     time that loading them takes), and goes on. It has to stand before callbacks that ask for the run's length, such as
-    :class:`RigL`, and needs :class:`GeneratorState`. Loaders with a ``load_state_dict`` of their own are left alone.
+    :class:`RigL` (or be attached before the fit), and needs :class:`GeneratorState`. Loaders with a ``load_state_dict`` of their own are left alone.
     """
 
     def __init__(self) -> None:
         self._loaders: list[ReplayableLoader] = []
         self._restored: list[dict[str, Any]] = []
+        self._is_attached = False
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Wrap the training loaders, after Lightning has put its distributed samplers into them."""
-        if stage != "fit":
+        """See :meth:`attach`."""
+        if stage == "fit":
+            self.attach(trainer)
+
+    def attach(self, trainer: pl.Trainer) -> None:
+        """Have the trainer's training loaders wrapped, after Lightning has put its distributed samplers into them."""
+        if self._is_attached:
             return
+        self._is_attached = True
         # Lightning cannot know that this one is.
         warnings.filterwarnings("ignore", message=".*your dataloader is not resumable")
         process = trainer.strategy.process_dataloader

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.core.optimizer import _configure_optimizers
@@ -31,7 +32,8 @@ class OptimizerSettings(pl.Callback):
         """
         if not self.names:
             return
-        fresh, *_ = _configure_optimizers(pl_module.configure_optimizers())
+        configured_by_user: Any = pl_module.configure_optimizers()
+        fresh, *_ = _configure_optimizers(configured_by_user)
         if trainer.lr_scheduler_configs and "lr" in self.names:
             raise SettingError("the learning rate cannot change within a run whose model.lr_scheduler moves it")
         for optimizer, configured in zip(trainer.optimizers, fresh, strict=True):

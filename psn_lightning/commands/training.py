@@ -237,10 +237,11 @@ class PSNCLI(LightningCLI):
         furnish(config, callbacks, self._changed, self._evaluation)
         if isinstance(self.datamodule, ClassificationData):
             config["use_distributed_sampler"] = False  # it shards by itself
-        else:
-            callbacks.insert(0, ReplayOrder())
         callbacks[:0] = self._further
-        trainer = super()._instantiate_trainer(config, callbacks)
+        replay = None if isinstance(self.datamodule, ClassificationData) else ReplayOrder()
+        trainer = super()._instantiate_trainer(config, callbacks if replay is None else [*callbacks, replay])
+        if replay is not None:
+            replay.attach(trainer)
         skip_empty_hooks(trainer.callbacks)  # type: ignore[attr-defined]
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = DurableIO()

@@ -207,29 +207,29 @@ class CSRLinear(nn.Module, SparseLayer):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        bias = state_dict.get(prefix + "bias")
-        if self.bias is not None and bias is None:
-            missing_keys.append(prefix + "bias")
-        elif self.bias is not None and bias.shape != self.bias.shape:
-            error_msgs.append(f"{prefix[:-1]}: bias of shape {tuple(bias.shape)}, not {tuple(self.bias.shape)}")
+        names = ["values", "indptr", "indices"] if prefix + "weight" not in state_dict else []
+        names += [] if self.bias is None else ["bias"]
+        absent = [prefix + name for name in names if prefix + name not in state_dict]
+        if absent:
+            missing_keys.extend(absent)
+            return
         try:
             found = read_connections(state_dict, prefix, (self.n_out, self.n_in)) or self._of_dense(state_dict, prefix)
+            if self.bias is not None and state_dict[prefix + "bias"].shape != self.bias.shape:
+                raise ValueError(
+                    f"a bias of shape {tuple(state_dict[prefix + 'bias'].shape)}, not {self.n_out} numbers"
+                )
         except ValueError as error:
             error_msgs.append(f"{prefix[:-1]}: {error}")
             return
-        if found is None:
-            missing_keys.extend(prefix + n for n in ("values", "indptr", "indices") if prefix + n not in state_dict)
-        elif not error_msgs and not missing_keys:
-            with torch.no_grad():
-                self._replace(*found)
-                if self.bias is not None:
-                    self.bias.copy_(bias)
+        with torch.no_grad():
+            self._replace(*found)
+            if self.bias is not None:
+                self.bias.copy_(state_dict[prefix + "bias"])
 
-    def _of_dense(self, state_dict: dict[str, Any], prefix: str) -> Connections | None:
+    def _of_dense(self, state_dict: dict[str, Any], prefix: str) -> Connections:
         """Weights of a dense Linear at the present connections."""
-        weight = state_dict.get(prefix + "weight")
-        if weight is None:
-            return None
+        weight = state_dict[prefix + "weight"]
         if weight.shape != (self.n_out, self.n_in):
             raise ValueError(f"weight of shape {tuple(weight.shape)}, not {(self.n_out, self.n_in)}")
         return Connections(self.connectivity, weight.flatten()[self.active_positions()])
@@ -256,7 +256,7 @@ class CSRNetwork:
             self._known = known
             self._stack.connect(self._stages())
         parameters = [p for layer, norm in self._blocks for p in (layer.weight, layer.bias, norm.weight, norm.bias)]
-        logits: Tensor = self._stack(x, [*parameters, self._output.weight, self._output.bias])  # type: ignore[list-item]
+        logits: Tensor = self._stack(x, [*parameters, self._output.weight, self._output.bias])
         return logits
 
     def _connections(self) -> list[tuple[Structure, float]]:

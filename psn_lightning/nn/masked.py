@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import weakref
 from collections.abc import Iterable
 from typing import Any, ClassVar, Literal
@@ -43,20 +44,31 @@ class MaskedLayer(SparseLayer):
         mask = torch.from_numpy(connectivity.mask()).reshape(weight.shape).to(weight.device)
         module.register_buffer(f"{name}_mask", mask)
         vars(module).setdefault(_LAYERS, {})[name] = self
-        self._loading = module.register_load_state_dict_pre_hook(self._before_load)
+        self._loading = module.register_load_state_dict_pre_hook(self._before_load)  # type: ignore[no-untyped-call]
         with torch.no_grad():
             weight.masked_fill_(~mask, 0)
         self.attach()
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy of the module has a parameter of its own, without the hook: see :meth:`attach`."""
+        """What is read from a file has a parameter of its own, without the hook: see :meth:`attach`."""
         return {**self.__dict__, "_hooked": None, "_handle": None}
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> MaskedLayer:
+        """Of a copied module; its parameter is hooked at once."""
+        copied = object.__new__(type(self))
+        memo[id(self)] = copied
+        weight = copy.deepcopy(self.parameter, memo)  # which the copied module takes from the memo
+        vars(copied).update({key: copy.deepcopy(value, memo) for key, value in self.__getstate__().items()})
+        copied._hook(weight)
+        return copied
+
     def attach(self) -> None:
-        """Hook the parameter, unless it is; a copied module's, or one that can be trained only now, is not."""
-        weight = self.parameter
+        """Hook the parameter, unless it is; one from a file, or one that can be trained only now, is not."""
+        self._hook(self.parameter)
+
+    def _hook(self, weight: nn.Parameter) -> None:
         if weight.requires_grad and (self._hooked is None or self._hooked() is not weight):
-            self._handle = weight.register_hook(self._masked_gradient)
+            self._handle = weight.register_hook(self._masked_gradient)  # type: ignore[no-untyped-call]
             self._hooked = weakref.ref(weight)
 
     def remove(self) -> None:
@@ -70,7 +82,7 @@ class MaskedLayer(SparseLayer):
         if not layers:
             delattr(self._module, _LAYERS)
 
-    @unserializable_hook
+    @unserializable_hook  # type: ignore[untyped-decorator]
     def _masked_gradient(self, gradient: Tensor) -> Tensor | None:
         """Hook of the parameter."""
         return None if self._records or self.full else gradient * self._mask

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from psn_lightning.nn.init import InitName, initial_values
 from psn_lightning.nn.layer import SparseLayer
 from psn_lightning.nn.masked import MaskedLayer
 from psn_lightning.nn.sparsify import WEIGHT_STREAM
-from psn_lightning.nn.storages import StorageName, csr_linear, resolve
+from psn_lightning.nn.storages import StorageName, csr_linear, empty_linear, resolve
 from psn_lightning.nn.weights import ignore_masks, sparse_layers
 from psn_lightning.topology import Connectivity, SpreadingName, Topology
 
@@ -25,7 +25,7 @@ class SparseMLP(nn.Sequential):
 
     The modules are ``fc1, norm1, relu1, fc2, …, output``; a dense baseline is sparsity 0. With storage csr and
     LayerNorm all layers are computed as one, without calling the modules: hooks on them are called only after
-    :attr:`fused` is set to False. Replacing a module does that by itself.
+    :attr:`fused` is set to False.
 
     Args:
         layer_sizes: Inputs, hidden widths, classes: ``[784, 1024, 1024, 10]``.
@@ -67,20 +67,26 @@ class SparseMLP(nn.Sequential):
         self.storage = resolved
         ignore_masks(self)
         self._as_one = self._computed_as_one() if resolved == "csr" and layer_norm else None
-        self.fused = self._as_one is not None
-        """Whether all layers are computed as one; may be set to False, for hooks on single modules."""
+        self._may_fuse = True
+        self._built = tuple(self)
+
+    @property
+    def fused(self) -> bool:
+        """Whether all layers are computed as one; may be set to False, for hooks on single modules.
+
+        It is False, too, once a module was replaced, added or removed.
+        """
+        return self._may_fuse and self._as_one is not None and tuple(self) == self._built
+
+    @fused.setter
+    def fused(self, fused: bool) -> None:
+        self._may_fuse = fused
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``(batch, n_classes)`` of ``(batch, n_in)``."""
         if self.fused and self._as_one is not None:
             return self._as_one(x)
         return super().forward(x)  # type: ignore[no-any-return,no-untyped-call]
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Another module in the place of one of ours is not part of what is computed as one."""
-        super().__setattr__(name, value)
-        if isinstance(value, nn.Module):
-            self._as_one, self.fused = None, False
 
     def _computed_as_one(self) -> Callable[[Tensor], Tensor]:
         from psn_lightning.nn.csr import CSRNetwork
@@ -116,7 +122,7 @@ def _sparse_linear(connectivity: Connectivity, values: Tensor, storage: Literal[
     values = values.to(torch.get_default_dtype())
     if storage == "csr":
         return csr_linear(connectivity, values, torch.zeros(connectivity.n_out))
-    linear = nn.utils.skip_init(nn.Linear, connectivity.n_in, connectivity.n_out)
+    linear = empty_linear(connectivity.n_in, connectivity.n_out)
     with torch.no_grad():
         linear.bias.zero_()
     MaskedLayer(linear, "weight", connectivity).set_values(values)

@@ -245,7 +245,7 @@ def _impose(module: nn.Module, weight: Weight, connectivity: Connectivity, stora
         MaskedLayer(weight.owner, weight.parameter, connectivity)
         return
     values = weight.tensor.detach().flatten()[torch.from_numpy(connectivity.keys())]
-    bias = None if weight.owner.bias is None else weight.owner.bias.detach()  # type: ignore[union-attr]
+    bias = weight.owner.bias.detach() if isinstance(weight.owner.bias, nn.Parameter) else None
     parent, _, name = weight.name.rpartition(".")
     layer = csr_linear(connectivity, values, bias)
     layer.train(weight.owner.training).requires_grad_(weight.tensor.requires_grad)

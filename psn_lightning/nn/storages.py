@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from importlib.util import find_spec
+from math import prod
 from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
@@ -20,6 +21,8 @@ StorageName = Literal["auto", "csr", "masked"]
 
 CSR_WINS_FROM = 0.6
 """Sparsity from which csr is the faster one on a CPU (``make bench``)."""
+CSR_WINS_AT = 2**14
+"""Positions of a single Linear from which it is so at that sparsity (``python -m benchmarks.crossover``)."""
 
 
 def check_storage(storage: str | None) -> None:
@@ -46,7 +49,8 @@ def resolve(storage: StorageName, sparsity: float, shape: tuple[int, int] | None
     """
     check_storage(storage)
     if storage == "auto":
-        wins = not torch.accelerator.is_available() and sparsity >= CSR_WINS_FROM
+        is_large = shape is None or prod(shape) >= CSR_WINS_AT
+        wins = is_large and sparsity >= CSR_WINS_FROM and not torch.accelerator.is_available()
         storage = "csr" if wins else "masked"
     if storage == "csr" and find_spec("numba") is None:
         warnings.warn("storage csr needs numba, which is not installed: masked is used instead", stacklevel=2)
@@ -61,10 +65,16 @@ def csr_linear(connectivity: Connectivity, values: Tensor, bias: Tensor | None) 
     return CSRLinear(connectivity, values, bias)
 
 
+def empty_linear(n_in: int, n_out: int, bias: bool = True, dtype: torch.dtype | None = None) -> nn.Linear:
+    """A Linear whose parameters are not set, and for which no random number is drawn."""
+    made: nn.Linear = nn.utils.skip_init(nn.Linear, n_in, n_out, bias=bias, dtype=dtype)  # type: ignore[no-untyped-call]
+    return made
+
+
 def dense_linear(layer: SparseLayer) -> nn.Linear:
     """A Linear that computes what a csr layer does."""
     values, bias = layer.active_values(), getattr(layer, "bias", None)
-    made = nn.utils.skip_init(nn.Linear, layer.n_in, layer.n_out, bias=bias is not None, dtype=values.dtype)
+    made = empty_linear(layer.n_in, layer.n_out, bias is not None, values.dtype)
     with torch.no_grad():
         made.weight.zero_().view(-1)[layer.active_positions()] = values
         if bias is not None:

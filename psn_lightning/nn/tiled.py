@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 
 from psn_lightning.nn.workspace import Stage, Workspace
 
@@ -53,7 +52,7 @@ class Stack:
         if x.dim() == 0 or x.shape[-1] != n_in:
             raise ValueError(f"the input has shape {tuple(x.shape)}, but the layer reads {n_in} features")
         dtype = parameters[0].dtype
-        if torch.compiler.is_exporting() or isinstance(x, FakeTensor):
+        if torch.compiler.is_exporting() or torch.jit.is_tracing():
             raise RuntimeError(
                 "storage csr cannot be exported or traced: psn_lightning.densify(model) gives a plain model"
             )

@@ -168,7 +168,7 @@ def _check(weight: Weight) -> None:
     name, owner, parameter = weight.name, weight.owner, weight.parameter
     if parametrize.is_parametrized(owner, parameter):
         raise SettingError(
-            f"{name}: its {parameter} is parametrized ({type(owner.parametrizations[parameter][0]).__name__}), and so "  # type: ignore[index,union-attr]
+            f"{name}: its {parameter} is parametrized ({type(owner.parametrizations[parameter][0]).__name__}), and so "  # type: ignore[index]
             "computed anew in every forward pass: remove_parametrizations first, or exclude it"
         )
     tensor = owner._parameters.get(parameter)

@@ -289,13 +289,17 @@ def test_a_begin_that_is_not_before_the_end_is_refused():
 
 @pytest.mark.parametrize(
     ("arguments", "often", "updates"),
-    [({}, "once", [0]), ({"begin": None}, "never", []), ({"begin": 40, "period": 10}, "never", [])],
+    [
+        ({}, "changes once", [0]),
+        ({"begin": None}, "never changes", []),
+        ({"begin": 40, "period": 10}, "never changes", []),
+    ],
 )
 def test_a_run_that_is_too_short_for_its_updates_is_warned_of(arguments, often, updates):
     watch, task = Watch(), model()
     first = [layer.mask.clone() for layer in task.network.sparse_layers().values()]
     period = arguments.get("period", 100)
-    message = rf"period {period} is longer than the run, which has 40 optimizer steps: the topology changes {often}"
+    message = rf"period {period} is longer than the run, which has 40 optimizer steps: the topology {often}"
     with pytest.warns(UserWarning, match=message):
         trainer(RigL(end=1.0, **arguments), watch).fit(task, Digits(batch_size=64))
     assert [step - 1 for step in changes([first, *watch.masks])] == updates

@@ -78,7 +78,7 @@ import torch, numpy as np
 torch.set_num_threads(4)
 from psn_lightning.nn.csr import CSRLinear
 from psn_lightning.topology import Connectivity
-layer = CSRLinear(Connectivity.full(8, 5), "mean_fan_in", np.random.default_rng(0))
+layer = CSRLinear(Connectivity.full(8, 5), torch.randn(40), torch.zeros(5))
 x = torch.randn(300, 8)
 dense = layer.weight.detach().view(5, 8)
 torch.testing.assert_close(layer(x).detach(), x @ dense.T, atol=1e-4, rtol=1e-4)

@@ -268,10 +268,6 @@ def add_module(network):
     network.add_module("scale", nn.Softmax(dim=1))
 
 
-def insert(network):
-    network.insert(3, nn.Tanh())
-
-
 def extend(network):
     network.extend([nn.Softmax(dim=1)])
 
@@ -281,8 +277,8 @@ def delete(network):
 
 
 CHANGES = [
-    replace_output, replace_relu, change_epsilon, override_forward, append, replace_by_index, add_module, insert,
-    extend, delete,
+    replace_output, replace_relu, change_epsilon, override_forward, append, replace_by_index, add_module, extend,
+    delete,
 ]  # fmt: skip
 
 

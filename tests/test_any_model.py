@@ -132,8 +132,24 @@ def test_two_processes_have_the_same_network(tmp_path):
 
 
 def test_a_module_without_sparse_layers_is_refused_in_words():
-    with pytest.raises(SettingError, match="finds no sparse layer in Plain"):
+    with pytest.raises(SettingError, match="Plain has no sparse layer"):
         trainer(RigL(), max_steps=1).fit(plain("transformer"), batches("transformer"))
+
+
+def test_a_rule_may_be_given_some_of_the_layers():
+    watch, module = Watch(), plain("transformer")
+    rigl = RigL(period=2, end=1.0, layers=["*.linear?", "net.head"])
+    trainer(Sparsify(0.8, print_table=False), rigl, watch, max_steps=6).fit(module, batches("transformer"))
+    moved = {key for key in watch.positions[0] if not torch.equal(watch.positions[0][key], watch.positions[-1][key])}
+    layers = range(2)
+    assert moved == {f"net.encoder.layers.{i}.linear{k}" for i in layers for k in (1, 2)} | {"net.head"} - dense(module)
+    with pytest.raises(SettingError, match=r"layers 'fc\*' matches none of the sparse layers net.encoder"):
+        trainer(RigL(layers=["fc*"]), max_steps=1).fit(module, batches("transformer"))
+
+
+def dense(module):
+    """Layers that have nothing to gain or lose."""
+    return {name for name, layer in sparse_layers(module).items() if bool(layer.mask.all())}
 
 
 def test_the_layers_may_be_made_in_configure_model():

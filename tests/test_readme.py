@@ -24,10 +24,10 @@ def test_the_python_example_runs():
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     scope = {}
     exec(compile(code, "README.md", "exec"), scope)
-    assert (scope["fan_in"][0], scope["fan_in"][-1]) == (247, 12)
-    assert scope["connectivity"].n_connections == scope["fan_in"].sum()
-    for layer in scope["network"].sparse_layers().values():
-        assert not layer.weight[~layer.mask].any()
+    layer = scope["layers"]["0"]
+    assert layer.connectivity.n_connections == round(0.1 * 784 * 1024)
+    assert not layer.parameter[~layer.mask].any()
+    assert scope["updater"].step == 20
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -36,7 +36,7 @@ def test_every_command_parses(command, monkeypatch, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([*shlex.split(command)[1:], "--print_config"])
     assert stopped.value.code == 0
-    assert "class_path: psn_lightning.data" in capsys.readouterr().out
+    assert re.search(r"^data:\n  class_path: (psn_lightning\.data|examples)\.", capsys.readouterr().out, re.MULTILINE)
 
 
 SWEEPS = re.findall(r"^psn-train sweep (.*?) +#", README, re.MULTILINE)

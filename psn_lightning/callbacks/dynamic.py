@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch.optim import Optimizer
 
 from psn_lightning.callbacks.averages import follow_connections
-from psn_lightning.callbacks.layers import layers_of, log_now, seed_of_run
+from psn_lightning.callbacks.layers import chosen_layers, log_now, seed_of_run
 from psn_lightning.callbacks.ranks import check_equal_connectivity, refuse_sharding
 from psn_lightning.callbacks.sparsify import sparsify_first
 from psn_lightning.callbacks.steps import total_steps
@@ -34,15 +34,22 @@ class DynamicTopology(pl.Callback):
         rule: How connections are scored.
         schedule: When, and how many.
         skip_step_on_update: Whether an update takes the place of the optimizer step, as in RigL's original.
+        layers: Glob patterns of the layers to rewrite; None: every sparse layer.
         seed: Seed of random growth; None: that of ``seed_everything``.
     """
 
     def __init__(
-        self, rule: Rule, schedule: Schedule, skip_step_on_update: bool = True, seed: int | None = None
+        self,
+        rule: Rule,
+        schedule: Schedule,
+        skip_step_on_update: bool = True,
+        layers: list[str] | None = None,
+        seed: int | None = None,
     ) -> None:
         self.rule = rule
         self.schedule = schedule
         self.skip_step_on_update = skip_step_on_update
+        self.layers = layers
         self.seed = seed
         self.window: Window | None = None
         """The updates of this run; known once the run is set up."""
@@ -65,13 +72,7 @@ class DynamicTopology(pl.Callback):
             raise SettingError("trainer.callbacks has two rules that would rewrite the same masks: keep one")
         refuse_sharding(type(trainer.strategy).__name__)
         sparsify_first(trainer, pl_module)
-        layers = layers_of(pl_module)
-        if not layers:
-            raise SettingError(
-                f"{type(self).__name__} finds no sparse layer in {type(pl_module).__name__}: call "
-                "psn_lightning.sparsify(model), or add the callback Sparsify"
-            )
-        check_layers(layers, self.rule)
+        check_layers(chosen_layers(pl_module, self.layers), self.rule)
         n_steps = total_steps(trainer)
         per_epoch = trainer.num_training_batches / trainer.accumulate_grad_batches
         self._lengths = n_steps, per_epoch if math.isinf(per_epoch) else math.ceil(per_epoch)
@@ -85,7 +86,7 @@ class DynamicTopology(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """All processes start from the same connections."""
         check_equal_connectivity(trainer, pl_module)
-        layers = layers_of(pl_module)
+        layers = chosen_layers(pl_module, self.layers)
         self._updaters = [self.updater(layers, optimizer) for optimizer in trainer.optimizers]
         for updater in self._updaters:
             updater.step = trainer.global_step // len(self._updaters)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 
 import lightning.pytorch as pl
 
+from psn_lightning.errors import SettingError
 from psn_lightning.nn import SparseLayer, sparse_layers
 
 
@@ -18,6 +20,26 @@ def layers_of(pl_module: pl.LightningModule) -> dict[str, SparseLayer]:
     named = getattr(pl_module, "sparse_layers", None)
     layers: dict[str, SparseLayer] = named() if callable(named) else sparse_layers(pl_module)
     return layers
+
+
+def chosen_layers(pl_module: pl.LightningModule, patterns: Sequence[str] | None) -> dict[str, SparseLayer]:
+    """The sparse layers whose names match a glob pattern; None: all.
+
+    Raises:
+        SettingError: If there are none, or a pattern matches none.
+    """
+    layers = layers_of(pl_module)
+    if not layers:
+        raise SettingError(
+            f"{type(pl_module).__name__} has no sparse layer: call psn_lightning.sparsify(model), or add the callback "
+            "Sparsify"
+        )
+    for pattern in patterns or ():
+        if not any(fnmatchcase(name, pattern) for name in layers):
+            raise SettingError(f"layers {pattern!r} matches none of the sparse layers {', '.join(layers)}")
+    if patterns is None:
+        return layers
+    return {name: layer for name, layer in layers.items() if any(fnmatchcase(name, pattern) for pattern in patterns)}
 
 
 def seed_of_run(seed: int | None) -> int:

@@ -23,6 +23,8 @@ class RigL(DynamicTopology):
         begin: First update: a step (int), a share of the run (float), or null: one period after the start.
         end: End of the updates: a step (int), or a share of the run (float).
         skip_step_on_update: Whether an update takes the place of the optimizer step, as in the original.
+        layers: Glob patterns of the layers to rewrite; null: every sparse layer.
+        seed: Seed of random growth; null: that of seed_everything.
     """
 
     def __init__(
@@ -32,8 +34,12 @@ class RigL(DynamicTopology):
         begin: int | float | None = 0,
         end: int | float = 0.75,
         skip_step_on_update: bool = True,
+        layers: list[str] | None = None,
+        seed: int | None = None,
     ) -> None:
-        super().__init__(RigLRule(), CosineSchedule(drop_fraction, period, begin, end), skip_step_on_update)
+        super().__init__(
+            RigLRule(), CosineSchedule(drop_fraction, period, begin, end), skip_step_on_update, layers, seed
+        )
 
 
 class SRigL(DynamicTopology):
@@ -46,6 +52,8 @@ class SRigL(DynamicTopology):
         begin: First update: a step (int), a share of the run (float), or null: one period after the start.
         end: End of the updates: a step (int), or a share of the run (float).
         skip_step_on_update: Whether an update takes the place of the optimizer step, as in RigL.
+        layers: Glob patterns of the layers to rewrite; null: every sparse layer.
+        seed: Seed of random growth; null: that of seed_everything.
     """
 
     def __init__(
@@ -56,9 +64,11 @@ class SRigL(DynamicTopology):
         begin: int | float | None = 0,
         end: int | float = 0.75,
         skip_step_on_update: bool = True,
+        layers: list[str] | None = None,
+        seed: int | None = None,
     ) -> None:
         schedule = CosineSchedule(drop_fraction, period, begin, end)
-        super().__init__(SRigLRule(gamma_sal), schedule, skip_step_on_update)
+        super().__init__(SRigLRule(gamma_sal), schedule, skip_step_on_update, layers, seed)
 
 
 class SET(DynamicTopology):
@@ -69,6 +79,8 @@ class SET(DynamicTopology):
         period: Optimizer steps between updates (int), or epochs (float).
         begin: First update: a step (int), a share of the run (float), or null: one period after the start.
         end: End of the updates: a step (int), or a share of the run (float).
+        layers: Glob patterns of the layers to rewrite; null: every sparse layer.
+        seed: Seed of random growth; null: that of seed_everything.
     """
 
     def __init__(
@@ -77,8 +89,10 @@ class SET(DynamicTopology):
         period: int | float = 1.0,
         begin: int | float | None = None,
         end: int | float = 1.0,
+        layers: list[str] | None = None,
+        seed: int | None = None,
     ) -> None:
-        super().__init__(SETRule(), ConstantSchedule(drop_fraction, period, begin, end), skip_step_on_update=False)
+        super().__init__(SETRule(), ConstantSchedule(drop_fraction, period, begin, end), False, layers, seed)
 
 
 class GMP(DynamicTopology):
@@ -89,6 +103,8 @@ class GMP(DynamicTopology):
         period: Optimizer steps between updates (int, Δt), or epochs (float).
         begin: First update: a step (int, t_0), a share of the run (float), or null: one period after the start.
         end: End of the updates: a step (int), or a share of the run (float).
+        layers: Glob patterns of the layers to rewrite; null: every sparse layer.
+        seed: Seed of random growth; null: that of seed_everything.
     """
 
     def __init__(
@@ -97,6 +113,8 @@ class GMP(DynamicTopology):
         period: int | float = 100,
         begin: int | float | None = 0,
         end: int | float = 0.75,
+        layers: list[str] | None = None,
+        seed: int | None = None,
     ) -> None:
         schedule = CubicSchedule(1.0, period, begin, end)
-        super().__init__(MagnitudePruningRule(final_sparsity), schedule, skip_step_on_update=False)
+        super().__init__(MagnitudePruningRule(final_sparsity), schedule, False, layers, seed)

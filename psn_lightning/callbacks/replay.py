@@ -19,7 +19,8 @@ class ReplayOrder(pl.Callback):
     An iterator draws its order from the global generators when it begins. Their state then is kept in checkpoints; a
     resumed epoch begins with it, reads the batches that were trained on already without using them (which takes the
     time that loading them takes), and goes on. It has to stand before callbacks that ask for the run's length, such as
-    :class:`RigL` (or be attached before the fit), and needs :class:`GeneratorState`. Loaders with a ``load_state_dict`` of their own are left alone.
+    :class:`RigL` (or be attached before the fit), and needs :class:`GeneratorState`. Loaders with a
+    ``load_state_dict`` of their own are left alone.
     """
 
     def __init__(self) -> None:

@@ -32,6 +32,8 @@ class RigLVariant(DynamicTopology):
         grown_value: Weight of a new connection: zero, or initial: N(0, 2 / mean fan-in) as at the start.
         moments: Whether an update keeps the optimizer's moments of what stays, or resets those of the whole layer.
         gradient_steps: Number of optimizer steps before an update whose gradients growth looks at, summed.
+        layers: Glob patterns of the layers to rewrite; null: every sparse layer.
+        seed: Seed of random growth; null: that of seed_everything.
     """
 
     def __init__(
@@ -47,9 +49,11 @@ class RigLVariant(DynamicTopology):
         grown_value: Literal["zero", "initial"] = "zero",
         moments: Literal["kept", "reset"] = "kept",
         gradient_steps: int = 1,
+        layers: list[str] | None = None,
+        seed: int | None = None,
     ) -> None:
         rule = RigLVariantRule(may_return, sees_absent, drop_scope)
-        super().__init__(rule, CosineSchedule(drop_fraction, period, begin, end), skip_step_on_update)
+        super().__init__(rule, CosineSchedule(drop_fraction, period, begin, end), skip_step_on_update, layers, seed)
         if gradient_steps < 1:
             raise SettingError(f"gradient_steps {gradient_steps} must be at least 1: the gradient of the update's step")
         self.choices = VariantChoices(grown_value, moments, gradient_steps)

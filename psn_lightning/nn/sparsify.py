@@ -185,6 +185,11 @@ def _budgets(
     for weight, own in zip(weights, settings, strict=True):
         n_out, n_in = weight.shape
         absent = 1 - next(counts) / (n_out * n_in) if own.sparsity is None else own.sparsity
+        if absent == 1:
+            raise UnreachableError(
+                f"sparsity {sparsity} leaves {weight.name} ({n_out} × {n_in}) no connection: exclude it, or "
+                "allocate erk"
+            )
         budgets.append(LayerBudget(n_in, n_out, absent, min_fan_in, weight.name))
     return budgets
 

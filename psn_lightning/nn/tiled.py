@@ -52,7 +52,7 @@ class Stack:
         if x.dim() == 0 or x.shape[-1] != n_in:
             raise ValueError(f"the input has shape {tuple(x.shape)}, but the layer reads {n_in} features")
         dtype = parameters[0].dtype
-        if torch.compiler.is_exporting() or torch.jit.is_tracing():
+        if torch.compiler.is_exporting() or torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
             raise RuntimeError(
                 "storage csr cannot be exported or traced: psn_lightning.densify(model) gives a plain model"
             )

@@ -152,6 +152,7 @@ def test_any_parameter_can_be_named():
         ({"storage": "csr"}, "conv1 cannot have storage csr"),
         ({"include": ["attention.*"], "storage": "csr"}, "attention.in_proj_weight cannot have storage csr"),
         ({"sparsity": 0.99, "allocation": "uniform"}, "above the ceiling"),
+        ({"sparsity": 0.9999, "allocation": "uniform"}, r"leaves linear \(20 × 30\) no connection"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name_and_nothing_has_changed(arguments, message):

@@ -1,3 +1,4 @@
+import math
 from math import prod
 
 import pytest
@@ -5,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from psn_lightning.errors import SettingError
-from psn_lightning.topology import allocate
+from psn_lightning.topology import allocate, allocate_exactly
 
 HIDDEN = [(512, 784), (512, 512)]
 shapes = st.lists(st.tuples(st.integers(1, 600), st.integers(1, 600)), min_size=1, max_size=6)
@@ -54,3 +55,18 @@ def test_a_budget_that_the_output_alone_spends_is_refused():
 def test_unknown_allocation():
     with pytest.raises(SettingError, match="'equal' is not one of uniform, er, erk"):
         allocate(HIDDEN, 0.9, "equal")
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 3])), min_size=1, max_size=6),
+    st.floats(0, 0.99),
+    st.sampled_from(["uniform", "er", "erk"]),
+)
+def test_whole_connections_meet_the_budget_exactly(shapes, sparsity, allocation):
+    sizes = [math.prod(shape) for shape in shapes]
+    counts = allocate_exactly(shapes, sparsity, allocation)
+    densities = allocate(shapes, sparsity, allocation)
+    assert sum(counts) == round((1 - sparsity) * sum(sizes))
+    for count, size, density in zip(counts, sizes, densities, strict=True):
+        assert 0 <= count <= size
+        assert abs(count - density * size) <= 1

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import psn_lightning
+from tests.conftest import CONF
 
 
 def in_a_new_process(code):
@@ -65,3 +66,20 @@ print(json.dumps([status, err.getvalue()]))
     status, err = in_a_new_process(code)
     assert status == 2
     assert "psn_lightning[sweeps]" in err
+
+
+def test_the_main_job_runs_on_the_plain_install(workdir):
+    """Without the packages of the extras: csr becomes masked, with a warning."""
+    code = f"""
+import contextlib, io, json, sys, warnings
+for name in ("numba", "llvmlite", "optuna", "statsmodels", "markdown_it"):
+    sys.modules[name] = None
+from psn_lightning.cli import main
+out = io.StringIO()
+with contextlib.redirect_stdout(out), warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    flags = ["--trainer.max_epochs=1", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
+    status = main(["fit", "--config", {str(CONF / "quickstart.yaml")!r}, *flags])
+print(json.dumps([status, any("needs numba" in str(w.message) for w in caught), "test accuracy" in out.getvalue()]))
+"""
+    assert in_a_new_process(code) == [0, True, True]

@@ -131,7 +131,8 @@ def _imported(path: str) -> Any | None:
 def _subclasses(base: type) -> Iterator[str]:
     class_: type
     for class_ in base.__subclasses__():
-        if not class_.__name__.startswith("_") and not inspect.isabstract(class_):
+        is_ours = class_.__module__.startswith("psn_lightning") and not class_.__name__.startswith("_")
+        if is_ours and not inspect.isabstract(class_):
             yield class_.__name__
         yield from _subclasses(class_)
 

@@ -78,8 +78,9 @@ class Schedule(ABC):
         period = self._steps("period", self.period, steps_per_epoch, "an epoch", "max_steps and period as steps")
         begin = period if self.begin is None else self._steps("begin", self.begin, total_steps, "a run", "max_epochs")
         end = self._steps("end", self.end, total_steps, "a run", "max_epochs, or end as steps")
-        contradicts = type(self.begin) is type(self.end) or 0 < end <= begin < total_steps
-        if self.begin is not None and end <= begin and contradicts:
+        alike = type(self.begin) is type(self.end)
+        contradicts = self.begin >= self.end if alike else 0 < end <= begin < total_steps  # type: ignore[operator]
+        if self.begin is not None and contradicts:
             raise SettingError(f"no topology update fits: begin {self.begin} is not before end {self.end}")
         return Window(begin, max(begin, int(min(end, total_steps))), max(1, period))
 

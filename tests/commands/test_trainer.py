@@ -9,7 +9,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import LambdaCallback, TQDMProgressBar
 
-from psn_lightning.callbacks import BestAndLast, GradientRatio, MaskReapply, Progress
+from psn_lightning.callbacks import BestAndLast, GradientRatio, LastEvaluation, MaskReapply, Progress
 from psn_lightning.commands.trainer import NoProfiler, furnish, skip_empty_hooks
 
 
@@ -38,7 +38,7 @@ def test_only_hooks_that_do_nothing_are_passed_over():
 def test_the_users_choice_wins():
     bar, profiler = TQDMProgressBar(), object()
     config, callbacks = {"profiler": profiler}, [bar]
-    furnish(config, callbacks, [])
+    furnish(config, callbacks, [], LastEvaluation())
     assert config["profiler"] is profiler
     assert not any(isinstance(callback, Progress) for callback in callbacks)
     assert any(isinstance(callback, GradientRatio) for callback in callbacks)
@@ -46,14 +46,14 @@ def test_the_users_choice_wins():
 
 def test_what_is_turned_off_stays_off():
     config, callbacks = {"enable_progress_bar": False, "enable_checkpointing": False}, [BestAndLast()]
-    furnish(config, callbacks, [])
+    furnish(config, callbacks, [], LastEvaluation())
     assert not any(isinstance(callback, Progress | BestAndLast) for callback in callbacks)
     assert isinstance(config["profiler"], NoProfiler)
 
 
 def test_lightnings_bare_mode_is_left_alone():
     config, callbacks = {"barebones": True}, []
-    furnish(config, callbacks, [])
+    furnish(config, callbacks, [], LastEvaluation())
     assert "profiler" not in config
     assert not any(isinstance(callback, Progress) for callback in callbacks)
 

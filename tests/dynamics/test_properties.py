@@ -52,8 +52,8 @@ def test_a_schedule_falls_from_its_drop_fraction_and_a_window_holds_its_updates(
         for value, whole in [(schedule.period, per_epoch), (schedule.begin, total), (schedule.end, total)]
     )
     first, stop = period if begin is None else begin, min(end, total)
-    contradiction = begin is not None and type(schedule.begin) is type(schedule.end) and schedule.begin >= schedule.end
-    if contradiction or 0 < end <= first < total:
+    alike = type(schedule.begin) is type(schedule.end)
+    if begin is not None and (schedule.begin >= schedule.end if alike else 0 < end <= first < total):
         with pytest.raises(SettingError, match="no topology update fits"):
             schedule.window(total, per_epoch)
         return

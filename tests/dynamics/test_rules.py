@@ -188,7 +188,7 @@ def test_pruning_follows_the_cubic_from_the_start_of_the_run(layer):
 
 def test_pruning_cannot_start_beyond_its_end():
     with pytest.raises(
-        SettingError, match=r"fc1 starts at sparsity 0\.9500, above final_sparsity 0\.9.*model\.sparsity 0"
+        SettingError, match=r"fc1 starts at sparsity 0\.9500, above final_sparsity 0\.9.*start at sparsity 0"
     ):
         MagnitudePruningRule(0.9).check(LayerState("fc1", 10, 100, 50, 50))
     MagnitudePruningRule(0.9).check(LayerState("fc1", 10, 100, 1000, 1000))

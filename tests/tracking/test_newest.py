@@ -36,7 +36,7 @@ def outage(monkeypatch):
             patch.setattr(Store, "check", away)
             patch.setattr(Delivery, "next", away)
             patch.setattr("psn_lightning.tracking.outbox._PATIENCE_SECONDS", 0.1)
-            patch.setattr(StopRequest, "asked", lambda self, trainer: trainer.global_step >= 20)
+            patch.setattr(StopRequest, "asked", lambda self, trainer, exchange=False: trainer.global_step >= 20)
             assert main([*SPOOL, "--trainer.max_epochs=3"]) == 143
 
     return stopped

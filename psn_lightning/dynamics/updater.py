@@ -99,10 +99,11 @@ class TopologyUpdater:
         """
         changes: dict[str, Change] = {}
         if self.is_due:
-            finite = self._gradients_are_finite()
-            self._owed = not finite and self.step >= self.window.last
-            if finite:
-                changes = self._update()
+            layers = self._ready_layers()
+            ready = bool(layers) and self._gradients_are_finite()
+            self._owed = not ready and self.step >= self.window.last
+            if ready:
+                changes = self._update(layers)
         if changes and self.skip_step_on_update:
             self.optimizer.zero_grad(set_to_none=True)  # an optimizer passes over parameters without gradient
         else:
@@ -117,8 +118,16 @@ class TopologyUpdater:
         """Share of the connections that an update at the present step changes."""
         return self.schedule.fraction(min(self.step, self.window.last), self.window)
 
-    def _update(self) -> dict[str, Change]:
-        fraction, layers = self.fraction, self._prepared
+    def _ready_layers(self) -> dict[str, SparseLayer]:
+        """The layers of this step that the rule can work on; one that took no part in the loss has no gradient."""
+        return {
+            name: layer
+            for name, layer in self._prepared.items()
+            if layer.parameter.grad is not None or not self.rule.needs_gradient
+        }
+
+    def _update(self, layers: Mapping[str, SparseLayer]) -> dict[str, Change]:
+        fraction = self.fraction
         self.rule.prepare({name: layer.active_values() for name, layer in layers.items()}, fraction)
         return {name: self.update_layer(name, layer, fraction) for name, layer in layers.items()}
 
@@ -141,12 +150,8 @@ class TopologyUpdater:
         }
 
     def _gradients_are_finite(self) -> bool:
-        """Whether every gradient is; a sparse weight without any (a skipped batch) counts as one that is not."""
         gradients = [p.grad for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
-        complete = not self.rule.needs_gradient or all(
-            layer.parameter.grad is not None for layer in self._prepared.values()
-        )
-        return complete and all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
+        return all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
 
     def stop(self) -> None:
         """Have no further gradient recorded; the layers can be trained on without this object."""

@@ -93,7 +93,7 @@ class VariantUpdater(TopologyUpdater):
     def before_step(self) -> dict[str, Change]:
         """Add the gradients up; update if it is due."""
         if self._is_summed():
-            for name, layer in self._prepared.items():
+            for name, layer in self._ready_layers().items():
                 gradient = layer.dense_gradient()
                 self._sums[name] = self._sums[name] + gradient if name in self._sums else gradient.clone()
         return super().before_step()

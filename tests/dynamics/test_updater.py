@@ -19,6 +19,7 @@ from psn_lightning.dynamics import (
     moments_of,
 )
 from psn_lightning.errors import SettingError
+from psn_lightning.nn import sparse_layers, sparsify
 from tests.helpers.layers import STORAGES
 from tests.helpers.loops import Loop
 
@@ -253,3 +254,36 @@ def test_layers_that_a_rule_cannot_work_on_are_refused():
         check_layers(loop.layers, MagnitudePruningRule(0.1))
     counts = check_layers(loop.layers, RigLRule())
     assert counts == {name: int(mask.sum()) for name, mask in loop.masks().items()}
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_a_layer_that_takes_no_part_in_the_loss_is_left_alone_and_holds_up_no_other(storage):
+    torch.manual_seed(3)
+    module = torch.nn.ModuleDict({"used": torch.nn.Linear(12, 20), "unused": torch.nn.Linear(12, 20)})
+    sparsify(module, 0.7, storage=storage)
+    optimizer = torch.optim.Adam(module.parameters())
+    layers = sparse_layers(module)
+    updater = TopologyUpdater(layers, RigLRule(), CosineSchedule(0.5, 2, 0, 4), optimizer)
+    before = {name: layer.active_positions().clone() for name, layer in layers.items()}
+    for _ in range(4):
+        optimizer.zero_grad()
+        module["used"](torch.randn(8, 12)).square().sum().backward()
+        updater.before_step()
+        optimizer.step()
+    assert not torch.equal(layers["used"].active_positions(), before["used"])
+    assert torch.equal(layers["unused"].active_positions(), before["unused"])
+
+
+def test_a_step_without_any_gradient_is_made_up_for_at_the_end():
+    module = torch.nn.Sequential(torch.nn.Linear(12, 20))
+    sparsify(module, 0.7)
+    optimizer = torch.optim.Adam(module.parameters())
+    updater = TopologyUpdater(sparse_layers(module), RigLRule(), CosineSchedule(0.5, 2, 0, 4), optimizer)
+    done = []
+    for step in range(5):
+        optimizer.zero_grad()
+        if step != 2:
+            module(torch.randn(8, 12)).square().sum().backward()
+        done.append(bool(updater.before_step()))
+        optimizer.step()
+    assert done == [True, False, False, True, False]  # the update of step 2 is made in step 3

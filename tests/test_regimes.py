@@ -286,3 +286,30 @@ def test_functional_calls(storage):
     parameters = dict(module.named_parameters())
     loss = torch.func.functional_call(module, parameters, x).square().sum()
     assert all(g.abs().sum() > 0 for g in torch.autograd.grad(loss, list(parameters.values())))
+
+
+def test_a_rule_serves_one_fit_after_another(tmp_path):
+    """Nothing of a checkpoint is left for the next one."""
+    rigl = RigL(period=2, end=1.0)
+    first, run = train(plain("transformer"), rigl)
+    run.save_checkpoint(tmp_path / "end.ckpt")
+    module = plain("transformer")
+    again = trainer(Sparsify(0.7, print_table=False), rigl, max_steps=8, max_epochs=-1)
+    again.fit(module, batches("transformer", 12), ckpt_path=tmp_path / "end.ckpt")
+    third, _ = train(plain("transformer"), rigl)
+    assert third.updates == first.updates == [2, 4]
+
+
+def test_max_steps_of_two_optimizers_are_shared_out():
+    callback = RigL(period=2, end=1.0)
+    trainer(Sparsify(0.7, print_table=False), callback, max_steps=12, max_epochs=-1).fit(
+        Adversaries(), batches("transformer", 20)
+    )
+    assert callback.window.end == 6
+
+
+def test_a_fused_optimizer_under_fp16_is_refused_in_words():
+    plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))
+    module = plain("transformer", optimizer=lambda m: torch.optim.AdamW(m.parameters(), fused=True))
+    with pytest.raises(SettingError, match="AdamW is fused, and under 16-mixed"):
+        train(module, RigL(period=2, end=1.0), plugins=[plugin])

@@ -9,12 +9,16 @@ from typing import Any, Literal
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from psn_lightning.callbacks.durable import keep
 from psn_lightning.callbacks.signals import StopRequest
 from psn_lightning.callbacks.steps import total_steps
 from psn_lightning.errors import SettingError
+
+_LOW = ("loss", "err", "mse", "mae", "nll", "perplex", "ppl", "bits")
+"""Parts of the names of metrics that are better the smaller they are."""
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 """The checkpoints of a run."""
@@ -30,8 +34,9 @@ class BestAndLast(ModelCheckpoint):
     Args:
         every_n_steps: Optimizer steps between further writes of ``last.ckpt`` within an epoch; None: none.
         monitor: Metric that decides which checkpoint is the best. None: the accuracy of :class:`SparseClassifier`; of
-            other modules the first metric with ``val`` and ``acc`` in its name, else with ``val`` and ``loss``.
-        mode: Whether the largest (max) or the smallest (min) value is the best; None: min for a loss or an error.
+            other modules the first metric with ``val`` and ``acc`` in its name, else with ``val`` and a loss or error.
+        mode: Whether the largest (max) or the smallest (min) value is the best; None: min for a loss or an error
+            (loss, err, mse, mae, nll, perplexity, bits).
 
     Raises:
         SettingError: If the interval is not positive.
@@ -51,6 +56,7 @@ class BestAndLast(ModelCheckpoint):
         self._wanted, self._wanted_mode = monitor, mode
         self._stop = StopRequest()
         self._saved_step = 0
+        self._has_warned = False
 
     @property
     def state_key(self) -> str:
@@ -70,11 +76,16 @@ class BestAndLast(ModelCheckpoint):
         """Choose among the metrics of a module that is not ours, once they are known."""
         if self.monitor is None and not trainer.sanity_checking:
             self._watch(_usual_metric(trainer.callback_metrics))
+            if self.monitor is None and not self._has_warned:
+                self._has_warned = True
+                rank_zero_warn(
+                    "no metric says which checkpoint is the best, so best.ckpt is the last one: give monitor"
+                )
         super().on_validation_end(trainer, pl_module)
 
     def _watch(self, monitor: str | None) -> None:
         self.monitor = monitor
-        low = monitor is not None and any(word in monitor.lower() for word in ("loss", "error", "perplexity"))
+        low = monitor is not None and any(word in monitor.lower() for word in _LOW)
         self.mode = self._wanted_mode or ("min" if low else "max")
         if not self.best_k_models:
             self.kth_value = torch.tensor(torch.inf if self.mode == "min" else -torch.inf)
@@ -145,9 +156,10 @@ class BestAndLast(ModelCheckpoint):
 def _usual_metric(names: Iterable[str]) -> str | None:
     """The metric that most people would watch."""
     validated = [name for name in names if "val" in name.lower()]
-    return next((name for word in ("acc", "loss") for name in validated if word in name.lower()), None)
+    return next((name for word in ("acc", *_LOW) for name in validated if word in name.lower()), None)
 
 
 def _batches_are_left(trainer: pl.Trainer) -> bool:
     """Whether the epoch is not at its end."""
-    return trainer.fit_loop.epoch_loop.batch_progress.current.ready < trainer.num_training_batches
+    progress = trainer.fit_loop.epoch_loop.batch_progress
+    return progress.current.ready < trainer.num_training_batches and not progress.is_last_batch

@@ -87,12 +87,32 @@ class DynamicTopology(pl.Callback):
         """All processes start from the same connections."""
         check_equal_connectivity(trainer, pl_module)
         layers = chosen_layers(pl_module, self.layers)
+        self._check_scaler(trainer)
+        n = len(trainer.optimizers)
+        if not pl_module.automatic_optimization and n > 1 and trainer.max_steps > 0:
+            self._lengths = min(self._lengths[0], math.ceil(trainer.max_steps / n)), self._lengths[1]
+            self.window = self.schedule.window(*self._lengths)
         self._updaters = [self.updater(layers, optimizer) for optimizer in trainer.optimizers]
         for updater in self._updaters:
             updater.step = trainer.global_step // len(self._updaters)
             updater.prepare_step()
         for updater, state in zip(self._updaters, self._restored, strict=False):
             updater.load_state_dict(state)
+        self._restored = []
+
+    def _check_scaler(self, trainer: pl.Trainer) -> None:
+        """Refuse optimizers that ask the gradient scaler for what it found in gradients that an update has taken away.
+
+        Raises:
+            SettingError: If one is fused under 16-mixed.
+        """
+        scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
+        for optimizer in trainer.optimizers if scaled and self.skip_step_on_update else ():
+            if getattr(optimizer, "_step_supports_amp_scaling", False):
+                raise SettingError(
+                    f"{type(optimizer).__name__} is fused, and under 16-mixed cannot pass over the steps that are "
+                    "updates: give fused=False, skip_step_on_update=False, or precision bf16-mixed"
+                )
 
     def updater(self, layers: Mapping[str, SparseLayer], optimizer: Optimizer) -> TopologyUpdater:
         """What updates the layers of one optimizer."""
@@ -136,7 +156,9 @@ class DynamicTopology(pl.Callback):
             updater.stop()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Leave layers that can be trained on without this callback."""
+        """Leave layers, and a Trainer, that can be used without this callback."""
+        if self._clip is not None:
+            self._clip, trainer.gradient_clip_val = None, self._clip
         for updater in self._updaters:
             updater.stop()
 

@@ -27,7 +27,7 @@ class GradientRatio(pl.Callback):
     ) -> None:
         """Decide whether this batch is measured."""
         ends_run = trainer.global_step + 1 == trainer.max_steps
-        self._due = ends_run or batch_idx + 1 == trainer.num_training_batches
+        self._due = ends_run or batch_idx + 1 == trainer.num_training_batches or trainer.is_last_batch
 
     def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Measure; here the gradient is reduced over processes, and no topology update has used it up."""

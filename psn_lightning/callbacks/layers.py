@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -18,8 +19,10 @@ def layers_of(pl_module: pl.LightningModule) -> dict[str, SparseLayer]:
     These are the qualified names, unless the module has a method ``sparse_layers()`` that gives others.
     """
     named = getattr(pl_module, "sparse_layers", None)
-    layers: dict[str, SparseLayer] = named() if callable(named) else sparse_layers(pl_module)
-    return layers
+    own = named() if callable(named) and not inspect.signature(named).parameters else None
+    if isinstance(own, dict) and all(isinstance(layer, SparseLayer) for layer in own.values()):
+        return own
+    return sparse_layers(pl_module)
 
 
 def chosen_layers(pl_module: pl.LightningModule, patterns: Sequence[str] | None) -> dict[str, SparseLayer]:

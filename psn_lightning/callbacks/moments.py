@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from psn_lightning.errors import SettingError
 from psn_lightning.nn import SparseLayer, sparse_layers
 from psn_lightning.nn.states import read_connections
 
@@ -51,6 +52,10 @@ def convert_moments(checkpoint: dict[str, Any], module: torch.nn.Module, optimiz
                 name, layer = layers[id(parameters[index])]
                 was_csr = f"{name}.values" in checkpoint["state_dict"]
                 positions = _positions(checkpoint["state_dict"], name, layer) if was_csr != _is_csr(layer) else None
+                if positions is not None and isinstance(optimizer, torch.optim.Adafactor):
+                    raise SettingError(
+                        f"{name}: Adafactor keeps other statistics for each storage: go on with that of the checkpoint"
+                    )
                 if positions is not None:
                     entry.update({key: _converted(layer, value, positions) for key, value in entry.items()})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from typing import Any
 
 import lightning.pytorch as pl
@@ -26,10 +27,15 @@ class TopologyLogger(pl.Callback):
 
     def __init__(self) -> None:
         self.initial: dict[str, Connectivity] = {}
+        self._module: weakref.ref[pl.LightningModule] | None = None
+        self._is_restored = False
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Remember the first topology, unless a checkpoint brought it."""
-        self.initial = self.initial or connectivities(pl_module)
+        is_another = self._module is None or self._module() is not pl_module
+        if is_another and not self._is_restored:
+            self.initial = connectivities(pl_module)
+        self._module, self._is_restored = weakref.ref(pl_module), False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log where the run starts from."""
@@ -65,6 +71,7 @@ class TopologyLogger(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """See :meth:`state_dict`."""
+        self._is_restored = True
         self.initial = {
             name: Connectivity(c["n_in"], c["indptr"].numel() - 1, c["indptr"].numpy(), c["indices"].numpy())
             for name, c in state_dict.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,8 +26,8 @@ class ReplayOrder(pl.Callback):
 
     def __init__(self) -> None:
         self._loaders: list[ReplayableLoader] = []
-        self._restored: list[dict[str, Any]] = []
-        self._is_attached = False
+        self._restored: list[list[tuple[dict[str, Any] | None, int]]] = []
+        self._trainer: weakref.ref[pl.Trainer] | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """See :meth:`attach`."""
@@ -35,9 +36,9 @@ class ReplayOrder(pl.Callback):
 
     def attach(self, trainer: pl.Trainer) -> None:
         """Have the trainer's training loaders wrapped, after Lightning has put its distributed samplers into them."""
-        if self._is_attached:
+        if self._trainer is not None and self._trainer() is trainer:
             return
-        self._is_attached = True
+        self._trainer, self._loaders = weakref.ref(trainer), []
         # Lightning cannot know that this one is.
         warnings.filterwarnings("ignore", message=".*your dataloader is not resumable")
         process = trainer.strategy.process_dataloader
@@ -55,9 +56,8 @@ class ReplayOrder(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Keep where the epoch's iterators began, on every process, and how many batches are behind."""
-        behind = trainer.fit_loop.epoch_loop.batch_progress.current.ready
-        ends = behind >= trainer.num_training_batches
-        mine = {"behind": 0 if ends else behind, "began": [loader.began for loader in self._loaders]}
+        ends = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        mine = [] if ends else [(loader.began, loader.behind) for loader in self._loaders]
         checkpoint[_KEY] = gathered(trainer, mine)
 
     def on_load_checkpoint(
@@ -69,10 +69,9 @@ class ReplayOrder(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Have the first iterators begin where those of the checkpoint did."""
         if trainer.global_rank < len(self._restored):
-            mine = self._restored[trainer.global_rank]
-            for loader, began in zip(self._loaders, mine["began"], strict=False):
-                if mine["behind"] and began is not None:
-                    loader.replay(began, mine["behind"])
+            for loader, (began, behind) in zip(self._loaders, self._restored[trainer.global_rank], strict=False):
+                if behind and began is not None:
+                    loader.replay(began, behind)
         self._restored = []
 
 
@@ -87,7 +86,13 @@ class ReplayableLoader:
         self._loader = loader
         self.began: dict[str, Any] | None = None
         """The global generators' states when the latest iterator began."""
+        self._given = 0
         self._replay: tuple[dict[str, Any], int] | None = None
+
+    @property
+    def behind(self) -> int:
+        """Batches of the latest iterator that were used; of a loader without length Lightning holds one in advance."""
+        return self._given if _has_length(self._loader) else max(0, self._given - 1)
 
     def __getattr__(self, name: str) -> Any:
         if name == "_loader":
@@ -109,14 +114,25 @@ class ReplayableLoader:
     def __iter__(self) -> Iterator[Any]:
         """Begins with the first batch that is asked for: Lightning makes iterators before a checkpoint is restored."""
         if self._replay is None:
-            self.began = generator_states()
-            yield from self._loader
-            return
-        (self.began, behind), self._replay = self._replay, None
-        now = generator_states()
-        set_generator_states(self.began)
-        iterator = iter(self._loader)
-        for _ in range(behind):
-            next(iterator)
-        set_generator_states(now)
-        yield from iterator
+            self.began, self._given = generator_states(), 0
+            iterator = iter(self._loader)
+        else:
+            (self.began, self._given), self._replay = self._replay, None
+            now = generator_states()
+            set_generator_states(self.began)
+            iterator = iter(self._loader)
+            for _ in range(self._given):
+                next(iterator, None)
+            set_generator_states(now)
+        for batch in iterator:
+            self._given += 1
+            yield batch
+
+
+def _has_length(loader: Any) -> bool:
+    """Whether a loader knows its length; that of an IterableDataset does not."""
+    try:
+        len(loader)
+    except (TypeError, NotImplementedError):
+        return False
+    return True

@@ -10,7 +10,7 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info
 
-from psn_lightning.callbacks.flags import Flags, flags_of
+from psn_lightning.callbacks.flags import Agreed, Flags, flags_of
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -29,7 +29,7 @@ class StopRequest:
     def listen(self, trainer: pl.Trainer) -> None:
         """Take the signals over, where that is possible: in the main thread."""
         self._flags = flags_of(trainer)
-        self._flags.stop = False
+        self._flags.stop, self._flags.agreed = False, Agreed(False, False)
         if threading.current_thread() is threading.main_thread() and not self._before:
             self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
 

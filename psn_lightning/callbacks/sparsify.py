@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from psn_lightning.callbacks.layers import seed_of_run
 from psn_lightning.callbacks.ranks import refuse_sharding
 from psn_lightning.errors import SettingError
-from psn_lightning.nn import InitName, LayerSettings, SparsityTable, StorageName, sparse_layers, sparsify
+from psn_lightning.nn import InitName, LayerSettings, SparseLayer, SparsityTable, StorageName, sparse_layers, sparsify
 from psn_lightning.nn.storages import csr_computes_in
 from psn_lightning.topology import AllocationName, FanIn, SpreadingName
 
@@ -67,6 +68,8 @@ class Sparsify(pl.Callback):
         self.storage: StorageName = storage
         self.seed = seed
         self.print_table = print_table
+        self._layers: list[SparseLayer] = []
+        self._applied: weakref.ref[pl.LightningModule] | None = None
         self.table: SparsityTable | None = None
         """What became sparse; known once the run is set up."""
 
@@ -75,20 +78,35 @@ class Sparsify(pl.Callback):
         refuse_sharding(type(trainer.strategy).__name__)
         self.apply(trainer, pl_module)
 
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Mask the gradient of layers that are trained only from now on."""
+        if batch_idx == 0 or not self._layers:
+            self._layers = list(sparse_layers(pl_module).values())
+        for layer in self._layers:
+            layer.attach()
+
     def apply(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Make the module sparse, unless this has been done.
 
         Raises:
             SettingError: If the module is sparse already, or cannot be made so.
         """
-        if self.table is not None:
+        if self._applied is not None and self._applied() is pl_module:
             return
         if is_overridden("configure_model", pl_module):
             pl_module.configure_model()  # Lightning calls it again, later: it must do its work once anyway
         if sparse_layers(pl_module):
+            if trainer.state.fn not in (None, "fit"):
+                return  # a trained model that is evaluated
             raise SettingError(f"{type(pl_module).__name__} is sparse already: leave the callback Sparsify out")
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if getattr(callback, "_average_model", None) is not None:
+                raise SettingError(f"{type(callback).__name__} has copied the dense model: put Sparsify before it")
         storage = self._storage(trainer)
         self.table = sparsify(pl_module, **self._settings, storage=storage, seed=seed_of_run(self.seed))
+        self._applied = weakref.ref(pl_module)
         if self.print_table and trainer.state.fn == "fit":
             rank_zero_info(f"\n{self.table}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import lightning.pytorch as pl
 import yaml
 
-from psn_lightning.commands.messages import config_files
+from psn_lightning.commands.messages import config_files, nearest
 from psn_lightning.errors import SettingError
 from psn_lightning.task import SparseClassifier
 
@@ -38,21 +39,37 @@ def model_class(path: str | None) -> type[pl.LightningModule] | None:
     if path in (None, SparseClassifier.__name__):
         return SparseClassifier
     module, _, name = str(path).rpartition(".")
-    if not module:
+    if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", str(path)):
         return None
     try:
         found = getattr(importlib.import_module(module), name, None)
     except ImportError as error:
         raise SettingError(f"model {path} cannot be imported from {Path.cwd()}: {error}") from error
     if not (isinstance(found, type) and issubclass(found, pl.LightningModule)):
-        raise SettingError(f"model {path} is not a LightningModule: {module} has {_modules_in(module)}")
+        what = f"there is no {name} in {module}" if found is None else f"{path} is not a LightningModule"
+        names = _modules_in(module)
+        raise SettingError(f"model: {what}{nearest(name, names)}; it has {', '.join(names) or 'none'}")
     return found
 
 
-def _modules_in(name: str) -> str:
+def _modules_in(name: str) -> list[str]:
     members = vars(importlib.import_module(name)).items()
-    names = [key for key, value in members if isinstance(value, type) and issubclass(value, pl.LightningModule)]
-    return ", ".join(names) or "none"
+    return [key for key, value in members if isinstance(value, type) and issubclass(value, pl.LightningModule)]
+
+
+def check_alone(path: str, arguments: Sequence[str]) -> None:
+    """Refuse another model beside a file that has settings of ours.
+
+    Raises:
+        SettingError: With the file.
+    """
+    for file in config_files(arguments):
+        model = yaml.safe_load(file.read_text()).get("model")
+        if isinstance(model, dict) and model and "class_path" not in model and "init_args" not in model:
+            raise SettingError(
+                f"--config {file} has settings of SparseClassifier under model, but the model is {path}: leave the "
+                "file out, or write model: {class_path: …, init_args: …} in one of your own"
+            )
 
 
 def _on_the_line(arguments: Iterable[str]) -> Iterator[str]:

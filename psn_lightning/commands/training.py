@@ -24,10 +24,11 @@ from psn_lightning.callbacks.sparsify import sparsify_first
 from psn_lightning.commands import summary
 from psn_lightning.commands.limits import check_optimizer, check_trainer
 from psn_lightning.commands.messages import check_configs, explained
-from psn_lightning.commands.models import model_class, named_model
+from psn_lightning.commands.models import check_alone, model_class, named_model
 from psn_lightning.commands.trainer import ask_for_accelerators_once, furnish, skip_empty_hooks
 from psn_lightning.data import ClassificationData
 from psn_lightning.errors import SettingError, compact, in_one_line
+from psn_lightning.nn import sparse_layers
 from psn_lightning.nn.storages import check_csr_precision, csr_computes_in
 from psn_lightning.task import SparseClassifier
 from psn_lightning.tracking import ConfigRecord, Tracking
@@ -94,7 +95,9 @@ class PSNCLI(LightningCLI):
         check_configs(args)
         path = named_model(args)
         found = model_class(path)
-        self._is_flat = path is None or found is SparseClassifier
+        self._is_flat = path is None
+        if path is not None:
+            check_alone(path, args)
         self._is_ours = found is not None and issubclass(found, SparseClassifier)
         self._model_key = "model" if self._is_flat else "model.init_args"
 
@@ -275,7 +278,13 @@ class PSNCLI(LightningCLI):
         try:
             self.model.load_state_dict(state_dict, strict=self.model.strict_loading)
         except RuntimeError as error:
-            raise SettingError(f"the checkpoint does not fit the configured network: {in_one_line(error)}") from error
+            masks = any(key.endswith("_mask") for key in state_dict) and not sparse_layers(self.model)
+            remedy = (
+                ". It is of a sparse model: add the callback Sparsify, as its configuration has it" if masks else ""
+            )
+            raise SettingError(
+                f"the checkpoint does not fit the configured network: {in_one_line(error)}{remedy}"
+            ) from error
 
     def after_fit(self) -> None:
         """Evaluate the last weights if that has not been done, and touch the test set once where it was held back."""

@@ -69,6 +69,12 @@ class TopologyUpdater:
         self._owed = False  # the last update fell on a step that was skipped
         self._prepared: dict[str, SparseLayer] = {}  # of the coming step, if that does anything
         self.prepare_step()
+        if isinstance(optimizer, torch.optim.Muon):  # its steps are dense whatever the gradient is
+            optimizer.register_step_post_hook(self._apply_masks)
+
+    def _apply_masks(self, *_: Any) -> None:
+        for layer in self.layers.values():
+            layer.apply_mask()
 
     @property
     def is_due(self) -> bool:
@@ -77,6 +83,8 @@ class TopologyUpdater:
 
     def prepare_step(self) -> None:
         """Have the coming backward passes record what the step needs; called by itself after every step."""
+        for layer in self.layers.values():
+            layer.attach()
         for layer in self._prepared.values():
             layer.record_dense_gradient = False
         records = self.records_gradient()

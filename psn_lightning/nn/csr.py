@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -10,6 +11,7 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils.hooks import unserializable_hook
 
 from psn_lightning.nn.kernels.connections import places_in
 from psn_lightning.nn.layer import SparseLayer
@@ -18,6 +20,8 @@ from psn_lightning.nn.structure import Structure
 from psn_lightning.nn.tiled import Stack
 from psn_lightning.nn.workspace import Stage
 from psn_lightning.topology import Connectivity
+
+_ROUNDING = 1e-3  # by how much two ways to compute a gradient may differ
 
 
 class CSRLinear(nn.Module, SparseLayer):
@@ -44,6 +48,9 @@ class CSRLinear(nn.Module, SparseLayer):
         self.register_buffer("_no_bias", values.new_zeros(0 if bias is not None else self.out_features), False)
         self._records = False
         self._recorded: list[tuple[Tensor, Tensor]] = []
+        self._pending: list[tuple[int, Tensor, Tensor]] = []  # of backward passes that may not reach the weight
+        self._grown: Tensor | None = None  # places of the connections that the latest update made
+        self._hooked: weakref.ref[nn.Parameter] | None = None
         self._stack = Stack([])
         self._replace(connectivity, values)
 
@@ -75,7 +82,14 @@ class CSRLinear(nn.Module, SparseLayer):
     @record_dense_gradient.setter
     def record_dense_gradient(self, records: bool) -> None:
         self._records = records
-        self._recorded = []
+        self._recorded, self._pending, self._grown = [], [], None
+        if records and (self._hooked is None or self._hooked() is not self.weight):
+            self.weight.register_post_accumulate_grad_hook(self._commit)  # type: ignore[no-untyped-call]
+            self._hooked = weakref.ref(self.weight)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy has a parameter of its own, without the hook."""
+        return {**self.__dict__, "_hooked": None}
 
     @property
     def connectivity(self) -> Connectivity:
@@ -143,7 +157,8 @@ class CSRLinear(nn.Module, SparseLayer):
         gradient = [] if self.weight.grad is None else [self.weight.grad]
         # What is new takes the 0 behind the others.
         moved = [torch.cat([t, t.new_zeros(1)]).index_select(0, places) for t in (self.weight, *moments, *gradient)]
-        stayed = int((places < len(self.weight)).sum())
+        self._grown = places >= len(self.weight)
+        stayed = len(places) - int(self._grown.sum())
         self.weight.grad = None
         self.weight.data = moved[0]
         for tensor, values in zip(moments, moved[1:], strict=False):
@@ -167,13 +182,23 @@ class CSRLinear(nn.Module, SparseLayer):
     @torch.no_grad()
     def mask_gradient(self) -> None:
         """See the interface: connections that a rule has just grown have a gradient as well."""
-        if self._recorded and self.weight.grad is not None:
-            self.weight.grad.copy_(self.gradient_at(self.active_positions()))
+        grown, self._grown = self._grown, None
+        if not self._recorded or self.weight.grad is None or grown is None or not grown.any():
+            return
+        computed, kept = self.gradient_at(self.active_positions()), ~grown
+        square = computed[kept].square().sum()
+        ratio = float((self.weight.grad[kept] * computed[kept]).sum() / square) if square > 0 else 1.0
+        # What was done to the gradient since (AMP's scale taken off, a user's hook) holds for new connections, too.
+        self.weight.grad[grown] = computed[grown] * (ratio if abs(ratio - 1) > _ROUNDING else 1.0)
 
     def dense_gradient(self, neurons: slice = slice(None)) -> Tensor:
         """See the interface; on every process at once, because the blocks are averaged over them."""
         if not self._recorded:
-            raise RuntimeError("no dense gradient: set record_dense_gradient before the forward pass")
+            if _world_size() == 1:
+                raise RuntimeError("no dense gradient: set record_dense_gradient before the backward pass")
+            # The layer took no part on this process, but others wait for it.
+            rows = len(range(*neurons.indices(self.n_out)))
+            return _average(torch.zeros(rows, self.n_in, dtype=self.weight.dtype))
         first, *others = (g[neurons] @ x.T for x, g in self._recorded)
         for other in others:
             first += other
@@ -187,9 +212,19 @@ class CSRLinear(nn.Module, SparseLayer):
         return total.index_add_(0, torch.from_numpy(self.structure.neurons), self.weight.grad.abs())
 
     def _note(self, x: Tensor, g: Tensor) -> None:
-        """Keep what the dense gradient is made of: inputs and gradients, ``(n, columns)``, of every backward pass."""
+        """Keep what the dense gradient is made of: inputs and gradients, ``(n, columns)``, of a backward pass."""
         if self._records:
-            self._recorded.append((_untiled(x), _untiled(g)))
+            gradient = self.weight.grad
+            if gradient is None or not gradient.any():
+                self._recorded = []  # the optimizer's step begins anew
+            self._pending.append((torch._C._current_graph_task_id(), _untiled(x), _untiled(g)))
+
+    @unserializable_hook  # type: ignore[untyped-decorator]
+    def _commit(self, _: Tensor) -> None:
+        """Hook of the weight: the gradient has reached it, so what this backward pass kept counts."""
+        task = torch._C._current_graph_task_id()
+        self._recorded += [(x, g) for number, x, g in self._pending if number == task]
+        self._pending = []
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         for name, value in csr_state(self.connectivity, self.active_values()).items():
@@ -208,24 +243,23 @@ class CSRLinear(nn.Module, SparseLayer):
         error_msgs: list[str],
     ) -> None:
         names = ["values", "indptr", "indices"] if prefix + "weight" not in state_dict else []
-        names += [] if self.bias is None else ["bias"]
         absent = [prefix + name for name in names if prefix + name not in state_dict]
-        if absent:
-            missing_keys.extend(absent)
-            return
+        bias, found = state_dict.get(prefix + "bias"), None
         try:
-            found = read_connections(state_dict, prefix, (self.n_out, self.n_in)) or self._of_dense(state_dict, prefix)
-            if self.bias is not None and state_dict[prefix + "bias"].shape != self.bias.shape:
-                raise ValueError(
-                    f"a bias of shape {tuple(state_dict[prefix + 'bias'].shape)}, not {self.n_out} numbers"
-                )
+            if not absent:
+                found = read_connections(state_dict, prefix, (self.n_out, self.n_in))
+                found = found or self._of_dense(state_dict, prefix)
+            if self.bias is not None and bias is not None and bias.shape != self.bias.shape:
+                raise ValueError(f"a bias of shape {tuple(bias.shape)}, not {self.n_out} numbers")
         except ValueError as error:
             error_msgs.append(f"{prefix[:-1]}: {error}")
             return
+        missing_keys.extend(absent + ([prefix + "bias"] if self.bias is not None and bias is None else []))
         with torch.no_grad():
-            self._replace(*found)
-            if self.bias is not None:
-                self.bias.copy_(state_dict[prefix + "bias"])
+            if found is not None:
+                self._replace(*found)
+            if self.bias is not None and bias is not None:
+                self.bias.copy_(bias)
 
     def _of_dense(self, state_dict: dict[str, Any], prefix: str) -> Connections:
         """Weights of a dense Linear at the present connections."""

@@ -149,6 +149,9 @@ class SparseLayer(ABC):
             RuntimeError: If :attr:`record_dense_gradient` was off.
         """
 
+    def attach(self) -> None:  # noqa: B027  # csr has no need of it
+        """Have the parameter's gradient masked, where it is not yet: a layer that was frozen, or read from a file."""
+
     def gradient_at(self, positions: Tensor) -> Tensor:
         """Gradient of the loss to the given positions, connected or not; see :meth:`dense_gradient`.
 

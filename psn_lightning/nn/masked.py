@@ -44,7 +44,9 @@ class MaskedLayer(SparseLayer):
         mask = torch.from_numpy(connectivity.mask()).reshape(weight.shape).to(weight.device)
         module.register_buffer(f"{name}_mask", mask)
         vars(module).setdefault(_LAYERS, {})[name] = self
-        self._loading = module.register_load_state_dict_pre_hook(self._before_load)  # type: ignore[no-untyped-call]
+        before = module.register_load_state_dict_pre_hook(self._before_load)  # type: ignore[no-untyped-call]
+        after = module.register_load_state_dict_post_hook(self._after_load)  # type: ignore[no-untyped-call]
+        self._loading = [before, after]
         with torch.no_grad():
             weight.masked_fill_(~mask, 0)
         self.attach()
@@ -73,7 +75,8 @@ class MaskedLayer(SparseLayer):
 
     def remove(self) -> None:
         """Take buffer and hooks off; the module is plain again, its absent weights are 0."""
-        self._loading.remove()
+        for handle in self._loading:
+            handle.remove()
         if self._handle is not None:
             self._handle.remove()
         layers = vars(self._module)[_LAYERS]
@@ -81,6 +84,17 @@ class MaskedLayer(SparseLayer):
         delattr(self._module, f"{self._name}_mask")
         if not layers:
             delattr(self._module, _LAYERS)
+
+    def share(self, module: nn.Module) -> None:
+        """Have the mask applied, too, when another module that has the same parameter is loaded."""
+        handle = module.register_load_state_dict_post_hook(self._after_load)  # type: ignore[no-untyped-call]
+        self._loading.append(handle)
+
+    @torch.no_grad()
+    def _after_load(self, module: nn.Module, incompatible_keys: Any) -> None:
+        """Another tensor may be in the parameter's place, and another module that shares it may have loaded it."""
+        self.attach()
+        self.parameter.masked_fill_(~self._mask, 0)
 
     @unserializable_hook  # type: ignore[untyped-decorator]
     def _masked_gradient(self, gradient: Tensor) -> Tensor | None:

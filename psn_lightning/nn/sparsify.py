@@ -15,7 +15,7 @@ from psn_lightning.errors import SettingError, UnreachableError
 from psn_lightning.nn.init import InitName, initial_values
 from psn_lightning.nn.layer import SparseLayer
 from psn_lightning.nn.masked import MaskedLayer, masked_layers_of
-from psn_lightning.nn.storages import StorageName, check_storage, csr_linear, dense_linear, resolve
+from psn_lightning.nn.storages import StorageName, check_storage, csr_linear, dense_linear, resolve, take_state
 from psn_lightning.nn.table import LayerRow, SparsityTable
 from psn_lightning.nn.weights import Weight, ignore_masks, select_weights, sparse_layers, stop_ignoring_masks
 from psn_lightning.topology import (
@@ -247,11 +247,14 @@ def _draw(weight: Weight, connectivity: Connectivity, init: InitName, rng: np.ra
 def _impose(module: nn.Module, weight: Weight, connectivity: Connectivity, storage: Literal["csr", "masked"]) -> None:
     """Put a layer's connections on the module."""
     if storage == "masked":
-        MaskedLayer(weight.owner, weight.parameter, connectivity)
+        tensor, layer = weight.tensor, MaskedLayer(weight.owner, weight.parameter, connectivity)
+        for other in module.modules():
+            if other is not weight.owner and any(parameter is tensor for parameter in other._parameters.values()):
+                layer.share(other)
         return
     values = weight.tensor.detach().flatten()[torch.from_numpy(connectivity.keys())]
     bias = weight.owner.bias.detach() if isinstance(weight.owner.bias, nn.Parameter) else None
     parent, _, name = weight.name.rpartition(".")
-    layer = csr_linear(connectivity, values, bias)
-    layer.train(weight.owner.training).requires_grad_(weight.tensor.requires_grad)
-    setattr(module.get_submodule(parent), name, layer)
+    replacement = csr_linear(connectivity, values, bias)
+    take_state(replacement, weight.owner)
+    setattr(module.get_submodule(parent), name, replacement)

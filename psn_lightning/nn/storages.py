@@ -79,7 +79,16 @@ def dense_linear(layer: SparseLayer) -> nn.Linear:
         made.weight.zero_().view(-1)[layer.active_positions()] = values
         if bias is not None:
             made.bias.copy_(bias)
+    if isinstance(layer, nn.Module):
+        take_state(made, layer)
     return made
+
+
+def take_state(made: nn.Module, replaced: nn.Module) -> None:
+    """Give a Linear of one storage what is trained, and the mode, of the one in whose place it comes."""
+    made.train(replaced.training)
+    for name, parameter in made.named_parameters():
+        parameter.requires_grad_(getattr(replaced, name).requires_grad)
 
 
 def csr_computes_in(precision: object) -> bool:

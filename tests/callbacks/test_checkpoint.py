@@ -37,6 +37,7 @@ def best_epoch(folder, values, **arguments):
         ({"val_loss": [3.0, 1.0, 2.0], "val_acc": [0.9, 0.5, 0.6]}, {}, (0, "val_acc")),
         ({"valid/error": [0.3, 0.2, 0.1], "score": [0.1, 0.3, 0.2]}, {"monitor": "score"}, (1, "score")),
         ({"score": [0.1, 0.3, 0.2]}, {"monitor": "score", "mode": "min"}, (0, "score")),
+        ({"val_mse": [3.0, 1.0, 2.0]}, {}, (1, "val_mse")),
         ({"score": [0.1, 0.3, 0.2]}, {}, (2, None)),  # nothing to go by: the last
     ],
 )

@@ -75,3 +75,32 @@ def test_the_seed_is_the_arguments_or_that_of_seed_everything(monkeypatch):
         positions.append(sparse_layers(module)["net.head"].active_positions())
     assert os.environ["PL_GLOBAL_SEED"] == "5"
     assert torch.equal(positions[0], positions[1])
+
+
+def test_one_callback_makes_every_module_sparse_and_leaves_a_trained_one():
+    sparse, modules = Sparsify(0.7, print_table=False), [plain("transformer"), plain("transformer")]
+    for module in modules:
+        fit(module, sparse)
+        assert len(sparse_layers(module)) == 9
+    before = sparse_layers(modules[1])["net.head"].active_positions()
+    trainer(Sparsify(0.5, print_table=False)).validate(modules[1], batches("transformer"), verbose=False)
+    assert torch.equal(sparse_layers(modules[1])["net.head"].active_positions(), before)
+
+
+def test_a_layer_that_is_unfrozen_during_the_fit_is_masked():
+    class Thawed(type(plain("transformer"))):
+        def on_train_epoch_start(self):
+            self.net.encoder.requires_grad_(self.current_epoch > 0)
+
+    module = Thawed(plain("transformer").net, lambda m: torch.optim.SGD(m.parameters(), lr=0.1))
+    module.net.encoder.requires_grad_(False)
+    fit(module, Sparsify(0.7, print_table=False), max_steps=-1, max_epochs=2)
+    for layer in sparse_layers(module).values():
+        assert not layer.parameter[~layer.mask.view(layer.parameter.shape)].any()
+
+
+def test_a_copy_of_the_dense_model_is_refused():
+    from lightning.pytorch.callbacks import EMAWeightAveraging
+
+    with pytest.raises(SettingError, match="put Sparsify before it"):
+        fit(plain("transformer"), EMAWeightAveraging(), Sparsify(0.7, print_table=False))

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from psn_lightning.dynamics import RigLRule, moments_of, update_layer
+from psn_lightning.nn import sparse_layers, sparsify
 from psn_lightning.nn.kernels import pool
 from psn_lightning.nn.storages import csr_linear
 from psn_lightning.nn.tiled import Stack
@@ -245,3 +246,75 @@ def test_second_derivatives_are_refused():
     x = torch.randn(2, 5).double().requires_grad_()
     with pytest.raises(RuntimeError, match=r"no second derivatives .*use storage masked"):
         torch.autograd.grad(csr(x).sum(), x, create_graph=True)
+
+
+def both(sparsity=0.6):
+    """The same two layers in both storages, recording."""
+    networks = []
+    for storage in ("masked", "csr"):
+        torch.manual_seed(4)
+        module = torch.nn.Sequential(torch.nn.Linear(12, 20), torch.nn.Tanh(), torch.nn.Linear(20, 16)).double()
+        sparsify(module, sparsity, storage=storage)
+        for layer in sparse_layers(module).values():
+            layer.record_dense_gradient = True
+        networks.append(module)
+    return networks
+
+
+def zeroed(module, x):
+    module(x).square().sum().backward()
+    module.zero_grad()
+    module(x / 2).sum().backward()
+
+
+def differentiated_to_the_input(module, x):
+    x = x.clone().requires_grad_()
+    torch.autograd.grad(module(x).square().sum(), x)
+    module(x.detach()).sum().backward()
+
+
+def frozen(module, x):
+    module.requires_grad_(False)
+    module(x.clone().requires_grad_()).square().sum().backward()
+    module.requires_grad_(True)
+    module(x).sum().backward()
+
+
+def accumulated(module, x):
+    module(x).square().sum().backward()
+    module(x / 2).sum().backward()
+
+
+@pytest.mark.parametrize("passes", [zeroed, differentiated_to_the_input, frozen, accumulated])
+def test_only_passes_that_reached_the_gradient_are_in_the_dense_one(passes):
+    x = torch.randn(6, 12, dtype=torch.float64)
+    masked, csr = both()
+    for module in (masked, csr):
+        passes(module, x)
+    for name, layer in sparse_layers(masked).items():
+        torch.testing.assert_close(sparse_layers(csr)[name].dense_gradient(), layer.dense_gradient())
+
+
+def test_what_was_done_to_the_gradient_holds_for_new_connections():
+    x = torch.randn(6, 12, dtype=torch.float64)
+    masked, csr = both()
+    for module in (masked, csr):
+        module(x).square().sum().backward()
+        for parameter in module.parameters():
+            parameter.grad.mul_(0.125)
+        for layer in sparse_layers(module).values():
+            update_layer(layer, RigLRule(), 0.4, None, torch.Generator())
+            layer.mask_gradient()
+    for name, layer in sparse_layers(masked).items():
+        other = sparse_layers(csr)[name]
+        assert torch.equal(other.active_positions(), layer.active_positions())
+        torch.testing.assert_close(other.parameter.grad, layer.compress(layer.parameter.grad))
+
+
+def test_a_gradient_is_left_alone_where_nothing_has_grown():
+    _, csr = both()
+    csr(torch.randn(6, 12, dtype=torch.float64)).square().sum().backward()
+    csr[0].weight.grad.mul_(0.1)
+    before = csr[0].weight.grad.clone()
+    csr[0].mask_gradient()
+    assert torch.equal(csr[0].weight.grad, before)

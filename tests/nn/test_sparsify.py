@@ -285,3 +285,50 @@ def test_channels_last_changes_nothing():
     module(torch.randn(2, 4, 5, 5)).sum().backward()
     layer.set_active(torch.arange(0, 8 * 36, 3))
     assert torch.equal(layer.active_positions(), torch.arange(0, 8 * 36, 3))
+
+
+@pytest.mark.parametrize("storage", ["masked", "csr"])
+def test_what_is_trained_and_the_mode_stay(storage):
+    module = nn.Sequential(nn.Linear(20, 30), nn.Linear(30, 30)).eval()
+    module[0].bias.requires_grad_(False)
+    module[1].weight.requires_grad_(False)
+    expected = [(p.requires_grad, m.training) for m in module for p in m.parameters()]
+    sparsify(module, 0.5, storage=storage)
+    found = [(getattr(m, name).requires_grad, m.training) for m in module for name in ("weight", "bias")]
+    assert found == expected
+    densify(module)
+    assert [(p.requires_grad, m.training) for m in module for p in m.parameters()] == expected
+
+
+@pytest.mark.parametrize("first", ["head", "embedding"])
+def test_dense_weights_of_a_shared_layer_load_sparse_whoever_comes_last(first):
+    modules = {"head": nn.Linear(16, 30, bias=False), "embedding": nn.Embedding(30, 16)}
+    module = nn.ModuleDict({name: modules[name] for name in sorted(modules, key=lambda name: name != first)})
+    module["embedding"].weight = module["head"].weight
+    dense = {key: torch.randn_like(value) for key, value in module.state_dict().items()}
+    dense["embedding.weight"] = dense["head.weight"]
+    sparsify(module, 0.5)
+    module.load_state_dict(dense, strict=False)
+    layer = sparse_layers(module)["head"]
+    assert not module["embedding"].weight[~layer.mask].any()
+    densify(module)
+    module.load_state_dict(dense)
+    assert torch.equal(module["embedding"].weight, dense["head.weight"])
+
+
+def test_parameters_that_are_assigned_are_masked():
+    module = nn.Sequential(nn.Linear(20, 30))
+    sparsify(module, 0.5)
+    module.load_state_dict({key: value.clone() for key, value in module.state_dict().items()}, assign=True)
+    module(torch.randn(4, 20)).sum().backward()
+    assert not module[0].weight.grad[~sparse_layers(module)["0"].mask].any()
+
+
+def test_a_part_of_a_state_dict_loads_into_csr():
+    module = nn.Sequential(nn.Linear(20, 30))
+    sparsify(module, 0.5, storage="csr")
+    weight, bias = torch.randn(30, 20), module[0].bias.detach().clone()
+    missing = module.load_state_dict({"0.weight": weight}, strict=False)
+    assert missing.missing_keys == ["0.bias"]
+    assert torch.equal(module[0].weight, weight.flatten()[module[0].active_positions()])
+    assert torch.equal(module[0].bias, bias)

@@ -94,9 +94,10 @@ def _of_class(key: str, complaint: str) -> str | None:
         return f"{key}: {class_} has no {option[2]!r}{nearest(option[2], arguments)}{has}"
     path = re.search(r"Expected a dot import path string: (\S+)", complaint)
     if path:
-        names = sorted({name for base in _bases(complaint) for name in _subclasses(base)})
-        ours = f" (of ours: {', '.join(names)})" if 0 < len(names) < 20 else ""
-        return f"{key}: there is no class {path[1]!r}{nearest(path[1], names)}{ours}"
+        classes = {class_.__name__: class_ for base in _bases(complaint) for class_ in _subclasses(base)}
+        own = sorted(name for name, class_ in classes.items() if class_.__module__.startswith("psn_lightning"))
+        ours = f" (of ours: {', '.join(own)})" if 0 < len(own) < 20 else ""
+        return f"{key}: there is no class {path[1]!r}{nearest(path[1], own or sorted(classes))}{ours}"
     return None
 
 
@@ -128,12 +129,11 @@ def _imported(path: str) -> Any | None:
         return None
 
 
-def _subclasses(base: type) -> Iterator[str]:
+def _subclasses(base: type) -> Iterator[type]:
     class_: type
     for class_ in base.__subclasses__():
-        is_ours = class_.__module__.startswith("psn_lightning") and not class_.__name__.startswith("_")
-        if is_ours and not inspect.isabstract(class_):
-            yield class_.__name__
+        if not class_.__name__.startswith("_") and not inspect.isabstract(class_):
+            yield class_
         yield from _subclasses(class_)
 
 

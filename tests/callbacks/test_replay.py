@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from psn_lightning import MaskReapply, RigL, Sparsify
 from psn_lightning.callbacks import GeneratorState, PortableMoments, ReplayOrder
@@ -62,3 +62,46 @@ def test_a_loader_is_what_it_wraps():
     loader.replay(loader.began, 2)
     assert [batch.tolist() for batch in loader] == first[2:]
     assert [batch.tolist() for batch in loader] != first
+
+
+class Stream(IterableDataset):
+    """Forty rows, of which nobody knows how many there are."""
+
+    def __iter__(self):
+        return iter([Augmented()[i] for i in range(40)])
+
+
+@pytest.mark.parametrize("step", [3, 5])
+def test_a_loader_without_length_loses_no_epoch(step, tmp_path):
+    """Within an epoch, and where one has ended."""
+    runs = []
+    for checkpoint in (None, tmp_path / f"{step}.ckpt"):
+        module = plain("transformer")
+        run = trainer(ReplayOrder(), GeneratorState(), SaveAt(step, tmp_path), max_epochs=3)
+        run.fit(module, DataLoader(Stream(), batch_size=8), ckpt_path=checkpoint)
+        runs.append(run.global_step)
+    assert runs == [15, 15]
+
+
+def test_a_shorter_loader_beside_a_longer_one(tmp_path):
+    """Lightning begins the shorter one anew: its iterator is another than the epoch's."""
+
+    class Pair(type(plain("transformer"))):
+        def training_step(self, batch, batch_idx):
+            self.seen.append([part[0].sum().item() for part in batch.values()])
+            return super().training_step(batch["long"], batch_idx)
+
+    def run(checkpoint=None):
+        module = Pair(plain("transformer").net)
+        module.seen = []
+        loaders = {name: DataLoader(Augmented(), batch_size=size, shuffle=True) for name, size in SIZES.items()}
+        torch.manual_seed(8)
+        fitting = trainer(ReplayOrder(), GeneratorState(), SaveAt(4, tmp_path), max_epochs=1)
+        fitting.fit(module, loaders, ckpt_path=checkpoint)
+        return module.seen
+
+    whole = run()
+    assert run(tmp_path / "4.ckpt") == whole[4:]
+
+
+SIZES = {"long": 8, "short": 20}

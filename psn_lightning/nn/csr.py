@@ -214,8 +214,7 @@ class CSRLinear(nn.Module, SparseLayer):
     def _note(self, x: Tensor, g: Tensor) -> None:
         """Keep what the dense gradient is made of: inputs and gradients, ``(n, columns)``, of a backward pass."""
         if self._records:
-            gradient = self.weight.grad
-            if gradient is None or not gradient.any():
+            if self.weight.grad is None:
                 self._recorded = []  # the optimizer's step begins anew
             self._pending.append((torch._C._current_graph_task_id(), _untiled(x), _untiled(g)))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lightning.pytorch.utilities import rank_zero_warn
+from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
@@ -99,8 +100,9 @@ class TrackedRun:
                 self.store.check()
                 if self.store.is_new and self.id is not None and not self.id.startswith(OFFLINE):
                     raise self._not_found()
+                client = self.store.client  # makes a new store, which takes the lock by itself
                 with self.store.alone():
-                    self._begin_in_store()
+                    self._begin_in_store(client)
         except StoreAwayError as error:
             if self.on_error == "fail":
                 raise
@@ -113,8 +115,7 @@ class TrackedRun:
             outbox.put("goes on", step=self._resumed_at)
         return outbox
 
-    def _begin_in_store(self) -> None:
-        client = self.store.client
+    def _begin_in_store(self, client: MlflowClient) -> None:
         self.experiment_id = experiment_id(self.store, self.experiment)
         self.store.mark_killed([self.experiment_id])
         if self.id is not None and self.id.startswith(OFFLINE):

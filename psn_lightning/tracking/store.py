@@ -95,13 +95,24 @@ class Store:
             MlflowException: If it cannot be; likewise SQLAlchemyError and OSError.
         """
         self._check_file()
-        self._make_folder()
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # prints tracebacks of what is told here
+        if self.is_new:
+            self._create_file()
         return MlflowClient(self.absolute)
 
-    def _make_folder(self) -> None:
-        if self.folder is not None:
-            self.folder.mkdir(parents=True, exist_ok=True)
+    def _create_file(self) -> None:
+        """Make a local store's tables in a file beside it, and rename that.
+
+        MLflow makes them in some fifty migrations: a process killed among them would leave a store that opens never
+        again.
+        """
+        assert self.file is not None
+        with self.alone():
+            if self.is_new:
+                beside = self.file.with_name(f".{self.file.name}.new")
+                beside.unlink(missing_ok=True)
+                MlflowClient(f"{SQLITE}{beside.resolve()}").search_experiments(max_results=1)
+                beside.rename(self.file)
 
     @property
     def is_new(self) -> bool:
@@ -156,7 +167,7 @@ class Store:
         if self.folder is None:
             yield
             return
-        self._make_folder()
+        self.folder.mkdir(parents=True, exist_ok=True)
         deadline = time.monotonic() + _LOCK_SECONDS
         with (self.folder / ".lock").open("w") as file:
             while True:

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import signal
 import subprocess
 import sys
 import time
@@ -56,6 +57,21 @@ def test_but_not_for_ever(store, monkeypatch):
     process.join()
     with store.alone():  # which a kill gives free
         pass
+
+
+@pytest.mark.parametrize("after", [0.0, 0.2, 0.5])
+def test_a_kill_while_the_tables_are_made_leaves_a_store_that_opens(after, workdir):
+    store = Store("sqlite:///new/mlflow.db")
+    process = multiprocessing.get_context("fork").Process(target=lambda: store.client)
+    process.start()
+    while process.is_alive() and not list(workdir.glob("new/.*.new")):
+        time.sleep(0.01)
+    time.sleep(after)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert not store.file.exists()
+    assert [experiment.name for experiment in store.client.search_experiments()] == ["Default"]
 
 
 @pytest.mark.parametrize("content", ["no database", "folder"])

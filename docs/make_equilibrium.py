@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from psn_lightning.experiments.record import read
-from psn_lightning.report.equilibrium_figures import law_figure, settled_figure
-from psn_lightning.report.law import layers
-from psn_lightning.report.runs import Runs
+from psn_lightning.paper.record import read
+from psn_lightning.paper.report.equilibrium_figures import law_figure, settled_figure
+from psn_lightning.paper.report.law import layers
+from psn_lightning.paper.report.runs import Runs
 
 HERE = Path(__file__).parent
 

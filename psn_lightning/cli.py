@@ -44,10 +44,10 @@ __all__ = ["entry_point", "main"]
 _COMMANDS = {
     "data": ("commands.data", None),
     "sync": ("commands.sync", None),
-    "compare": ("experiments.compare", None),
-    "sweep": ("experiments.sweep", "sweeps"),
-    "reproduce": ("experiments.reproduce", "paper"),
-    "report": ("report.command", "paper"),
+    "compare": ("commands.compare", None),
+    "sweep": ("sweeps.command", "sweeps"),
+    "reproduce": ("paper.reproduce", "paper"),
+    "report": ("paper.report.command", "paper"),
 }
 """Commands beside training: the module whose ``run`` they are, and the extra that has what it needs."""
 

@@ -88,12 +88,12 @@ class SparseClassifier(pl.LightningModule):
         if n_features is None or n_classes is None:
             raise SettingError(
                 "the data module does not say how many features and classes there are: give it the attributes "
-                "n_features and n_classes (docs/data.md), or use a model of your own: --model my_code.MyModel"
+                "n_features and n_classes (docs/data.md), or train a LightningModule of your own"
             )
         if not 0 < lr < float("inf"):
             raise SettingError(f"lr {lr} must be a positive number: the paper uses 0.001")
         if optimizer is not None and lr != _PAPER_LR:
-            raise SettingError(f"lr {lr} is that of the default Adam: give model.optimizer.init_args.lr instead")
+            raise SettingError(f"lr {lr} is that of the default Adam: set the optimizer's own lr instead")
         if isinstance(seed, bool) or seed < 0:
             raise SettingError(f"seed {seed} must be an integer ≥ 0")
         self.lr = lr

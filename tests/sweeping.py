@@ -14,8 +14,8 @@ import optuna
 import yaml
 from optuna.trial import TrialState
 
-from psn_lightning.experiments.liveness import WORKER
-from psn_lightning.experiments.stores import open_storage
+from psn_lightning.sweeps.liveness import WORKER
+from psn_lightning.sweeps.storages import open_storage
 from tests.conftest import CONF
 
 FASHION = {

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from psn_lightning import GMP, SET, MaskReapply, RigL, Sparsify, SRigL, sparse_layers
-from psn_lightning.callbacks import GeneratorState, PortableMoments, ReplayOrder
+from psn_lightning.checkpoints import GeneratorState, PortableMoments, ReplayOrder
 from psn_lightning.dynamics import moments_of
 from psn_lightning.errors import SettingError
 from tests.helpers.models import MODELS, SaveAt, batches, plain, trainer

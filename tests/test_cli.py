@@ -11,8 +11,8 @@ import pytest
 import torch
 import yaml
 
-from psn_lightning.callbacks.predictions import PredictionTable
 from psn_lightning.cli import main
+from psn_lightning.commands.predictions import PredictionTable
 from psn_lightning.data import DATASETS
 from psn_lightning.errors import SettingError
 from tests.conftest import CONF, QUIET, only_run, require

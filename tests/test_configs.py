@@ -9,8 +9,8 @@ import yaml
 from psn_lightning import callbacks as callbacks_module
 from psn_lightning.cli import main
 from psn_lightning.data import DATASETS
-from psn_lightning.experiments.settings import Sweep, parse
-from psn_lightning.experiments.sweep import configuration, plan_of
+from psn_lightning.sweeps.command import configuration, plan_of
+from psn_lightning.sweeps.sweep import Sweep, parse
 from tests.conftest import CONF, QUIET, only_run, require
 
 CONFIGS = sorted(path.stem for path in CONF.glob("*.yaml"))

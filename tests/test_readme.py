@@ -6,9 +6,9 @@ import shlex
 import pytest
 
 from psn_lightning.cli import main
-from psn_lightning.experiments import reproduce
-from psn_lightning.experiments.reproduction import load
-from psn_lightning.experiments.settings import parse
+from psn_lightning.paper import reproduce
+from psn_lightning.paper.reproduction import load
+from psn_lightning.sweeps.sweep import parse
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()

@@ -16,24 +16,21 @@ import torch
 from psn_lightning.callbacks import (
     GMP,
     SET,
-    BestAndLast,
     EquilibriumMonitor,
-    GeneratorState,
     GradientRatio,
     MaskReapply,
-    OptimizerSettings,
-    PortableMoments,
     RigL,
     SRigL,
     TopologyLogger,
 )
+from psn_lightning.checkpoints import BestAndLast, GeneratorState, OptimizerSettings, PortableMoments
 from psn_lightning.cli import main
 from psn_lightning.data import Digits
 from psn_lightning.dynamics import moments_of
 from psn_lightning.errors import SettingError
 from psn_lightning.task import SparseClassifier
 from psn_lightning.topology import Bernoulli
-from psn_lightning.tracking import Tracking
+from psn_lightning.tracking import MLflowLogger
 from tests.conftest import CONF, QUIET, only_run
 
 STEPS_PER_EPOCH = 15  # 1437 rows in batches of 96
@@ -85,7 +82,7 @@ def run(rule, folder, stops=(), checkpoint=None, extra=(), loop=None, **argument
         max_epochs=EPOCHS,
         callbacks=[RULES[rule](), MaskReapply(), GradientRatio(), TopologyLogger(), EquilibriumMonitor(),
                    GeneratorState(), PortableMoments(), BestAndLast(), Noise(), record, Stop(stops), *extra],
-        logger=Tracking(run_name=folder.name),
+        logger=MLflowLogger(run_name=folder.name),
         default_root_dir=folder,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -410,16 +407,16 @@ def test_a_run_that_the_store_does_not_have_is_named(workdir, client, capsys):
     assert main(again) == 2
     assert f"run {run_id} of the checkpoint is not in sqlite:///other/mlflow.db" in capsys.readouterr().err
     assert not (workdir / "other").exists()
-    Tracking(uri="sqlite:///other/mlflow.db").start()  # of another run
+    MLflowLogger(uri="sqlite:///other/mlflow.db").start()  # of another run
     assert main(again) == 2
     assert f"run {run_id} of the checkpoint is not in sqlite:///other/mlflow.db" in capsys.readouterr().err
     assert main([*again, "--trainer.logger=false"]) == 0
 
 
 def test_a_run_goes_on_where_its_checkpoints_are(workdir, client):
-    tracking = Tracking()
+    tracking = MLflowLogger()
     tracking.resume("a" * 32, 3, workdir / "mlruns" / "offline" / "offline-1" / "checkpoints" / "last.ckpt")
     assert tracking._tracked.names == ("offline", "offline-1")
-    elsewhere = Tracking()
+    elsewhere = MLflowLogger()
     elsewhere.resume("a" * 32, 3, workdir / "copies" / "last.ckpt")
     assert elsewhere._tracked.names == (None, "a" * 32)

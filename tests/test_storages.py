@@ -6,7 +6,8 @@ import lightning.pytorch as pl
 import pytest
 import torch
 
-from psn_lightning.callbacks import GMP, SET, BestAndLast, DynamicTopology, MaskReapply, PortableMoments, RigL, SRigL
+from psn_lightning.callbacks import GMP, SET, DynamicTopology, MaskReapply, RigL, SRigL
+from psn_lightning.checkpoints import BestAndLast, PortableMoments
 from psn_lightning.cli import main
 from psn_lightning.data import Digits
 from psn_lightning.dynamics import ConstantSchedule, RigLRule

@@ -69,7 +69,7 @@ class DynamicTopology(pl.Callback):
         if stage != "fit":
             return
         if sum(isinstance(callback, DynamicTopology) for callback in trainer.callbacks) > 1:  # type: ignore[attr-defined]
-            raise SettingError("trainer.callbacks has two rules that would rewrite the same masks: keep one")
+            raise SettingError("two callbacks would rewrite the same masks: keep one")
         refuse_sharding(type(trainer.strategy).__name__)
         sparsify_first(trainer, pl_module)
         check_layers(chosen_layers(pl_module, self.layers), self.rule)

@@ -10,12 +10,11 @@ from typing import Any
 import lightning
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from psn_lightning.callbacks.checkpoint import BestAndLast
-from psn_lightning.callbacks.durable import DurableIO
 from psn_lightning.callbacks.flags import flags_of
 from psn_lightning.callbacks.layers import layers_of
 from psn_lightning.errors import DivergedError, SettingError
@@ -42,7 +41,7 @@ class NumericalGuard(pl.Callback):
 
     def __init__(self, dead_neurons: float = 0.1) -> None:
         if not 0 <= dead_neurons <= 1:
-            raise SettingError(f"guards.dead_neurons {dead_neurons} is not in [0, 1]: 1 never warns")
+            raise SettingError(f"dead_neurons {dead_neurons} is not in [0, 1]: 1 never warns")
         self.dead_neurons = dead_neurons
         self._batch: Any = None
         self._batch_index = 0
@@ -79,7 +78,7 @@ class NumericalGuard(pl.Callback):
             "batch": self._batch,
             "loss": value,
         }
-        DurableIO().save_checkpoint(checkpoint, path)
+        trainer.strategy.checkpoint_io.save_checkpoint(checkpoint, path)
         layers = "; ".join(f"{name}: {_described(layer)}" for name, layer in layers_of(pl_module).items())
         where = "at" if at_once else f"at or up to {trainer.log_every_n_steps} steps before"  # type: ignore[attr-defined]
         raise DivergedError(
@@ -89,8 +88,8 @@ class NumericalGuard(pl.Callback):
 
     @staticmethod
     def _folder(trainer: pl.Trainer) -> Path:
-        kept = next((c.dirpath for c in trainer.callbacks if isinstance(c, BestAndLast)), None)  # type: ignore[attr-defined]
-        return Path(kept or trainer.default_root_dir)
+        kept = trainer.checkpoint_callback
+        return Path((kept.dirpath if isinstance(kept, ModelCheckpoint) else None) or trainer.default_root_dir)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Count the dead."""
@@ -107,7 +106,7 @@ class NumericalGuard(pl.Callback):
             if dead > self.dead_neurons * layer.n_out and name not in self._warned:
                 self._warned.add(name)
                 rank_zero_warn(
-                    f"{dead} of {layer.n_out} neurons in {name} have lost all their inputs (guards.dead_neurons "
+                    f"{dead} of {layer.n_out} neurons in {name} have lost all their inputs (dead_neurons "
                     f"{self.dead_neurons}): a lower sparsity or drop_fraction keeps more alive"
                 )
 

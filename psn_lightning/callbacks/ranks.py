@@ -44,6 +44,6 @@ def refuse_sharding(strategy: str) -> None:
     plain = strategy.lower().replace("_", "")
     if any(kind in plain for kind in ("fsdp", "deepspeed", "modelparallel")):
         raise SettingError(
-            f"trainer.strategy {strategy} cuts the weights into pieces, but masks and growth scores need whole layers: "
+            f"strategy {strategy} cuts the weights into pieces, but masks and growth scores need whole layers: "
             "use ddp, which trains the same network on every process"
         )

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from psn_lightning.tracking import Tracking
+from psn_lightning.tracking import MLflowLogger
 
 _ROWS = (
     ("test accuracy", "test/accuracy", "{:.4f}"),
@@ -43,9 +43,9 @@ def show(metrics: Mapping[str, Tensor], logger: object) -> None:
             table.add_row(title, form.format(float(metrics[key])))
     console = Console()
     console.print(table)
-    if isinstance(logger, Tracking) and logger.undelivered:
+    if isinstance(logger, MLflowLogger) and logger.undelivered:
         console.print(f"Not all of it is in MLflow yet, but in {logger.undelivered}; when it is back: psn-train sync")
-    elif isinstance(logger, Tracking):
+    elif isinstance(logger, MLflowLogger):
         console.print(f"MLflow run {logger.run_id}; compare runs with:", highlight=False)
         console.print(f"  {ui_command(logger.store.shown)}", highlight=False, soft_wrap=True)
 

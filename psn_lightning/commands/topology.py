@@ -10,8 +10,8 @@ from rich.table import Table
 
 from psn_lightning.callbacks.recording import connectivities
 from psn_lightning.callbacks.sparsify import sparsify_first
+from psn_lightning.commands.topology_figures import topology_figure
 from psn_lightning.errors import SettingError
-from psn_lightning.figures import topology_figure
 from psn_lightning.files import atomically
 from psn_lightning.task import SparseClassifier
 from psn_lightning.topology.statistics import LayerStatistics, realised_sparsity, summarize

@@ -13,19 +13,16 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.profilers import PassThroughProfiler
 
 from psn_lightning.callbacks import (
-    BestAndLast,
     EpochTimer,
     EquilibriumMonitor,
-    GeneratorState,
     GradientRatio,
     LastEvaluation,
     MaskReapply,
-    OptimizerSettings,
-    PortableMoments,
     Progress,
     TopologyLogger,
 )
-from psn_lightning.tracking import RunRecord
+from psn_lightning.checkpoints import BestAndLast, GeneratorState, OptimizerSettings, PortableMoments
+from psn_lightning.commands.run_record import RunRecord
 
 _HOOKS_OF_A_STEP = (
     "on_train_batch_start",

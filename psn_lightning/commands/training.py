@@ -16,25 +16,27 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
-from psn_lightning.callbacks import BestAndLast, LastEvaluation, NumericalGuard, ReplayOrder
-from psn_lightning.callbacks.durable import DurableIO
-from psn_lightning.callbacks.predictions import PredictionTable
+from psn_lightning.callbacks import LastEvaluation, NumericalGuard
 from psn_lightning.callbacks.ranks import refuse_sharding
 from psn_lightning.callbacks.sparsify import sparsify_first
+from psn_lightning.checkpoints import BestAndLast, ReplayOrder
+from psn_lightning.checkpoints.durable import DurableIO
+from psn_lightning.checkpoints.flat import flatten
+from psn_lightning.checkpoints.origin import Origin, check_network, check_same, check_state, read_origin
 from psn_lightning.commands import summary
 from psn_lightning.commands.limits import check_optimizer, check_trainer
 from psn_lightning.commands.messages import check_configs, explained
 from psn_lightning.commands.models import check_alone, model_class, named_model
+from psn_lightning.commands.predictions import PredictionTable
+from psn_lightning.commands.run_record import ConfigRecord
 from psn_lightning.commands.trainer import ask_for_accelerators_once, furnish, skip_empty_hooks
 from psn_lightning.data import ClassificationData
 from psn_lightning.errors import SettingError, compact, in_one_line
 from psn_lightning.nn import sparse_layers
 from psn_lightning.nn.storages import check_csr_precision, csr_computes_in
 from psn_lightning.task import SparseClassifier
-from psn_lightning.tracking import ConfigRecord, Tracking
-from psn_lightning.tracking.flat import flatten
+from psn_lightning.tracking import MLflowLogger
 from psn_lightning.tracking.newest import newest_origin
-from psn_lightning.tracking.resume import Origin, check_network, check_same, check_state, read_origin
 from psn_lightning.tracking.store import STAGE_TAG
 
 _OF_THE_DATA: dict[str, Callable[[Any], Any]] = {
@@ -103,7 +105,7 @@ class PSNCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Tracking and predictions as groups of their own; the model learns its shape from the data."""
-        parser.add_class_arguments(Tracking, "tracking", instantiate=False)
+        parser.add_class_arguments(MLflowLogger, "tracking", instantiate=False)
         parser.add_lightning_class_args(PredictionTable, "predictions")
         parser.add_lightning_class_args(BestAndLast, "checkpoints")
         parser.add_lightning_class_args(NumericalGuard, "guards")
@@ -182,7 +184,7 @@ class PSNCLI(LightningCLI):
     def _find_origin(self, path: str | None, weights_only: bool) -> None:
         """The checkpoint that is meant, and the run that it belongs to."""
         if path in _NEWEST:
-            self._origin = newest_origin(Tracking(**self._get(self.config, "tracking")), path, weights_only)
+            self._origin = newest_origin(MLflowLogger(**self._get(self.config, "tracking")), path, weights_only)
             path = str(self._origin.path) if self._origin.path else None
             self.config[str(self.subcommand)]["ckpt_path"] = path
         if path is None and self.subcommand != "fit":
@@ -223,9 +225,9 @@ class PSNCLI(LightningCLI):
             given = ", ".join(f"{key} {trainer.get(key)}" for key in ("accelerator", "devices", "strategy"))
             raise told or SettingError(f"trainer ({given}): {compact(error)}") from error
 
-    def _tracking(self) -> Tracking:
+    def _tracking(self) -> MLflowLogger:
         """A new run, or the one that the checkpoint belongs to."""
-        tracking = Tracking(**self._get(self.config_init, "tracking"))
+        tracking = MLflowLogger(**self._get(self.config_init, "tracking"))
         tracking.add_tags({STAGE_TAG: str(self.subcommand)})
         if self.subcommand != "fit":
             return tracking

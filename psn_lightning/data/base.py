@@ -131,7 +131,7 @@ class ClassificationData(pl.LightningDataModule, ABC):
             if not self.download:
                 raise SettingError(
                     f"{self.title} is not in {', '.join(str(r / self.folder) for r in roots)}; "
-                    f"set PSN_DATA_DIR or data.init_args.data_dir, or data.init_args.download: true"
+                    "set PSN_DATA_DIR or data_dir, or allow the download (download true)"
                 )
             fetch_into(roots[0] / self.folder, self.names, self.fetch, self.title)
 

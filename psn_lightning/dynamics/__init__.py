@@ -19,7 +19,6 @@ from psn_lightning.dynamics.schedules import (
     Window,
 )
 from psn_lightning.dynamics.updater import TopologyUpdater, check_layers
-from psn_lightning.dynamics.variants import RigLVariantRule, VariantChoices, VariantUpdater
 
 __all__ = [
     "Change",
@@ -30,15 +29,12 @@ __all__ = [
     "LinearSchedule",
     "MagnitudePruningRule",
     "RigLRule",
-    "RigLVariantRule",
     "Rule",
     "SETRule",
     "SRigLRule",
     "Schedule",
     "StructuredRule",
     "TopologyUpdater",
-    "VariantChoices",
-    "VariantUpdater",
     "Window",
     "check_layers",
     "moments_of",

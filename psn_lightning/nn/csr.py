@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.hooks import unserializable_hook
 
-from psn_lightning.nn.kernels.connections import places_in
+from psn_lightning.kernels.connections import places_in
+from psn_lightning.kernels.structure import Structure
+from psn_lightning.kernels.tiled import Stack
+from psn_lightning.kernels.workspace import Stage
 from psn_lightning.nn.layer import SparseLayer
 from psn_lightning.nn.states import Connections, csr_state, read_connections
-from psn_lightning.nn.structure import Structure
-from psn_lightning.nn.tiled import Stack
-from psn_lightning.nn.workspace import Stage
 from psn_lightning.topology import Connectivity
 
 _ROUNDING = 1e-3  # by how much two ways to compute a gradient may differ

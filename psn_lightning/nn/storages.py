@@ -104,6 +104,6 @@ def check_csr_precision(precision: object) -> None:
     """
     if not csr_computes_in(precision):
         raise SettingError(
-            f"trainer.precision {precision} cannot be had with model.storage csr, which computes in 32 or 64 bit: give "
-            "one of 32-true, 64-true, or model.storage masked"
+            f"precision {precision} cannot be had with storage csr, which computes in 32 or 64 bit: give "
+            "one of 32-true, 64-true, or storage masked"
         )

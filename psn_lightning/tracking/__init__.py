@@ -1,7 +1,6 @@
-"""MLflow: the logger, and what a run leaves behind."""
+"""MLflow: the logger, the store, and what is kept while a server is away. Knows nothing of networks."""
 
 from psn_lightning.tracking.address import DEFAULT_URI
-from psn_lightning.tracking.logger import Tracking
-from psn_lightning.tracking.record import ConfigRecord, RunRecord
+from psn_lightning.tracking.logger import MLflowLogger
 
-__all__ = ["DEFAULT_URI", "ConfigRecord", "RunRecord", "Tracking"]
+__all__ = ["DEFAULT_URI", "MLflowLogger"]

@@ -25,7 +25,7 @@ _FLUSH_SECONDS = 10.0  # how stale the MLflow UI may be
 _STATUS = {"success": "FINISHED", "finished": "FINISHED", "failed": "FAILED"}  # Lightning's words in MLflow's
 
 
-class Tracking(Logger):
+class MLflowLogger(Logger):
     """Logs a run to MLflow.
 
     What is logged is collected, written to a spool on disk every few seconds, and brought into the store by a thread of

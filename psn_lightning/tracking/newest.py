@@ -9,17 +9,17 @@ from pathlib import Path
 import yaml
 from lightning.pytorch.utilities import rank_zero_warn
 
-from psn_lightning.callbacks.checkpoint import BEST, LAST, PREVIOUS
+from psn_lightning.checkpoints.best_and_last import BEST, LAST, PREVIOUS
+from psn_lightning.checkpoints.flat import flatten
+from psn_lightning.checkpoints.origin import DamagedError, Origin, read_origin
 from psn_lightning.errors import SettingError
 from psn_lightning.tracking.delivery import OFFLINE_TAG
-from psn_lightning.tracking.flat import flatten
-from psn_lightning.tracking.logger import Tracking
-from psn_lightning.tracking.resume import DamagedError, Origin, read_origin
+from psn_lightning.tracking.logger import MLflowLogger
 from psn_lightning.tracking.spool import SpooledRun, spools, whose
 from psn_lightning.tracking.store import STAGE_TAG, StoreAwayError, logged_config
 
 
-def newest_origin(tracking: Tracking, name: str, weights_only: bool) -> Origin:
+def newest_origin(tracking: MLflowLogger, name: str, weights_only: bool) -> Origin:
     """Where the newest training run of the same experiment and name stands.
 
     A checkpoint that is damaged is passed over for the newest of the others, with a warning.
@@ -69,7 +69,7 @@ class _Known:
     """Whether its logged configuration can be asked for."""
 
 
-def _newest_run(tracking: Tracking) -> _Known | None:
+def _newest_run(tracking: MLflowLogger) -> _Known | None:
     """The newest run, in the store or among those that it does not know yet; where it is away, in the spools."""
     spooled = _newest_spooled(tracking)
     try:
@@ -86,7 +86,7 @@ def _newest_run(tracking: Tracking) -> _Known | None:
     return _Known(ids, run.info.status == "FINISHED", True)
 
 
-def _newest_spooled(tracking: Tracking) -> SpooledRun | None:
+def _newest_spooled(tracking: MLflowLogger) -> SpooledRun | None:
     found = []
     for path in spools(Path(tracking.save_dir)):
         with suppress(OSError, ValueError, TypeError):  # sent meanwhile, or damaged: psn-train sync tells of that

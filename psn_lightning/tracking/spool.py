@@ -245,9 +245,6 @@ def whose(folder: Path) -> SpooledRun:
         OSError: If it cannot be read; ValueError or TypeError: if it is damaged.
     """
     run = SpooledRun(**json.loads((folder / _RUN).read_text()))
-    for run_id in (run.run_id, run.offline_id):
-        if run_id is not None:
-            check_id(run_id)
     if not isinstance(run.uri, str) or not isinstance(run.experiment, str) or not isinstance(run.tags, dict):
         raise TypeError(f"{folder / _RUN} names no store, experiment or tags")
     return run

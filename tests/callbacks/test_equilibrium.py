@@ -5,13 +5,13 @@ import pytest
 from psn_lightning.callbacks import EquilibriumMonitor, RigL, TopologyLogger
 from psn_lightning.data import Digits
 from psn_lightning.topology.equilibrium import settlement
-from psn_lightning.tracking import Tracking
+from psn_lightning.tracking import MLflowLogger
 from tests.callbacks.test_dynamic import model, trainer
 
 
 def test_the_ccv_of_every_update(workdir, client):
     monitor, task = EquilibriumMonitor(), model()
-    loop = trainer(RigL(period=10, end=1.0), TopologyLogger(), monitor, logger=Tracking(run_name="m"), max_steps=60)
+    loop = trainer(RigL(period=10, end=1.0), TopologyLogger(), monitor, logger=MLflowLogger(run_name="m"), max_steps=60)
     loop.fit(task, Digits(batch_size=64))
     for name, connectivity in task.network.connectivities().items():
         path = monitor.trajectories[name]

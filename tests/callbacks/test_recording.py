@@ -1,7 +1,8 @@
 import lightning.pytorch as pl
 import pytest
 
-from psn_lightning.callbacks import BestAndLast, EpochTimer, RigL, TopologyLogger
+from psn_lightning.callbacks import EpochTimer, RigL, TopologyLogger
+from psn_lightning.checkpoints import BestAndLast
 from psn_lightning.data import Digits
 from psn_lightning.task import SparseClassifier
 from psn_lightning.topology import Bernoulli

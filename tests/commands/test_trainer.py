@@ -9,7 +9,8 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import LambdaCallback, TQDMProgressBar
 
-from psn_lightning.callbacks import BestAndLast, GradientRatio, LastEvaluation, MaskReapply, Progress
+from psn_lightning.callbacks import GradientRatio, LastEvaluation, MaskReapply, Progress
+from psn_lightning.checkpoints import BestAndLast
 from psn_lightning.commands.trainer import NoProfiler, furnish, skip_empty_hooks
 
 

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from psn_lightning.callbacks.moments import convert_moments
+from psn_lightning.checkpoints.moments import convert_moments
 from psn_lightning.dynamics import (
     MagnitudePruningRule,
     RigLRule,

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from psn_lightning.callbacks.durable import damage
+from psn_lightning.checkpoints.durable import damage
 from tests.faults.running import (
     FIT,
     assert_same_end,

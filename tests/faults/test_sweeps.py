@@ -3,9 +3,9 @@
 import psutil
 from optuna.trial import TrialState
 
-from psn_lightning.experiments.liveness import WORKER
-from tests.experiments.test_sweep import GRID
+from psn_lightning.sweeps.liveness import WORKER
 from tests.sweeping import assert_whole, finished, running, start, study, trials_told, uri_of
+from tests.sweeps.test_command import GRID
 
 
 def test_workers_end_with_their_command_and_lose_nothing(workdir):

@@ -5,12 +5,12 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from psn_lightning.nn.kernels import pool
 
 from psn_lightning.dynamics import RigLRule, moments_of, update_layer
+from psn_lightning.kernels.tiled import Stack
 from psn_lightning.nn import sparse_layers, sparsify
-from psn_lightning.nn.kernels import pool
 from psn_lightning.nn.storages import csr_linear
-from psn_lightning.nn.tiled import Stack
 from psn_lightning.topology import Connectivity
 from tests.helpers.layers import STORAGES, drawn, pair, random_linear
 

@@ -7,12 +7,12 @@ import pytest
 from lightning.pytorch.loggers import Logger
 
 from psn_lightning.errors import SettingError
-from psn_lightning.tracking import Tracking
+from psn_lightning.tracking import MLflowLogger
 
 
 @pytest.fixture
 def tracking(workdir):
-    return Tracking(experiment="e", run_name="r", tags={"k": "v"})
+    return MLflowLogger(experiment="e", run_name="r", tags={"k": "v"})
 
 
 def test_defaults_live_under_mlruns(tracking, client, workdir):
@@ -25,8 +25,8 @@ def test_defaults_live_under_mlruns(tracking, client, workdir):
 
 def test_environment_names_the_store(workdir, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///elsewhere/mlflow.db")
-    assert Tracking().store.uri == "sqlite:///elsewhere/mlflow.db"
-    assert Tracking(uri="sqlite:///mlruns/mlflow.db").store.uri == "sqlite:///mlruns/mlflow.db"
+    assert MLflowLogger().store.uri == "sqlite:///elsewhere/mlflow.db"
+    assert MLflowLogger(uri="sqlite:///mlruns/mlflow.db").store.uri == "sqlite:///mlruns/mlflow.db"
 
 
 def test_metrics_are_sent_in_batches_and_all_arrive(tracking, client, monkeypatch):
@@ -77,19 +77,19 @@ def test_a_failed_run_is_marked(tracking, client):
 def test_folders_are_refused_with_the_remedy(workdir):
     for uri in ("file:/tmp/x", "file:///tmp/x", "/tmp/x"):
         with pytest.raises(SettingError, match=r"use sqlite:////tmp/x/mlflow\.db"):
-            Tracking(uri=uri)
+            MLflowLogger(uri=uri)
 
 
 def test_a_server_that_is_away_is_named_at_once(workdir):
     with pytest.raises(SettingError, match=r"tracking\.uri 'http://127\.0\.0\.1:9' cannot be used"):
-        Tracking(uri="http://127.0.0.1:9").start()
+        MLflowLogger(uri="http://127.0.0.1:9").start()
 
 
 def test_the_environment_is_left_as_it_was(tracking, monkeypatch):
     tracking.start()
     assert "MLFLOW_TRACKING_URI" not in os.environ
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other/mlflow.db")
-    Tracking(uri="sqlite:///mlruns/mlflow.db").start()
+    MLflowLogger(uri="sqlite:///mlruns/mlflow.db").start()
     assert os.environ["MLFLOW_TRACKING_URI"] == "sqlite:///other/mlflow.db"
 
 

@@ -4,10 +4,10 @@ import time
 
 import pytest
 
-from psn_lightning.callbacks.signals import StopRequest
+from psn_lightning.checkpoints.signals import StopRequest
 from psn_lightning.cli import main
 from psn_lightning.errors import SettingError
-from psn_lightning.tracking import Tracking
+from psn_lightning.tracking import MLflowLogger
 from psn_lightning.tracking.delivery import Delivery
 from psn_lightning.tracking.store import Store, StoreAwayError
 from tests.conftest import CONF, QUIET, only_run
@@ -73,7 +73,7 @@ def test_a_run_that_was_killed_before_it_told_anything_is_a_fit(workdir, client)
     """Its kind is among the first tags: it does not take the way through the spool."""
     assert main([*FIT, "--trainer.max_epochs=1"]) == 0
     assert only_run(client).data.tags["stage"] == "fit"
-    tracking = Tracking(experiment="psn_lightning")
+    tracking = MLflowLogger(experiment="psn_lightning")
     tracking.add_tags({"stage": "fit"})
     tracking.start()
     assert tracking.newest_fit().info.run_id == tracking.run_id
@@ -91,4 +91,4 @@ def test_away_and_not_to_be_spooled_is_told(workdir, monkeypatch):
     monkeypatch.setattr(Store, "check", away)
     monkeypatch.setattr(Store, "is_new", False)
     with pytest.raises(SettingError, match="away"):
-        Tracking().newest_fit()
+        MLflowLogger().newest_fit()

@@ -1,0 +1,10 @@
+"""Stopping and going on: whole files, exact resume, generators, moments, signals."""
+
+from psn_lightning.checkpoints.best_and_last import BestAndLast
+from psn_lightning.checkpoints.durable import DurableIO
+from psn_lightning.checkpoints.generators import GeneratorState
+from psn_lightning.checkpoints.moments import PortableMoments
+from psn_lightning.checkpoints.optimizers import OptimizerSettings
+from psn_lightning.checkpoints.replay import ReplayOrder
+
+__all__ = ["BestAndLast", "DurableIO", "GeneratorState", "OptimizerSettings", "PortableMoments", "ReplayOrder"]

@@ -1,1 +1,0 @@
-"""Many runs: studies and grids (Optuna), and tables of what came out (MLflow)."""

@@ -1,1 +1,0 @@
-"""Kernels of the csr storage, compiled by numba on first use and cached."""

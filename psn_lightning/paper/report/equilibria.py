@@ -1,0 +1,68 @@
+"""The open question of Table 4: where RigL settles, as the paper says, as it is, and by what choice the two meet."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+
+from psn_lightning.paper.report import published
+from psn_lightning.paper.report.law import law_table, layer_table, layers
+from psn_lightning.paper.report.paper_tables import choices
+from psn_lightning.paper.report.runs import Runs, metric
+from psn_lightning.paper.report.tables import NOTHING, Table, mean_of
+from psn_lightning.paper.report.verdicts import number
+from psn_lightning.topology.equilibrium import PAPER_TABLE_4, two_level_bound
+
+UNSEEN = "unseen, grown initial"
+"""The choice that comes nearest to the paper's table: growth does not see absent connections, new weights are drawn."""
+
+_CCV = metric("fan_in/ccv")
+
+
+def measured(runs: Runs) -> dict[str, dict[float, float]]:
+    """Our own Table 4: the mean CCV at which canonical RigL from ERK ends, by data set and sparsity."""
+    own = runs.of("equilibrium").having({"start": "erk"})
+    return {
+        data: {
+            sparsity: round(statistics.fmean(cell.by_seed(_CCV).values()), 2)
+            for sparsity in sorted(own.of("equilibrium", data).values("model.sparsity"))
+            if (cell := own.of("equilibrium", data).having({"model.sparsity": sparsity}))
+        }
+        for data in sorted(own.data())
+    }
+
+
+def settled_table(runs: Runs) -> Table:
+    """Table 4 beside canonical RigL and beside the choice that comes nearest to it."""
+    canonical = runs.of("equilibrium").having({"start": "erk"})
+    unseen = runs.of("equilibrium-combinations").having({"choices": UNSEEN})
+    rows = []
+    for data, printed in PAPER_TABLE_4.items():
+        for sparsity, ccv in printed.items():
+            cells = [r.having({"model.sparsity": sparsity}) for r in (_on(canonical, data), _on(unseen, data))]
+            bound = two_level_bound(sparsity)
+            found = list(cells[1].by_seed(_CCV).values())
+            share = number(statistics.fmean(found) / bound) if found else NOTHING
+            ours = [mean_of(cell, _CCV) for cell in cells]
+            names = ", ".join(dict.fromkeys(cell.dataset() for cell in cells if cell)) or published.DATA[data]
+            rows.append([names, f"{sparsity:.0%}", number(ccv), *ours, number(bound), number(ccv / bound), share])
+    columns = ["data", "sparsity", "paper", "canonical RigL, from ERK", f"RigL, {UNSEEN}", "bound", "paper / bound"]
+    note = "Fan-in CCV after the last epoch, mean over the layers: mean ± standard deviation over seeds (n)."
+    return Table("Table 4, canonical RigL, and RigL whose growth does not see", note, [*columns, "ours / bound"], rows)
+
+
+def _on(runs: Runs, data: str) -> Runs:
+    return Runs(run for run in runs.all if run.data == data)
+
+
+def equilibrium_tables(runs: Runs) -> Iterator[Table]:
+    """All that the record has to say about it."""
+    if runs.of("equilibrium") or runs.of("equilibrium-combinations"):
+        yield settled_table(runs)
+    for reproduction in ("equilibrium-variants", "equilibrium-combinations"):
+        for data in runs.of(reproduction).data():
+            yield choices(runs.of(reproduction, data))
+    found = layers(runs)
+    if found:
+        yield law_table(found)
+        yield layer_table(found)

@@ -1,0 +1,252 @@
+"""The paper's figures, drawn from the record. Each needs runs of its own and is left out where there are none."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from psn_lightning.commands.topology_figures import draw_mask
+from psn_lightning.paper.report import published
+from psn_lightning.paper.report.dynamic_claims import curve
+from psn_lightning.paper.report.equilibrium_figures import law_figure, settled_figure
+from psn_lightning.paper.report.law import fits, layers
+from psn_lightning.paper.report.paper_tables import PEAKS, SHARPNESS
+from psn_lightning.paper.report.runs import Runs, metric
+from psn_lightning.paper.report.static_claims import compared
+from psn_lightning.paper.report.statistics import MARGIN, correlation, estimate
+from psn_lightning.topology import Bell, Exponential, LayerBudget, Linear, Lognormal, Quadratic, spread
+from psn_lightning.topology.equilibrium import PAPER_TABLE_4, two_level_bound
+
+mpl.use("Agg")
+
+_START_COLOURS = {"erk": "C0", "lognormal": "C1", "equilibrium": "C1"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure with what is to be said about it."""
+
+    name: str
+    """Of its file."""
+    caption: str
+    figure: Figure
+
+
+def pictures(runs: Runs) -> Iterator[Picture]:
+    """All that there are runs for, in the paper's order."""
+    yield Picture("profiles", "Fan-in of the profiles and a mask, 784 → 1024 at 90%.", _profiles())
+    for name, reproduction, caption, draw in _PICTURES:
+        own = runs.of(reproduction)
+        if own:
+            yield Picture(name, caption, draw(own))
+    if runs.of("equilibrium-combinations"):
+        caption = "Table 4, every cell: canonical RigL, and RigL whose growth does not see absent connections."
+        yield Picture("settled", caption, settled_figure(runs))
+    measured = layers(runs)
+    if fits(measured):
+        yield Picture("law", "Where canonical RigL ended in every layer, and the simplest law.", law_figure(measured))
+
+
+def _axes(columns: int = 1, width: float = 5.5, height: float = 3.8) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(width * columns, height), layout="constrained")
+    axes = list(figure.subplots(1, columns, squeeze=False)[0])
+    for axis in axes:
+        axis.grid(alpha=0.3)
+    return figure, axes
+
+
+def _profiles() -> Figure:
+    figure, (left, right) = _axes(2)
+    budget, rng = LayerBudget(n_in=784, n_out=1024, sparsity=0.9), np.random.default_rng(42)
+    for family in (Linear(), Quadratic(), Exponential(), Bell(), Lognormal(1.0)):
+        left.plot(family.fan_in(budget, rng), label=type(family).__name__.lower())
+    left.set(xlabel="neuron", ylabel="fan-in", ylim=(0, None), title="Profiles")
+    left.legend(fontsize="small")
+    layer = spread(Exponential().fan_in(budget, rng), 784, "even", rng)
+    right.grid(visible=False)
+    draw_mask(right, layer)
+    right.set_title("Mask of the exponential one, even spreading")
+    return figure
+
+
+def _static(runs: Runs) -> Figure:
+    """Differences to random with 95% intervals, and the margin."""
+    data = runs.data()
+    figure, axes = _axes(len(data), 4.2)
+    for axis, name in zip(axes, data, strict=True):
+        own = runs.of("static", name)
+        comparisons = compared(own, "profile", "random")
+        for row, (profile, comparison) in enumerate(comparisons.items()):
+            error = [[comparison.difference - comparison.low], [comparison.high - comparison.difference]]
+            axis.errorbar(comparison.difference, row, xerr=error, fmt="o", capsize=3, color="C0")
+            axis.text(-0.02, row, profile, transform=axis.get_yaxis_transform(), ha="right", va="center")
+        axis.axvspan(-MARGIN, MARGIN, alpha=0.12, color="C2")
+        axis.axvline(0, color="grey", linewidth=1)
+        axis.set(title=own.dataset(), xlabel="accuracy − random, points", yticks=[])
+        axis.invert_yaxis()
+    return figure
+
+
+def _sparsity(runs: Runs) -> Figure:
+    spreadings = runs.values("model.spreading")
+    figure, axes = _axes(len(spreadings), 6)
+    for axis, spreading in zip(axes, spreadings, strict=True):
+        own = runs.having({"model.spreading": spreading})
+        sparsities = sorted(own.values("sparsity"), key=lambda s: float(published.as_printed(s)))
+        for place, profile in enumerate(own.values("profile")):
+            colour = f"C{place}"
+            cells = {s: own.having({"sparsity": s, "profile": profile}) for s in sparsities}
+            _with_intervals(axis, {sparsities.index(s): c for s, c in cells.items() if c}, profile, colour)
+            rows = [published.MNIST_SPARSITY[published.as_printed(s)] for s in sparsities]
+            if profile in rows[0]:
+                axis.plot([row[profile] for row in rows], linestyle=":", color=colour, alpha=0.7)
+        axis.set_xticks(range(len(sparsities)), sparsities)
+        axis.set(xlabel="sparsity, %", ylabel="accuracy, %", title=f"{spreading} spreading (dotted: the paper)")
+        axis.legend(fontsize="x-small")
+    return figure
+
+
+def _with_intervals(axis: Axes, cells: Mapping[float, Runs], label: str, colour: str | None = None) -> None:
+    """Means over places on the x axis, with 95% intervals where there are several seeds."""
+    estimates = [estimate(list(cell.by_seed().values())) for cell in cells.values()]
+    means = [found.mean for found in estimates]
+    error = [
+        [e.mean - e.low if e.n > 1 else 0 for e in estimates],
+        [e.high - e.mean if e.n > 1 else 0 for e in estimates],
+    ]
+    axis.errorbar(list(cells), means, yerr=error, marker="o", markersize=4, capsize=3, label=label, color=colour)
+
+
+def _multipeak(runs: Runs) -> Figure:
+    figure, (flat, ccv) = _axes(2)
+    for kappa in sorted(runs.values(SHARPNESS), reverse=True):
+        own = runs.having({SHARPNESS: kappa})
+        cells = {peaks: own.having({PEAKS: peaks}) for peaks in sorted(own.values(PEAKS))}
+        _with_intervals(flat, cells, f"κ = {kappa:g}")
+        spread_ = [metric("fan_in/ccv")(cell.all[0]) for cell in cells.values()]
+        ccv.plot(list(cells), spread_, marker="o", markersize=4, label=f"κ = {kappa:g}")
+    flat.set(xlabel="peaks", ylabel="accuracy, %", xscale="log", title="Accuracy")
+    ccv.set(xlabel="peaks", ylabel="fan-in CCV", xscale="log", title="Heterogeneity")
+    flat.legend(fontsize="small")
+    return figure
+
+
+def _gradient(runs: Runs) -> Figure:
+    figure, (linear, log) = _axes(2)
+    x, y = ([m(run) for run in runs.all] for m in (metric("fan_in/ccv"), metric("gradient/ratio")))
+    found = [correlation(x, values) for values in (y, [float(np.log(value)) for value in y])]
+    for axis, result, scale in zip((linear, log), found, ("linear", "log"), strict=True):
+        axis.scatter(x, y, s=14, alpha=0.6)
+        words = "" if result is None else f", r = {result.r:.2f} over runs"
+        axis.set(xlabel="fan-in CCV", ylabel="gradient ratio", yscale=scale, title=f"{scale}{words}")
+    return figure
+
+
+def _trajectories(runs: Runs) -> Figure:
+    data = runs.data()[0]
+    own = runs.of("equilibrium", data)
+    sparsities = sorted(own.values("model.sparsity"))
+    figure, axes = _axes(len(sparsities), 4)
+    for axis, sparsity in zip(axes, sparsities, strict=True):
+        for start in own.values("start"):
+            for i, run in enumerate(own.having({"model.sparsity": sparsity, "start": start}).all):
+                layers = [values for name, values in run.curves.items() if name.startswith("fan_in/ccv/")]
+                mean = [statistics.fmean(epoch) for epoch in zip(*layers, strict=True)]
+                label = f"from {start}" if i == 0 else None
+                axis.plot(mean, color=_START_COLOURS[start], alpha=0.7, label=label)
+        axis.axhline(PAPER_TABLE_4[data][sparsity], linestyle="--", color="black", label="the paper")
+        axis.axhline(two_level_bound(sparsity), color="tab:red", linewidth=1, label="two-level bound")
+        axis.set(title=f"{own.dataset()}, {sparsity:.0%}", xlabel="epoch", ylabel="fan-in CCV", ylim=(0, None))
+        axis.legend(fontsize="x-small")
+    return figure
+
+
+def _curves(runs: Runs) -> Figure:
+    figure, (axis, difference) = _axes(2)
+    by_seed = {}
+    for start in runs.values("start"):
+        by_seed[start] = {run.seed: np.array(curve(run)) for run in runs.having({"start": start}).all}
+        curves = np.array(list(by_seed[start].values()))
+        epochs = np.arange(1, curves.shape[1] + 1)
+        mean = curves.mean(axis=0)
+        axis.plot(epochs, mean, label=f"{start} ({len(curves)})", color=_START_COLOURS[start])
+        if len(curves) > 1:
+            error = 1.96 * curves.std(axis=0, ddof=1) / len(curves) ** 0.5
+            axis.fill_between(epochs, mean - error, mean + error, alpha=0.2, color=_START_COLOURS[start])
+    axis.set(xlabel="epoch", ylabel="accuracy, %", title="Mean over seeds, 95% band")
+    axis.legend()
+    seeds = sorted(set.intersection(*(set(own) for own in by_seed.values())))
+    if len(by_seed) == 2 and seeds:
+        gap = np.array([by_seed["equilibrium"][seed] - by_seed["erk"][seed] for seed in seeds])
+        difference.plot(epochs, gap.T, color="grey", alpha=0.3, linewidth=1)
+        difference.plot(epochs, gap.mean(axis=0), color="C1", marker="o", markersize=4)
+    first, last = published.CROSSOVER_EPOCHS
+    difference.axvspan(first, last, alpha=0.15, label="where the paper has the crossover")
+    difference.axhline(0, color="black", linewidth=1)
+    difference.set(xlabel="epoch", ylabel="equilibrium − ERK, points", title="Difference, pairs of a seed")
+    difference.legend(fontsize="small")
+    return figure
+
+
+def _starts(runs: Runs) -> Figure:
+    data = runs.data()
+    figure, axes = _axes(len(data), 4.6)
+    for axis, name in zip(axes, data, strict=True):
+        own = runs.of("rigl-init", name)
+        sparsities = sorted(own.values("model.sparsity"))
+        for shift, start in enumerate(own.values("start")):
+            cells = {s: own.having({"model.sparsity": s, "start": start}) for s in sparsities}
+            places = {sparsities.index(s) + 0.06 * shift: cell for s, cell in cells.items() if cell}
+            _with_intervals(axis, places, start)
+        axis.set_xticks(range(len(sparsities)), [f"{s:.0%}" for s in sparsities])
+        axis.set(title=own.dataset(), xlabel="sparsity", ylabel="accuracy, %")
+        axis.legend(fontsize="x-small")
+    return figure
+
+
+def _variants(runs: Runs) -> Figure:
+    own = runs.of("equilibrium-variants", runs.data()[0])
+    names = own.values("variant")
+    figure, (axis,) = _axes(width=8, height=0.32 * len(names) + 1.2)
+    for row, name in enumerate(names):
+        cell = own.having({"variant": name})
+        for layer, marker in (("fc1", "o"), ("fc2", "s")):
+            values = [metric(f"fan_in/ccv/{layer}")(run) for run in cell.all]
+            axis.plot(
+                values,
+                [row] * len(values),
+                marker,
+                color="C0" if layer == "fc1" else "C1",
+                label=layer if row == 0 else None,
+            )
+    axis.axvline(PAPER_TABLE_4[own.all[0].data][0.9], linestyle="--", color="black", label="the paper")
+    axis.axvline(two_level_bound(0.9), color="tab:red", linewidth=1, label="two-level bound")
+    axis.set_yticks(range(len(names)), names)
+    axis.invert_yaxis()
+    axis.set(xlabel="fan-in CCV after the last epoch", title=own.dataset(), xlim=(0, None))
+    axis.legend(fontsize="small")
+    return figure
+
+
+_PICTURES: list[tuple[str, str, str, Callable[[Runs], Figure]]] = [
+    (
+        "static",
+        "static",
+        "Static profiles at 90%: mean difference to random over the seeds, 95% interval; green: ± the margin.",
+        _static,
+    ),
+    ("sparsity", "mnist-sparsity", "Accuracy against sparsity on MNIST, 95% bootstrap intervals.", _sparsity),
+    ("multipeak", "multipeak", "Figure 2: multi-peak profiles, from one hub cluster to uniformity.", _multipeak),
+    ("gradient", "gradient", "Gradient ratio against fan-in CCV.", _gradient),
+    ("trajectories", "equilibrium", "Fan-in CCV over RigL's epochs, mean over the layers, by start.", _trajectories),
+    ("variants", "equilibrium-variants", "What each choice of an implementation makes of the CCV at 90%.", _variants),
+    ("curves", "fashion-10-seeds", "Training curves of RigL from two starts, and where they cross.", _curves),
+    ("starts", "rigl-init", "Figure 3: RigL's starts against sparsity, 95% bootstrap intervals.", _starts),
+]
+"""Name, reproduction, caption, and what draws it."""

@@ -1,0 +1,170 @@
+"""The simplest law that our equilibria follow, and how well it predicts layers that it has not seen."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from psn_lightning.data import DATASETS
+from psn_lightning.paper.record import RecordedRun
+from psn_lightning.paper.report.runs import Runs, metric
+from psn_lightning.paper.report.tables import Table
+from psn_lightning.paper.report.verdicts import number
+from psn_lightning.topology.equilibrium import two_level_bound
+
+_HIDDEN = 1024  # neurons of a layer where the cell does not say
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Where canonical RigL ended in a layer, from an unstructured start; means over the seeds."""
+
+    data: str
+    start: str
+    name: str
+    n_in: int
+    n_out: int
+    sparsity: float
+    """Realised."""
+    ccv: float
+    n: int
+    """Seeds."""
+
+
+def layers(runs: Runs) -> list[Layer]:
+    """All layers that the record knows."""
+    groups: dict[str, list[RecordedRun]] = {}
+    for run in runs.all:
+        if _is_canonical(run):
+            key = [run.data, _start(run), run.cell.get("model.sparsity", 0.9), run.cell.get("model.hidden")]
+            groups.setdefault(json.dumps(key), []).append(run)
+    found = [layer for group in groups.values() for layer in _layers_of(group)]
+    return [layer for layer in found if layer.ccv > 0]  # ERK makes some layers dense
+
+
+def _is_canonical(run: RecordedRun) -> bool:
+    """Whether a run is of canonical RigL on masks that were drawn link by link."""
+    if run.reproduction == "equilibrium-variants":
+        return bool(run.cell["variant"] == "canonical")
+    return run.reproduction == "equilibrium-shapes" or _start(run) in {"erk", "uniform"}
+
+
+def _start(run: RecordedRun) -> str:
+    default = {"equilibrium-variants": "erk", "equilibrium-shapes": "uniform"}.get(run.reproduction, "")
+    return str(run.cell.get("start", default))
+
+
+def _layers_of(group: Sequence[RecordedRun]) -> Iterator[Layer]:
+    run = group[0]
+    names = sorted(name.rsplit("/", 1)[1] for name in run.metrics if name.startswith("fan_in/ccv/"))
+    hidden = json.loads(run.cell.get("model.hidden", "null")) or [_HIDDEN] * len(names)
+    sizes = [DATASETS[run.data].n_features, *hidden]
+    for i, name in enumerate(names):
+        ccv, sparsity = (
+            statistics.fmean(metric(f"{figure}/{name}")(own) for own in group)
+            for figure in ("fan_in/ccv", "sparsity/realised")
+        )
+        yield Layer(run.data, _start(run), name, sizes[i], sizes[i + 1], sparsity, ccv, len(group))
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A law and its error."""
+
+    law: str
+    """As a formula."""
+    coefficients: Sequence[float]
+    """Factor, then exponents."""
+    error: float
+    """Factor by which it misses a layer that was left out of the fit (root mean square of the logarithm)."""
+    worst: float
+    """The largest such factor."""
+
+
+def fits(measured: Sequence[Layer]) -> list[Fit]:
+    """Every law that was tried, the simplest first; empty for fewer than eight layers.
+
+    Each is a line in the logarithms, fitted by least squares; its error is that of predicting each layer from the
+    others.
+    """
+    return [_fit(measured, name, *terms) for name, terms in _LAWS.items()] if len(measured) >= 8 else []
+
+
+_Term = Callable[[Layer], float]
+
+
+def _log_bound(layer: Layer) -> float:
+    return math.log(two_level_bound(layer.sparsity))
+
+
+_LAWS: dict[str, tuple[_Term | None, list[_Term]]] = {
+    "κ": (None, []),
+    "κ √(s/(1−s))": (_log_bound, []),
+    "κ √(s/(1−s))^p": (None, [_log_bound]),
+    "κ √(s/(1−s)) n_in^q": (_log_bound, [lambda layer: math.log(layer.n_in)]),
+    "κ √(s/(1−s)) n_out^r": (_log_bound, [lambda layer: math.log(layer.n_out)]),
+    "κ √(s/(1−s))^p n_in^q n_out^r": (
+        None,
+        [_log_bound, lambda layer: math.log(layer.n_in), lambda layer: math.log(layer.n_out)],
+    ),
+}
+"""Formula → what is taken off the logarithm of the CCV, and what its rest is fitted to."""
+
+THE_LAW = "κ √(s/(1−s))"
+"""What :func:`psn_lightning.topology.equilibrium.law` ships."""
+
+
+def _fit(measured: Sequence[Layer], name: str, offset: _Term | None, terms: Sequence[_Term]) -> Fit:
+    y = np.array([math.log(layer.ccv) - (offset(layer) if offset else 0.0) for layer in measured])
+    x = np.array([[1.0, *(term(layer) for term in terms)] for layer in measured])
+
+    def solve(keep: np.ndarray) -> np.ndarray:
+        return np.asarray(np.linalg.lstsq(x[keep], y[keep], rcond=None)[0])
+
+    index = np.arange(len(y))
+    misses = np.array([y[i] - x[i] @ solve(index != i) for i in index])
+    factor, *exponents = solve(index >= 0).tolist()
+    return Fit(
+        law=name,
+        coefficients=[math.exp(factor), *exponents],
+        error=math.exp(float(np.sqrt((misses**2).mean()))),
+        worst=math.exp(float(np.abs(misses).max())),
+    )
+
+
+def law_table(measured: Sequence[Layer]) -> Table:
+    """The laws side by side."""
+    rows = [
+        [fit.law, ", ".join(number(c, 3) for c in fit.coefficients), number(fit.error), number(fit.worst)]
+        for fit in fits(measured)
+    ]
+    note = (
+        f"Fitted to {len(measured)} layers, {sum(layer.n for layer in measured)} trajectories: canonical RigL from "
+        "unstructured masks, CCV after the last epoch. Errors are factors, of layers left out of the fit."
+    )
+    return Table("A law of our equilibria", note, ["CCV =", "κ, exponents", "typical error", "largest"], rows)
+
+
+def layer_table(measured: Sequence[Layer]) -> Table:
+    """What the laws were fitted to."""
+    factor = next((fit.coefficients[0] for fit in fits(measured) if fit.law == THE_LAW), math.nan)
+    rows = [
+        [
+            DATASETS[layer.data].title,
+            layer.start,
+            layer.name,
+            f"{layer.n_in} → {layer.n_out}",
+            f"{layer.sparsity:.1%}",
+            number(layer.ccv),
+            number(factor * two_level_bound(layer.sparsity)),
+            str(layer.n),
+        ]
+        for layer in sorted(measured, key=lambda layer: (layer.data, layer.start, layer.sparsity, layer.name))
+    ]
+    columns = ["data", "start", "layer", "shape", "sparsity", "CCV", f"{THE_LAW}", "n"]
+    return Table("Where canonical RigL ended, by layer", "", columns, rows)

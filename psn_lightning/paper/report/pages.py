@@ -1,0 +1,101 @@
+"""The report as text: Markdown with figures beside it, and one HTML page that holds everything."""
+
+from __future__ import annotations
+
+import base64
+import html
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from markdown_it import MarkdownIt
+
+from psn_lightning.commands.markdown import as_text, markdown_table
+from psn_lightning.errors import SettingError
+from psn_lightning.paper.report.tables import Table
+from psn_lightning.paper.report.verdicts import Claim, Verdict
+
+_SECTION = re.compile(r"(<!-- psn-train report writes: ([\w ]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+"""Between such lines a file has results that are written by the report, under a name."""
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2rem auto; padding: 0 1rem; color: #1b1f24 }
+div.table { overflow-x: auto } table { border-collapse: collapse; margin: .7rem 0 1.4rem; font-size: 13px }
+th, td { padding: .25rem .6rem; border-bottom: 1px solid #d8dee4; text-align: left; vertical-align: top }
+th { background: #f3f5f7 } td { font-variant-numeric: tabular-nums } img { max-width: 100% }
+.reproduced { color: #116329 } .not-reproduced { color: #a40e26 } .not-decided { color: #7d4e00 }
+h2 { margin-top: 2.4rem; border-bottom: 1px solid #d8dee4 }
+"""
+_CLASSES = {
+    Verdict.REPRODUCED: "reproduced",
+    Verdict.NOT_REPRODUCED: "not-reproduced",
+    Verdict.OPEN: "not-decided",
+}
+
+
+def claims_table(claims: Iterable[Claim]) -> str:
+    """One line for each claim."""
+    rows = [(c.title, c.data, f"**{c.verdict}**", c.ours) for c in claims]
+    return markdown_table(["the paper says", "data", "verdict", "measured here"], rows)
+
+
+def tally(claims: Iterable[Claim]) -> str:
+    """``12 reproduced, 3 not reproduced, 9 not decided with this budget``."""
+    counts = Counter(claim.verdict for claim in claims)
+    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict)
+
+
+def table_markdown(table: Table) -> str:
+    """A titled table."""
+    return f"### {as_text(table.title)}\n\n{untitled(table)}"
+
+
+def untitled(table: Table) -> str:
+    """A table with its note."""
+    note = f"{table.note}\n\n" if table.note else ""
+    return f"{note}{markdown_table(table.columns, table.rows)}"
+
+
+def page(markdown: str, title: str, figures: Mapping[str, bytes]) -> str:
+    """A page that needs nothing beside it.
+
+    Args:
+        markdown: The report. HTML in it is shown as text.
+        title: Of the page.
+        figures: Its own by the names that it gives them, ``figures/law.png``; other images are left out.
+    """
+    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
+    body = re.sub(r'<img src="([^"]*)"[^>]*>', lambda match: _inline(match, figures), body)
+    body = body.replace("<table>", '<div class="table"><table>').replace("</table>", "</table></div>")
+    for verdict, name in _CLASSES.items():
+        body = body.replace(f"<strong>{verdict}</strong>", f'<strong class="{name}">{verdict}</strong>')
+    head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style>'
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}</body></html>\n'
+
+
+def _inline(image: re.Match[str], figures: Mapping[str, bytes]) -> str:
+    """An image with its content in the place of its name; nothing for one that is not the report's own."""
+    if image[1] not in figures:
+        return ""
+    content = base64.b64encode(figures[image[1]]).decode()
+    return image[0].replace(image[1], f"data:image/png;base64,{content}", 1)
+
+
+def with_sections(text: str, sections: Mapping[str, str], source: Path) -> str:
+    """A file with its results brought up to date.
+
+    Args:
+        text: Of the file.
+        sections: What goes between ``<!-- psn-train report writes: NAME -->`` and ``<!-- end -->``, by name.
+        source: The file, for errors.
+
+    Raises:
+        SettingError: If it has no place for any, or for one that there is not.
+    """
+    names = [match[2] for match in _SECTION.finditer(text)]
+    unknown = [name for name in names if name not in sections]
+    if unknown or not names:
+        what = f"a place for {unknown[0]!r}" if unknown else "no line '<!-- psn-train report writes: NAME -->'"
+        raise SettingError(f"--into {source}: the file has {what}; NAME is one of {', '.join(sections)}")
+    return _SECTION.sub(lambda match: f"{match[1]}\n{sections[match[2]].strip()}\n\n{match[4]}", text)

@@ -1,1 +1,0 @@
-"""Statistics, tables, figures and verdicts from the record of runs."""

@@ -1,0 +1,1 @@
+"""Studies of many runs: Optuna searches and grids, one process per trial."""

@@ -1,0 +1,97 @@
+"""Pictures of a study: how it went, what mattered, and the objective over each number that was varied."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import optuna
+from matplotlib.figure import Figure
+from optuna.trial import FrozenTrial
+from optuna.visualization import matplotlib as plots
+
+from psn_lightning.checkpoints.flat import short_names
+from psn_lightning.sweeps.sweep import Range, Space
+from psn_lightning.sweeps.tickets import seed_values, value_of
+
+mpl.use("Agg")
+
+_PLOTS: dict[str, Callable[..., Any]] = {
+    "history": plots.plot_optimization_history,
+    "slice": plots.plot_slice,
+    "importance": plots.plot_param_importances,
+}
+
+
+def study_figures(
+    study: optuna.Study, complete: Sequence[FrozenTrial], space: Space, objective: str
+) -> dict[str, Figure]:
+    """The figures that the trials so far allow.
+
+    Args:
+        study: The study.
+        complete: Its trials with a result.
+        space: What was varied.
+        objective: Name of the metric.
+
+    Returns:
+        Figures by name.
+    """
+    figures: dict[str, Figure] = {}
+    if not complete:
+        return figures
+    for name, plot in _PLOTS.items():
+        if name == "importance" and len(space) == 1:
+            continue  # it would be 1
+        with warnings.catch_warnings(), _nothing_left():
+            warnings.simplefilter("ignore")  # of few trials
+            try:
+                axes = plot(study)
+            except (ValueError, RuntimeError):  # too few trials, or nothing that varies
+                continue
+        figures[name] = (axes.flat[0] if isinstance(axes, np.ndarray) else axes).figure
+    for key, values in space.items():
+        if isinstance(values, Range):
+            figures[f"{short_names(space)[key]}_against_objective"] = against(complete, key, objective)
+    return figures
+
+
+@contextmanager
+def _nothing_left() -> Iterator[None]:
+    """Optuna's plots change the style of all later figures, and pyplot keeps every figure it has opened."""
+    before = set(plt.get_fignums())
+    with mpl.rc_context():
+        try:
+            yield
+        finally:
+            for number in set(plt.get_fignums()) - before:
+                plt.close(number)
+
+
+def against(trials: Sequence[FrozenTrial], key: str, objective: str) -> Figure:
+    """The objective over one setting: mean and standard deviation over the seeds of each trial.
+
+    Args:
+        trials: Those with a result.
+        key: The setting.
+        objective: Name of the metric.
+    """
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.subplots()
+    x = [trial.params[key] for trial in trials]
+    runs = [seed_values(trial) for trial in trials]
+    several = max(map(len, runs)) > 1
+    spread = [float(np.std(values, ddof=1)) if len(values) > 1 else 0.0 for values in runs]
+    axes.errorbar(
+        x, [value_of(trial) for trial in trials], yerr=spread if several else None, fmt="o", capsize=3, color="C0"
+    )
+    axes.set_xlabel(key.rsplit(".", 1)[-1])
+    seeds = f" (mean and standard deviation of {max(map(len, runs))} seeds)" if several else ""
+    axes.set_ylabel(f"{objective}{seeds}")
+    axes.grid(alpha=0.3)
+    return figure

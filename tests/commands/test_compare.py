@@ -1,0 +1,133 @@
+import io
+
+import pandas as pd
+import pytest
+
+from psn_lightning.cli import main
+from psn_lightning.commands.compare import compare, find
+from psn_lightning.errors import SettingError
+
+BASE = {"seed_everything": 1, "model.sparsity": 0.9, "model.topology.class_path": "psn_lightning.topology.Uniform"}
+
+
+@pytest.fixture
+def track(client):
+    """Record a run as a fit would."""
+    experiment = client.create_experiment("psn_lightning")
+
+    def record(metrics, status="FINISHED", stage="fit", **params):
+        run = client.create_run(experiment, tags={"stage": stage}).info.run_id
+        for key, value in {**BASE, **{key.replace("__", "."): value for key, value in params.items()}}.items():
+            client.log_param(run, key, value)
+        for key, value in metrics.items():
+            client.log_metric(run, key, value)
+        client.set_terminated(run, status)
+
+    return record
+
+
+@pytest.fixture
+def three_by_two(track):
+    for sparsity, accuracies in ((0.9, (0.80, 0.82, 0.84)), (0.95, (0.7, 0.7))):
+        for seed, accuracy in enumerate(accuracies):
+            track({"test/accuracy": accuracy}, seed_everything=seed, model__sparsity=sparsity)
+
+
+def shown(capsys, *arguments):
+    assert main(["compare", *arguments]) == 0
+    return capsys.readouterr().out
+
+
+def test_seeds_are_one_row(three_by_two, capsys):
+    printed = shown(capsys)
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in printed.splitlines() if "│" in line]
+    assert rows == [["0.9", "0.8200 ± 0.0200", "3"], ["0.95", "0.7000 ± 0.0000", "2"]]
+    assert "sparsity" in printed
+    assert "topology" not in printed  # it is the same everywhere
+
+
+def test_markdown(three_by_two, capsys):
+    assert shown(capsys, "--format", "markdown") == (
+        "| sparsity | test/accuracy | n |\n| --- | --- | --- |\n"
+        "| 0.9 | 0.8200 ± 0.0200 | 3 |\n| 0.95 | 0.7000 ± 0.0000 | 2 |\n"
+    )
+
+
+def test_csv_has_numbers(three_by_two, capsys):
+    table = pd.read_csv(io.StringIO(shown(capsys, "--format", "csv")))
+    assert list(table) == ["model.sparsity", "test/accuracy mean", "test/accuracy std", "test/accuracy n"]
+    assert table["test/accuracy std"].tolist() == pytest.approx([0.02, 0])
+
+
+def test_a_filter_chooses(three_by_two, capsys):
+    printed = shown(capsys, "params.`model.sparsity` = '0.95'", "--format", "markdown")
+    assert "0.82" not in printed
+    assert "| 0.7000 ± 0.0000 | 2 |" in printed
+
+
+def test_what_is_not_finished_or_repeated_is_left_out_and_said(three_by_two, track, capsys):
+    track({"test/accuracy": 0.1}, status="KILLED", seed_everything=9)
+    track({"test/accuracy": 0.1}, stage="sweep", seed_everything=9)
+    track({"test/accuracy": 0.94}, seed_everything=2)  # measured again: the newest counts
+    printed = " ".join(shown(capsys).split())
+    assert "Left out: 1 not finished, 1 repeated." in printed
+    assert "0.8533 ± 0.0757" in printed
+
+
+def test_settings_that_only_some_have(track, capsys):
+    lognormal = {"model__topology__class_path": "psn_lightning.topology.Lognormal"}
+    track({"test/accuracy": 0.5})
+    track({"test/accuracy": 0.6}, **lognormal, model__topology__init_args__ccv=1.5)
+    track({"test/accuracy": 0.7, "sparsity/realised": 0.9}, **lognormal, model__topology__init_args__ccv=2.5)
+    lines = shown(capsys, "--format", "markdown").splitlines()
+    assert lines[0] == "| topology | ccv | test/accuracy | sparsity/realised | n |"
+    assert sorted(lines[2:]) == [
+        "| Lognormal | 1.5 | 0.6000 |  | 1 |",
+        "| Lognormal | 2.5 | 0.7000 | 0.9000 | 1 |",
+        "| Uniform |  | 0.5000 |  | 1 |",
+    ]
+
+
+def test_names_are_as_long_as_needed(track, capsys):
+    track({"test/accuracy": 0.5}, model__lr=1, data__init_args__lr=1)
+    track({"test/accuracy": 0.5}, model__lr=2, data__init_args__lr=2)
+    assert "| data.lr | model.lr |" in shown(capsys, "--format", "markdown")
+
+
+def test_a_metric_that_fewer_runs_have_says_of_how_many_it_is(track, capsys):
+    track({"test/accuracy": 0.5, "extra": 1.0}, seed_everything=1)
+    track({"test/accuracy": 0.7}, seed_everything=2)
+    printed = shown(capsys, "--metric", "test/accuracy", "--metric", "extra", "--format", "markdown")
+    assert "| 0.6000 ± 0.1414 | 1.0000 (n=1) | 2 |" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--metric", "test/acuracy"], "no run has it; there are test/accuracy"),
+        (["--experiment", "elsewhere"], "--experiment 'elsewhere' is not in"),
+        (["nonsense ="], "filter 'nonsense ='"),
+        (["tags.study = 'none'"], "none of 0 runs has finished"),
+        (["--uri", "file:runs"], "MLflow 3 takes no folders"),
+        (["--uri", "http://127.0.0.1:1"], "cannot be used"),
+    ],
+)
+def test_what_cannot_be_is_named(three_by_two, capsys, arguments, message):
+    assert main(["compare", *arguments]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_numbers_are_rounded_as_far_as_that_keeps_them_apart(track, capsys):
+    for rate in ("0.1", "0.100001", "0.2"):
+        track({"test/accuracy": 0.5}, model__lr=rate)
+    assert [line.split(" | ")[0] for line in shown(capsys, "--format", "markdown").splitlines()[2:]] == [
+        "| 0.1", "| 0.100001", "| 0.2",
+    ]  # fmt: skip
+
+
+def test_from_python(three_by_two):
+    comparison = compare(find(None, "psn_lightning", None))
+    assert comparison.mean["test/accuracy"].tolist() == pytest.approx([0.82, 0.7])
+    assert comparison.left_out == ""
+    with pytest.raises(SettingError, match="none of 0 runs"):
+        compare([])

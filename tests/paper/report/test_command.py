@@ -1,0 +1,126 @@
+"""``psn-train report`` from the committed record, without data; the README's results are its own."""
+
+import json
+import re
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from psn_lightning.cli import main
+from psn_lightning.paper.record import read
+from psn_lightning.paper.report.command import all_claims, sections
+from psn_lightning.paper.report.equilibria import measured
+from psn_lightning.paper.report.law import THE_LAW, fits, layers
+from psn_lightning.paper.report.pages import with_sections
+from psn_lightning.paper.report.runs import Runs
+from psn_lightning.topology.equilibrium import LAW_ERROR, LAW_FACTOR, MEASURED
+from tests.conftest import CONF, ROOT
+from tests.paper.report.conftest import recorded
+
+BEGIN, END = "<!-- psn-train report writes: claims -->", "<!-- end -->"
+RECORD = ROOT / "results" / "runs.jsonl"
+
+
+def test_the_report_from_the_record_alone(workdir, monkeypatch, capsys):
+    monkeypatch.setenv("PSN_DATA_DIR", str(workdir / "nothing"))
+    (workdir / "conf").symlink_to(CONF)
+    readme = workdir / "README.md"
+    readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    assert main(["report", "--record", str(RECORD), "--into", str(readme)]) == 0
+    assert "claims:" in capsys.readouterr().out
+    markdown, page_ = (Path("report") / "report.md").read_text(), (Path("report") / "report.html").read_text()
+    for heading in ("## Claims", "## Figures", "## Tables", "Table 6, static at 90%: MNIST", "not run"):
+        assert heading in markdown
+    figures = re.findall(r"\((figures/\w+\.png)\)", markdown)
+    assert len(figures) >= 5
+    assert all((Path("report") / figure).stat().st_size > 5000 for figure in figures)
+    assert page_.count("data:image/png;base64,") == len(figures)
+    assert not re.search(r'(src|href)="(?!data:)', page_)  # it needs nothing beside it
+    assert "<table>" in page_
+    assert 'class="reproduced"' in page_
+    text = readme.read_text()
+    assert text.startswith(f"before\n{BEGIN}\n")
+    assert text.endswith(f"{END}\nafter\n")
+    assert "old" not in text
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/equilibrium.md"])
+def test_the_pages_have_the_results_of_the_record(name):
+    runs, path = Runs(read(RECORD).values()), ROOT / name
+    assert with_sections(path.read_text(), sections(runs, all_claims(runs)), path) == path.read_text(), (
+        f"{name} and results/runs.jsonl differ: psn-train report --into {name}"
+    )
+
+
+def test_what_the_program_ships_of_equilibria_is_what_the_record_says():
+    runs = Runs(read(RECORD).values())
+    assert {data: dict(row) for data, row in MEASURED.items()} == measured(runs)
+    by_law = {fit.law: fit for fit in fits(layers(runs))}
+    assert round(by_law[THE_LAW].coefficients[0], 3) == LAW_FACTOR
+    assert round(by_law[THE_LAW].error, 2) == LAW_ERROR
+    assert by_law[THE_LAW].error <= 1.05 * min(fit.error for fit in by_law.values())  # and the simplest of the good
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--record", "none.jsonl"], "none.jsonl has no runs: psn-train reproduce NAME makes some"),
+        (["--experiment", "none"], "--experiment 'none' is not in"),
+        (["--record", "."], ". is a folder: name the record in it, as results/runs.jsonl is one"),
+        (["--record", str(RECORD), "--into", "plain.md"], "--into plain.md: the file has no line"),
+        (["--record", str(RECORD), "--into", "wrong.md"], "--into wrong.md: the file has a place for 'tables'"),
+        (["--record", str(RECORD), "--into", "none.md"], "--into none.md is not there"),
+        (["--record", str(RECORD), "--out", "plain.md"], "plain.md"),
+    ],
+)
+def test_what_cannot_be_is_named(workdir, capsys, arguments, message):
+    Path("plain.md").write_text("nothing here")
+    Path("wrong.md").write_text("<!-- psn-train report writes: tables -->\n<!-- end -->")
+    assert main(["report", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"cell": {}}, "r.jsonl: the report does not know what to make of a run (KeyError: 'profile')"),
+        ({"data": "another"}, "r.jsonl: the report does not know what to make of a run (KeyError: 'another')"),
+        ({"metrics": {}}, "r.jsonl, line 1 is damaged (metrics is not numbers with a finite test/accuracy"),
+    ],
+)
+def test_of_a_report_that_fails_nothing_is_left(workdir, capsys, changes, message):
+    run = {**asdict(recorded("static", "mnist", {"profile": "bell"}, 1, 98.0)), **changes}
+    Path("r.jsonl").write_text(json.dumps(run))
+    before = list(workdir.rglob("*"))
+    assert main(["report", "--record", "r.jsonl"]) == 2
+    assert message in capsys.readouterr().err
+    assert list(workdir.rglob("*")) == before
+
+
+@pytest.mark.parametrize("changes", [{"--into": "none.md"}, {"--into": "binary.md"}, {"--out": "plain.md"}])
+def test_what_it_cannot_write_or_bring_up_to_date_is_refused_before_anything_is_written(workdir, capsys, changes):
+    Path("plain.md").write_text(f"{BEGIN}\nold\n{END}\n")
+    Path("binary.md").write_bytes(b"\xff\xfe")
+    Path("r.jsonl").write_text(json.dumps(asdict(recorded("static", "mnist", {"profile": "bell"}, 1, 98.0))))
+    before = {path: path.is_file() and path.read_bytes() for path in workdir.rglob("*")}
+    into = ["--into", "plain.md", *([changes["--into"]] if "--into" in changes else [])]
+    assert main(["report", "--record", "r.jsonl", "--out", changes.get("--out", "new/report"), *into]) == 2
+    assert next(iter(changes.values())) in capsys.readouterr().err
+    assert {path: path.is_file() and path.read_bytes() for path in workdir.rglob("*")} == before
+
+
+def test_what_a_record_says_is_shown_as_text(workdir):
+    """Hostile values stay what they are: neither page runs, fetches or reads anything for them."""
+    Path("secret.png").write_bytes(b"secret")
+    value = f"<script>x()</script> ![a]({workdir}/secret.png) ![b](http://x/y.png)\n\n![c](figures/profiles.png)\\|<!--"
+    run = recorded("static", "mnist", {"profile": value}, 1, 98.0)
+    Path("r.jsonl").write_text(json.dumps(asdict(replace(run, machine=value, dataset=value, storage=value))))
+    assert main(["report", "--record", "r.jsonl"]) == 0
+    markdown, page_ = (Path("report") / "report.md").read_text(), (Path("report") / "report.html").read_text()
+    for written in (markdown, page_):
+        assert not re.search("<script|<!--", written)
+    assert re.findall(r"!\[.*?\]\((.*?)\)", markdown) == ["figures/profiles.png", "figures/static.png"]
+    assert [source[:22] for source in re.findall('<img src="(.*?)"', page_)] == ["data:image/png;base64,"] * 2
+    assert "c2VjcmV0" not in page_
+    assert "&lt;script&gt;x()&lt;/script&gt; ![a](" in page_

@@ -1,0 +1,76 @@
+"""A law is found in data that follow it, with the error that they have."""
+
+import math
+
+import numpy as np
+import pytest
+
+from psn_lightning.paper.report.law import THE_LAW, Layer, fits, layers
+from psn_lightning.paper.report.runs import Runs
+from psn_lightning.topology.equilibrium import two_level_bound
+
+SHAPES = [(784, 1024), (1024, 1024), (54, 1024), (1024, 256), (256, 512)]
+
+
+def following(law, noise=0.0):
+    rng = np.random.default_rng(3)
+    return [
+        Layer("fashion", "erk", "fc1", n_in, n_out, s, law(s, n_in, n_out) * math.exp(rng.normal(0, noise)), 1)
+        for n_in, n_out in SHAPES
+        for s in (0.8, 0.9, 0.95, 0.98)
+    ]
+
+
+def test_the_law_that_made_the_data_is_found_exactly():
+    found = {fit.law: fit for fit in fits(following(lambda s, n_in, n_out: 0.2 * two_level_bound(s)))}
+    assert found[THE_LAW].coefficients == pytest.approx([0.2])
+    assert found[THE_LAW].error == pytest.approx(1.0)
+    assert found["κ"].error > 1.3
+
+
+def test_another_law_is_told_from_it():
+    data = following(lambda s, n_in, n_out: 0.2 * two_level_bound(s) * n_in**-0.3)
+    found = {fit.law: fit for fit in fits(data)}
+    assert found["κ √(s/(1−s)) n_in^q"].coefficients == pytest.approx([0.2, -0.3])
+    assert found["κ √(s/(1−s)) n_in^q"].error == pytest.approx(1.0)
+    assert found[THE_LAW].error > 1.2
+
+
+def test_the_error_is_that_of_the_data():
+    found = fits(following(lambda s, n_in, n_out: two_level_bound(s), noise=0.2))
+    (error,) = [fit.error for fit in found if fit.law == THE_LAW]
+    assert math.log(error) == pytest.approx(0.2, rel=0.35)
+
+
+def test_few_layers_have_no_law():
+    assert fits(following(lambda s, n_in, n_out: 1.0)[:7]) == []
+
+
+FIGURES = {f"{what}/fc{i}": value for i in (1, 2) for what, value in (("fan_in/ccv", 0.4), ("sparsity/realised", 0.9))}
+
+
+@pytest.mark.parametrize(
+    ("reproduction", "key", "values", "n"),
+    [
+        ("equilibrium", "start", ["erk", "lognormal"], 1),
+        ("rigl-init", "start", ["erk", "uniform", "equilibrium"], 2),
+        ("equilibrium-variants", "variant", ["canonical", "no return"], 1),
+        ("equilibrium-combinations", "choices", ["unseen"], 0),
+        ("static", "profile", ["random"], 0),
+    ],
+)
+def test_what_counts(made, reproduction, key, values, n):
+    runs = made(reproduction, "fashion", key, dict.fromkeys(values, (89.0, FIGURES)), seeds=(42, 123))
+    found = layers(runs)
+    assert len(found) == 2 * n
+    assert all(layer.n == 2 for layer in found)
+    assert {(layer.n_in, layer.n_out) for layer in found} <= {(784, 1024), (1024, 1024)}
+
+
+def test_widths_come_from_the_cell_and_seeds_of_one_layer_are_put_together(made):
+    figures = (89.0, FIGURES)
+    shapes = made("equilibrium-shapes", "fashion", "model.hidden", {"[256, 512]": figures}, seeds=(42,))
+    assert [(layer.n_in, layer.n_out) for layer in layers(shapes)] == [(784, 256), (256, 512)]
+    both = [made(name, "fashion", "start", {"erk": figures}, seeds=(42,)) for name in ("equilibrium", "rigl-init")]
+    (first, _) = layers(Runs([*both[0].all, *both[1].all]))
+    assert first.n == 2

@@ -1,0 +1,114 @@
+import dataclasses
+import json
+import math
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from psn_lightning.errors import SettingError
+from psn_lightning.paper.record import append, read
+from tests.paper.report.conftest import recorded
+
+RUN = recorded("static", "mnist", {"profile": "bell"}, 42, 98.0, curve=[97.0, 98.0])
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "results" / "runs.jsonl"
+
+
+def test_what_is_added_is_read(path):
+    other = dataclasses.replace(RUN, seed=123)
+    append(RUN, path)
+    append(other, path)
+    assert list(read(path).values()) == [RUN, other]
+
+
+def test_no_record_is_an_empty_one(path):
+    assert read(path) == {}
+
+
+def test_of_a_run_that_was_repeated_the_last_counts(path):
+    append(RUN, path)
+    again = dataclasses.replace(RUN, metrics={"test/accuracy": 0.5})
+    append(again, path)
+    assert list(read(path).values()) == [again]
+
+
+def test_the_order_of_settings_in_a_cell_does_not_matter(path):
+    one, other = ({"a": 1, "b": 2}, {"b": 2, "a": 1})
+    assert dataclasses.replace(RUN, cell=one).key == dataclasses.replace(RUN, cell=other).key
+
+
+@pytest.mark.parametrize("length", [1, 50, 200])
+def test_a_line_that_was_cut_short_counts_as_none(path, length):
+    append(RUN, path)
+    whole = path.read_text()
+    path.write_text(whole + whole[:length])
+    other = dataclasses.replace(RUN, seed=123)
+    append(other, path)
+    append(RUN, path)
+    assert list(read(path).values()) == [RUN, other]
+    assert len(path.read_text().splitlines()) == 4
+
+
+def test_a_damaged_line_is_named(path):
+    append(RUN, path)
+    path.write_text(json.dumps({"seed": 1}) + "\n" + path.read_text())
+    with pytest.raises(SettingError, match=r"runs\.jsonl, line 1 is damaged"):
+        read(path)
+
+
+WRONG = {
+    "reproduction": [None, 1],
+    "cell": [[], None, {"profile": ["bell"]}, {"profile": {}}],
+    "seed": ["one", True, -1, 2**32, 1.0],
+    "metrics": [[], {}, {"test/accuracy": "0.9"}, {"test/accuracy": math.nan}, {"test/accuracy": 0.9, "x": 10**400}],
+    "curves": [None, {}, {"test/accuracy": []}, {"test/accuracy": 0.9}, {"test/accuracy": ["0.9"]}],
+    "seconds": ["60", -1, math.nan, math.inf],
+    "date": [20261124],
+    "machine": ["\ud800"],
+}
+
+
+@pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in WRONG.items() for value in values])
+def test_a_value_of_another_kind_is_a_damaged_line(path, field, value):
+    path.parent.mkdir()
+    path.write_text(json.dumps({**dataclasses.asdict(RUN), field: value}))
+    with pytest.raises(SettingError, match=rf"line 1 is damaged \(({field} is not|'utf-8' codec)"):
+        read(path)
+
+
+def test_further_metrics_may_be_no_finite_number(path):
+    run = dataclasses.replace(RUN, metrics={**RUN.metrics, "gradient/ratio": math.inf, "topology/dead_neurons/fc1": 0})
+    append(run, path)
+    assert list(read(path).values()) == [run]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\0\1\xff\xfe", "cannot be read as a record"),
+        (b"hello\n", "line 1 is damaged"),
+        (b"[" * 100_000, "line 1 is damaged"),
+        (b'{"seed": ' + b"9" * 5000 + b"}", "line 1 is damaged"),
+    ],
+)
+def test_a_file_that_is_no_record_is_named(path, content, message):
+    path.parent.mkdir()
+    path.write_bytes(content)
+    with pytest.raises(SettingError, match=rf"runs\.jsonl.* {message}"):
+        read(path)
+
+
+def test_a_folder_is_no_record(tmp_path):
+    with pytest.raises(SettingError, match="is a folder: name the record in it"):
+        read(tmp_path)
+
+
+def test_many_may_add_at_once(path):
+    runs = [dataclasses.replace(RUN, seed=seed) for seed in range(200)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda run: append(run, path), runs))
+    assert {run.seed for run in read(path).values()} == set(range(200))
+    assert len(path.read_text().splitlines()) == 200

@@ -1,0 +1,93 @@
+import optuna
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from psn_lightning.errors import SettingError
+from psn_lightning.sweeps.space import combinations, described, settings_of, suggest, with_settings
+from psn_lightning.sweeps.sweep import Range
+
+VALUES = st.one_of(
+    st.booleans(),
+    st.integers(-5, 5),
+    st.floats(-1, 1),
+    st.sampled_from(["Uniform", "a: b", ""]),
+    st.lists(st.integers(0, 3), max_size=3),
+    st.dictionaries(st.sampled_from(["class_path", "ccv"]), st.integers(), max_size=2),
+)
+SPACES = st.dictionaries(
+    st.sampled_from(["model.a", "model.b", "data.c"]), st.lists(VALUES, min_size=1, max_size=4, unique_by=repr)
+)
+
+
+@given(SPACES)
+def test_every_combination_is_there_once_and_comes_back_whole(space):
+    cells = [settings_of(cell, space) for cell in combinations(space)]
+    expected = 1
+    for values in space.values():
+        expected *= len(values)
+    assert len(cells) == len({repr(cell) for cell in cells}) == expected
+    for cell in cells:
+        assert list(cell) == list(space)
+        assert all(any(repr(value) == repr(v) for v in space[key]) for key, value in cell.items())
+
+
+def test_the_last_setting_changes_fastest():
+    assert combinations({"a": [1, 2], "b": [3, 4]}) == [
+        {"a": 1, "b": 3}, {"a": 1, "b": 4}, {"a": 2, "b": 3}, {"a": 2, "b": 4},
+    ]  # fmt: skip
+
+
+def test_optuna_draws_what_the_space_says():
+    topology = {"class_path": "Lognormal", "init_args": {"ccv": 2.0}}
+    space = {"n": Range(1, 3), "lr": Range(1e-4, 1e-2, log=True), "x": Range(0, 0.5), "topology": [topology]}
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    drawn = [suggest(study.ask(), space) for _ in range(30)]
+    assert {settings["n"] for settings in drawn} == {1, 2, 3}
+    assert all(1e-4 <= settings["lr"] <= 1e-2 and 0 <= settings["x"] <= 0.5 for settings in drawn)
+    assert sum(settings["lr"] < 1e-3 for settings in drawn) > 8  # half of them, where the logarithm is even
+    assert all(settings["topology"] == topology for settings in drawn)
+
+
+CONFIG = {"model": {"sparsity": 0.9, "hidden": [64, 32]}, "trainer": {"callbacks": [{"init_args": {"period": 100}}]}}
+
+
+def test_settings_replace_values_and_leave_the_configuration_alone():
+    changed = with_settings(CONFIG, {"model.sparsity": 0.8, "trainer.callbacks.0.init_args.period": 5})
+    assert changed["model"] == {"sparsity": 0.8, "hidden": [64, 32]}
+    assert changed["trainer"]["callbacks"][0]["init_args"]["period"] == 5
+    assert CONFIG["model"]["sparsity"] == 0.9
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("model.sparsty", "no setting 'sparsty' there; the nearest is 'sparsity'"),
+        ("modle.sparsity", "the nearest is 'model'"),
+        ("model.zzz", "there are sparsity, hidden"),
+        ("model.sparsity.low", "no setting 'low' there; there are none"),
+        ("trainer.callbacks.1.init_args.period", "the list has 1 entries, '1' is none of their numbers"),
+        ("model.hidden.first", "the list has 2 entries, 'first' is none"),
+    ],
+)
+def test_an_unknown_setting_is_named_with_the_nearest(key, message):
+    with pytest.raises(SettingError) as refused:
+        with_settings(CONFIG, {key: 1})
+    assert str(refused.value).startswith(f"{key}: ")
+    assert message in str(refused.value)
+
+
+def test_settings_in_a_few_words():
+    settings = {"model.topology.init_args.offset": -0.4000001, "model.topology": {"class_path": "Bell"}, "x": None}
+    assert described(settings) == "offset -0.4, topology Bell, x None"
+
+
+def test_a_group_changes_several_settings_by_one_name():
+    space = {"row": {"dense": {"model.sparsity": 0.0}, "bell": {"model.topology": "Bell"}}, "seed_everything": [1]}
+    cells = combinations(space)
+    assert cells == [{"row": "dense", "seed_everything": 1}, {"row": "bell", "seed_everything": 1}]
+    assert settings_of(cells[1], space) == {"model.topology": "Bell", "seed_everything": 1}
+    assert described(cells[1]) == "row bell, seed_everything 1"
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study.enqueue_trial(cells[0])
+    assert suggest(study.ask(), space) == {"model.sparsity": 0.0, "seed_everything": 1}

@@ -1,0 +1,176 @@
+"""The promise of a study: every ticket is done once or lost after its retries, whoever dies meanwhile."""
+
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.samplers import RandomSampler
+from optuna.trial import TrialState
+
+from psn_lightning.sweeps.tickets import (
+    TICKET,
+    Tickets,
+    by_ticket,
+    deaths,
+    fail,
+    give_back,
+    seed_value,
+    set_seed_value,
+)
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def sampler(ticket):
+    return RandomSampler(seed=ticket)
+
+
+class Study(RuleBasedStateMachine):
+    """Workers of two supervisors that fill, claim, finish, stop and die in any order."""
+
+    @initialize(n=st.integers(1, 4), retries=st.integers(0, 2), grid=st.booleans())
+    def begin(self, n, retries, grid):
+        self.study = optuna.create_study()
+        cells = [{"cell": i} for i in range(n)] if grid else None
+        self.tickets = Tickets(n, cells, retries)
+        self.storage = self.study._storage
+        self.held = []
+
+    @rule()
+    def fill(self):
+        self.tickets.fill(self.study)
+
+    @rule()
+    def take(self):
+        trial = self.tickets.claim(self.study, self.storage, sampler)
+        if trial is not None:
+            if self.tickets.cells is None:
+                trial.suggest_float("x", 0, 1)
+            else:
+                trial.suggest_categorical("cell", list(range(self.tickets.n)))
+            self.held.append(trial)
+
+    @precondition(lambda self: self.held)
+    @rule(how=st.sampled_from(["complete", "pruned", "broke", "stopped"]), which=st.integers(0, 9))
+    def end(self, how, which):
+        trial = self.held.pop(which % len(self.held))
+        if how == "complete":
+            self.study.tell(trial, 1.0)
+        elif how == "pruned":
+            self.study.tell(trial, state=TrialState.PRUNED)
+        elif how == "broke":
+            fail(self.study, trial, "broke")
+        else:
+            give_back(self.study, trial, "stopped")
+
+    @invariant()
+    def nothing_is_done_twice_or_tried_too_often(self):
+        if not hasattr(self, "study"):
+            return
+        for trials in by_ticket(self.study).values():
+            states = [trial.state for trial in trials]
+            assert sum(state != TrialState.FAIL for state in states) <= 1
+            assert deaths(trials) <= self.tickets.retries + 1
+            values = {tuple(t.params.items()) for t in trials if t.params}
+            assert len(values) <= 1  # tried again with the same values
+
+    @invariant()
+    def the_state_counts_every_ticket(self):
+        if not hasattr(self, "study"):
+            return
+        state = self.tickets.state(self.study)
+        assert len(state.done) + len(state.running) + state.waiting + len(state.lost) == self.tickets.n
+        assert len(state.running) == len(self.held)
+        assert state.settled == (len(state.done) + len(state.lost) == self.tickets.n)
+
+    def teardown(self):
+        """From anywhere, workers that do not die bring it to its end."""
+        if not hasattr(self, "study"):
+            return
+        for trial in self.held:
+            self.study.tell(trial, 0.0)
+        self.tickets.fill(self.study)
+        while (trial := self.tickets.claim(self.study, self.storage, sampler)) is not None:
+            self.study.tell(trial, 0.0)
+        assert self.tickets.state(self.study).settled
+
+
+TestStudy = Study.TestCase
+TestStudy.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+
+
+@given(st.integers(0, 5), st.integers(0, 5))
+@settings(deadline=None, max_examples=15)
+def test_a_study_can_grow_and_gain_retries(more, retries):
+    study = optuna.create_study()
+    tickets = Tickets(2, None, 0)
+    tickets.fill(study)
+    while (trial := tickets.claim(study, study._storage, sampler)) is not None:
+        fail(study, trial, "broke")
+    assert len(tickets.state(study).lost) == 2
+    grown = Tickets(2 + more, None, retries)
+    assert grown.state(study).waiting == (2 + more if retries else more)
+    grown.fill(study)
+    assert len(study.get_trials(states=(TrialState.WAITING,))) == (2 + more if retries else more)
+
+
+def test_a_ticket_that_two_machines_filled_is_run_once():
+    study = optuna.create_study()
+    for _ in range(2):
+        study.enqueue_trial({}, user_attrs={TICKET: 0})
+    tickets = Tickets(1, None, 0)
+    trial = tickets.claim(study, study._storage, sampler)
+    assert tickets.claim(study, study._storage, sampler) is None
+    study.tell(trial, 1.0)
+    tickets.fill(study)
+    assert [t.state for t in study.trials] == [TrialState.COMPLETE, TrialState.FAIL]
+    assert deaths(study.trials) == 0
+
+
+def test_results_of_finished_seeds_go_to_the_next_try():
+    study = optuna.create_study()
+    tickets = Tickets(1, None, 1)
+    tickets.fill(study)
+    trial = tickets.claim(study, study._storage, sampler)
+    trial.suggest_float("x", 0, 1)
+    trial.set_user_attr("seed_42", 0.9)
+    fail(study, trial, "broke")
+    tickets.fill(study)
+    waiting = study.get_trials(states=(TrialState.WAITING,))[0]
+    assert waiting.user_attrs == {TICKET: 0, "seed_42": 0.9}
+
+
+def test_what_is_known_of_a_ticket_survives_a_try_that_was_given_back_at_once():
+    study = optuna.create_study()
+    tickets = Tickets(1, None, 1)
+    tickets.fill(study)
+    study.enqueue_trial({}, user_attrs={TICKET: 0})  # another machine filled it, too
+    trial = tickets.claim(study, study._storage, sampler)
+    x = trial.suggest_float("x", 0, 1)
+    set_seed_value(trial, 42, 0.9)
+    assert tickets.claim(study, study._storage, sampler) is None
+    fail(study, trial, "broke")
+    tickets.fill(study)
+    again = tickets.claim(study, study._storage, sampler)
+    assert again.suggest_float("x", 0, 1) == x
+    assert seed_value(again, 42) == 0.9
+
+
+def test_fewer_tickets_are_respected():
+    study = optuna.create_study()
+    Tickets(6, None, 0).fill(study)
+    fewer = Tickets(2, None, 0)
+    taken = [fewer.claim(study, study._storage, sampler) for _ in range(3)]
+    assert [trial is not None for trial in taken] == [True, True, False]
+
+
+def test_a_trial_that_others_gave_up_is_not_told_again():
+    study = optuna.create_study()
+    tickets = Tickets(1, None, 1)
+    tickets.fill(study)
+    trial = tickets.claim(study, study._storage, sampler)
+    study.tell(trial.number, state=TrialState.FAIL)
+    with pytest.raises(UpdateFinishedTrialError):
+        fail(study, trial, "broke")

@@ -1,35 +1,28 @@
-"""The one error that users are meant to see."""
+"""The errors that users are meant to see, and how an error is shortened."""
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-_LONGEST = 1000  # letters of a message: what is quoted in it may be anything
+_LONGEST = 1000  # characters of a line: a library may quote a whole configuration
 
 
 class SettingError(ValueError):
     """A setting that cannot work.
 
-    The message names the setting, its value and what to do instead; the command line prints it
-    without a traceback and exits with code 2.
+    The message names the setting, its value and what to do instead; the command line prints it without a traceback and
+    exits with code 2.
     """
 
-    _latest: ClassVar[SettingError | None] = None
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        SettingError._latest = self
-
     @classmethod
-    def inside(cls, error: Exception) -> SettingError | None:
-        """The one that is the point of an error: itself, or the last one made if the error quotes it.
-
-        The argument parser wraps errors in reports of its own.
-        """
-        if isinstance(error, SettingError):
-            return error
-        latest = SettingError._latest
-        return latest if latest is not None and str(latest) in str(error) else None
+    def inside(cls, error: BaseException) -> SettingError | None:
+        """The first :class:`SettingError` among an error and its causes; None without one."""
+        seen: set[int] = set()
+        current: BaseException | None = error
+        while current is not None and id(current) not in seen:
+            if isinstance(current, SettingError):
+                return current
+            seen.add(id(current))
+            current = current.__cause__ or current.__context__
+        return None
 
 
 class UnreachableError(SettingError):
@@ -37,15 +30,15 @@ class UnreachableError(SettingError):
 
 
 class DivergedError(SettingError):
-    """A run whose loss is not a finite number."""
+    """A run whose loss is not finite."""
 
 
-def in_one_line(error: Exception) -> str:
-    """What a library says, short enough to stand within a message of ours."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
+def in_one_line(error: BaseException) -> str:
+    """Message of an error on one line, to stand within another message; the error's type if it has no message."""
+    return " ".join(str(error).split())[:_LONGEST] or type(error).__name__
 
 
-def compact(error: Exception) -> str:
-    """An error as at most two lines."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return "\n  ".join([line[:_LONGEST] for line in lines[:1]] + ([" ".join(lines[1:])[:300]] if lines[1:] else []))
+def compact(error: BaseException) -> str:
+    """Message of an error on at most two lines: the first, and the rest joined."""
+    first, *rest = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()] or [""]
+    return "\n  ".join(line[:_LONGEST] for line in (first, " ".join(rest)) if line)

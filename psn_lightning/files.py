@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside their place, then renamed."""
+"""Whole files: written beside their place, then renamed."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from psn_lightning.errors import SettingError
 
 @contextmanager
 def atomically(path: str | Path) -> Iterator[Path]:
-    """Write a file so that a kill, a power cut or a full disk leaves the previous one as it was.
+    """Write a file so that a kill, a power cut or a full disk leaves the previous file unchanged.
 
-    The folder is made if it is not there.
+    Missing folders are made.
 
     Args:
-        path: The file.
+        path: File to write.
 
     Yields:
-        A path beside it, with the same suffix, to write to; it takes the place of ``path`` once the block has
-        ended without an exception, and is removed otherwise.
+        Temporary path in the same folder, with the same suffix. It is renamed to ``path`` at the end of the block, and
+        removed if the block raises.
 
     Raises:
-        OSError: If it cannot be written.
+        OSError: If the file cannot be written.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,13 +40,17 @@ def atomically(path: str | Path) -> Iterator[Path]:
 
 
 def write_all(file: IO[bytes], data: bytes | memoryview) -> int:
-    """Write to an unbuffered file, which on a disk that is nearly full takes a part and says so only by the number.
+    """Write all bytes to an unbuffered file, which may accept only a part of them when the disk is nearly full.
+
+    Args:
+        file: Unbuffered file, open for writing.
+        data: Bytes to write.
 
     Returns:
         Number of bytes.
 
     Raises:
-        OSError: If the disk does not take all of it.
+        OSError: If the disk does not accept all bytes.
     """
     view = memoryview(data).cast("B")
     n = len(view)
@@ -56,26 +60,34 @@ def write_all(file: IO[bytes], data: bytes | memoryview) -> int:
 
 
 def not_written(what: str, folder: Path, error: OSError) -> SettingError:
-    """What is told where the disk does not take something of a run.
+    """Error for a file of a run that cannot be written.
 
     Args:
-        what: It, and where it was to go.
-        folder: On that disk; it need not be there.
-        error: What the disk said.
+        what: Name and path of the file, the subject of the message.
+        folder: Folder on the disk in question; it need not exist.
+        error: Error of the write.
+
+    Returns:
+        Error whose message states the reason and the free space.
     """
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    free = shutil.disk_usage(there).free // 2**20
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(existing).free // 2**20
     return SettingError(
-        f"{what} cannot be written ({error.strerror}; {free} MiB are free): make room, then go on with --ckpt_path last"
+        f"{what} cannot be written ({error.strerror}; {free} MiB are free): free some space, then resume the run from "
+        "its last checkpoint"
     )
 
 
 def put_in_place(new: Path, path: Path) -> None:
-    """Have a finished file take the place of another in the same folder.
+    """Rename a finished file to its place in the same folder, once it is on the disk.
+
+    Args:
+        new: Finished file.
+        path: Place of the file; a file there is replaced.
 
     Raises:
-        OSError: If the disk does not take it.
+        OSError: If the disk refuses.
     """
     with new.open("rb") as file:
-        os.fsync(file.fileno())  # else the name could outlive a power cut, and the content not
+        os.fsync(file.fileno())  # otherwise a power cut could keep the new name but lose the content
     new.replace(path)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import pandas as pd
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -30,22 +31,25 @@ class Comparison:
     """Runs by configuration.
 
     Args:
-        settings: One row per configuration, columns are the settings that differ.
-        mean: Mean of each metric over the seeds, rows alike.
-        std: Standard deviation (n - 1); NaN for one seed.
-        n: Number of seeds that each mean is of.
-        left_out: Runs that were found and not used, in words.
+        settings: Settings that differ, shape (n_configurations, n_settings).
+        in_step: Settings that divide the runs as an earlier one does → the earlier one.
+        mean: Mean of each metric over the seeds, shape (n_configurations, n_metrics).
+        std: Standard deviation (n - 1), same shape; NaN for one seed.
+        n: Number of seeds that each mean is of, same shape.
+        left_out: Runs that were found and not used: reason → number.
     """
 
     settings: pd.DataFrame
+    in_step: dict[str, str]
     mean: pd.DataFrame
     std: pd.DataFrame
     n: pd.DataFrame
-    left_out: str
+    left_out: dict[str, int]
 
     def cells(self) -> pd.DataFrame:
-        """The table as it is read: settings, ``mean ± std`` and n."""
-        table = self.settings.apply(_readable).rename(columns=short_names(self.settings.columns))
+        """Texts of the table: settings that add something, ``mean ± std`` of each metric, n."""
+        settings = self.settings.drop(columns=list(self.in_step))
+        table = settings.apply(_shorten_column).rename(columns=short_names(settings.columns))
         most = self.n.max(axis="columns")
         for metric in self.mean:
             columns = (self.mean[metric], self.std[metric], self.n[metric], most)
@@ -54,7 +58,7 @@ class Comparison:
         return table
 
     def numbers(self) -> pd.DataFrame:
-        """The table for a program: a column each for mean, standard deviation and n."""
+        """Numbers of the table: a column each for mean, standard deviation and n of each metric."""
         parts = [self.settings]
         for metric in self.mean:
             columns = {"mean": self.mean, "std": self.std, "n": self.n}
@@ -63,10 +67,10 @@ class Comparison:
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Print the comparison that is asked for.
+    """Print a comparison of runs.
 
     Raises:
-        SettingError: If nothing is found, or the filter is not understood.
+        SettingError: If no run is found, or MLflow refuses the filter.
     """
     options = _parser().parse_args(list(arguments))
     runs = find(options.uri, options.experiment, options.filter)
@@ -81,12 +85,12 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def find(uri: str | None, experiment: str, wanted: str | None) -> list[Run]:
-    """The training runs of an experiment that a filter admits.
+    """Find the training runs of an experiment.
 
     Args:
         uri: MLflow store; None: the default one.
-        experiment: Name.
-        wanted: Filter in MLflow's language; None: all.
+        experiment: Name of the experiment.
+        wanted: Filter in MLflow's search language; None: all runs.
 
     Raises:
         SettingError: If the store cannot be used, has no such experiment, or does not understand the filter.
@@ -119,13 +123,13 @@ def find(uri: str | None, experiment: str, wanted: str | None) -> list[Run]:
 
 
 def compare(runs: Sequence[Run], metrics: Sequence[str] | None = None) -> Comparison:
-    """Put runs of one configuration together.
+    """Group runs by configuration.
 
     Of several runs with one configuration and seed the newest counts: they are one measurement made again.
 
     Args:
-        runs: Newest first.
-        metrics: Which; None: the usual ones that there are.
+        runs: Runs, newest first.
+        metrics: Names of metrics; None: the usual ones that the runs have.
 
     Raises:
         SettingError: If no run has finished, or none has a metric that was asked for.
@@ -142,34 +146,42 @@ def compare(runs: Sequence[Run], metrics: Sequence[str] | None = None) -> Compar
     if unknown:
         nearest = difflib.get_close_matches(unknown[0], known, 3, cutoff=0.3) or sorted(known)[:3]
         raise SettingError(f"--metric {unknown[0]}: no run has it; there are {', '.join(nearest)} and others")
-    differing = [key for key in settings if settings[key].nunique() > 1]
+    differing = settings[[key for key in settings if settings[key].nunique() > 1]]
     repeated = settings.assign(**{_SEED: seeds}).duplicated()
     values = pd.DataFrame([{metric: run.data.metrics.get(metric) for metric in chosen} for run in finished])
     rows = settings.apply(_as_numbers).groupby(list(settings)).ngroup()[~repeated]
     groups = values[~repeated].groupby(rows)
     left_out = {"not finished": len(runs) - len(finished), "repeated": int(repeated.sum())}
     return Comparison(
-        settings=settings[differing].loc[~repeated].groupby(rows).first(),
+        settings=differing.loc[~repeated].groupby(rows).first(),
+        in_step=_in_step(differing),
         mean=groups.mean(),
         std=groups.std(),
         n=groups.count(),
-        left_out=", ".join(f"{count} {what}" for what, count in left_out.items() if count),
+        left_out={reason: count for reason, count in left_out.items() if count},
     )
 
 
+def _in_step(settings: pd.DataFrame) -> dict[str, str]:
+    """Settings that divide the runs as an earlier one does → the earlier one."""
+    first: dict[bytes, str] = {}
+    divisions = {str(key): settings[key].factorize()[0].tobytes() for key in settings}
+    return {key: first[division] for key, division in divisions.items() if first.setdefault(division, key) != key}
+
+
 def _as_numbers(column: pd.Series) -> pd.Series:
-    """Parameters are text; where all are numbers they sort as such."""
+    """A column of texts as numbers if all of them are: numbers sort otherwise than texts."""
     numbers = pd.to_numeric(column, errors="coerce")
     return column if numbers.isna().any() else numbers
 
 
-def _readable(column: pd.Series) -> pd.Series:
-    """Settings in short, as far as that keeps them apart: numbers rounded, classes without their module."""
-    short = column.map(_in_short)
+def _shorten_column(column: pd.Series) -> pd.Series:
+    """Values of a setting in short if that keeps them apart: numbers rounded, classes without their module."""
+    short = column.map(_shorten)
     return short if short.nunique() == column.nunique() else column
 
 
-def _in_short(setting: str) -> str:
+def _shorten(setting: str) -> str:
     try:
         return f"{float(setting):.4g}"
     except ValueError:
@@ -184,18 +196,22 @@ def _with_spread(mean: float, std: float, n: int, most: int) -> str:
 
 
 def _show(comparison: Comparison) -> None:
+    """Print a row per configuration, in the width of the terminal (80 columns in a file)."""
     cells = comparison.cells()
-    table = Table(*map(str, cells.columns))
-    for row in cells.itertuples(index=False):
-        table.add_row(*map(str, row))
-    console = Console()
-    if not console.is_terminal:
-        console.width = console.measure(
-            table, options=console.options.update(width=10_000)
-        ).maximum  # a file is as wide as its lines
+    names = [name for name in cells if name not in (*comparison.mean, "n")]
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
+    table.add_column("configuration", overflow="fold")
+    for metric in (*comparison.mean, "n"):
+        table.add_column(metric.replace("/", "/\n"), justify="right", no_wrap=True)
+    for row in cells.to_dict("records"):
+        configuration = ", ".join(f"{name} {row[name]}" for name in names if row[name] != "")
+        table.add_row(configuration, *(str(row[metric]).replace(" ± ", "\n± ") for metric in (*comparison.mean, "n")))
+    console = Console(highlight=False)
     console.print(table)
+    for setting, earlier in comparison.in_step.items():
+        console.print(f"{setting} differs as {earlier} does.")
     if comparison.left_out:
-        console.print(f"Left out: {comparison.left_out}.", highlight=False)
+        console.print(f"Left out: {', '.join(f'{count} {reason}' for reason, count in comparison.left_out.items())}.")
 
 
 def _parser() -> CommandParser:

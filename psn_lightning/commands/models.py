@@ -11,7 +11,8 @@ from typing import Any
 import lightning.pytorch as pl
 import yaml
 
-from psn_lightning.commands.messages import config_files, nearest
+from psn_lightning.commands.config_files import config_files
+from psn_lightning.commands.messages import suggest
 from psn_lightning.errors import SettingError
 from psn_lightning.task import SparseClassifier
 
@@ -48,7 +49,7 @@ def model_class(path: str | None) -> type[pl.LightningModule] | None:
     if not (isinstance(found, type) and issubclass(found, pl.LightningModule)):
         what = f"there is no {name} in {module}" if found is None else f"{path} is not a LightningModule"
         names = _modules_in(module)
-        raise SettingError(f"model: {what}{nearest(name, names)}; it has {', '.join(names) or 'none'}")
+        raise SettingError(f"model: {what}{suggest(name, names)}; it has {', '.join(names) or 'none'}")
     return found
 
 

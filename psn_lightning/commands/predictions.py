@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import pandas as pd
 import torch
 from lightning.pytorch.callbacks import BasePredictionWriter
 from numpy.typing import NDArray
@@ -52,6 +51,8 @@ class PredictionTable(BasePredictionWriter):
         Raises:
             SettingError: If it cannot be written.
         """
+        import pandas as pd  # 0.4 s, which a fit does not need
+
         batches = [_columns(batch) for batch in predictions]
         columns = {name: _as_array([batch[name] for batch in batches]) for name in batches[0]}
         try:

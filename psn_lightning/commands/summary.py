@@ -1,4 +1,4 @@
-"""The table at the end of a fit."""
+"""Tables before and after a fit."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import ModelSummary
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from psn_lightning.callbacks import Sparsify
+from psn_lightning.nn import describe
 from psn_lightning.tracking import MLflowLogger
 
 _ROWS = (
@@ -23,22 +27,34 @@ _ROWS = (
 )
 
 
-_OURS = ("sparsity/", "fan_in/", "gradient/", "topology/", "equilibrium/", "time/", "train/loss")
-"""Beginnings of the names of metrics that callbacks log of any model, and of what every step logs."""
+_LIBRARY_METRICS = ("sparsity/", "fan_in/", "gradient/", "topology/", "equilibrium/", "time/", "train/loss")
+"""Prefixes of metrics that callbacks log for any model, and of the loss of every step."""
 
 
-def _of_other_models(metrics: Mapping[str, Tensor]) -> list[tuple[str, str, str]]:
-    """A model's own metrics under their own names, of those that are logged by step and epoch the latter."""
+def _list_own_metrics(metrics: Mapping[str, Tensor]) -> list[tuple[str, str, str]]:
+    """Metrics that a model logs by itself; of those that are logged by step and by epoch the latter."""
     known = {key for _, key, _ in _ROWS}
-    names = [n for n in metrics if n not in known and not n.startswith(_OURS) and not n.endswith("_step")]
+    names = [n for n in metrics if n not in known and not n.startswith(_LIBRARY_METRICS) and not n.endswith("_step")]
     names = [n for n in names if f"{n}_epoch" not in names]
     return [(name, name, "{:.4f}") for name in names if not name.endswith("/loss") or len(known & {*metrics}) < 2]
 
 
-def show(metrics: Mapping[str, Tensor], logger: object) -> None:
-    """Print the final figures of a fit, its run id, and how to look at it in MLflow."""
-    table = Table("figure", "at the end", title="Finished")
-    for title, key, form in (*_of_other_models(metrics), *_ROWS):
+class LayerTable(ModelSummary):
+    """Prints the sparse layers before training, in the place of Lightning's summary of modules."""
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Print layer, shape, density, connections and CCV; of a dense model the number of parameters."""
+        if not trainer.is_global_zero or any(isinstance(c, Sparsify) for c in trainer.callbacks):  # type: ignore[attr-defined]
+            return  # Sparsify prints the table itself
+        table = describe(pl_module)
+        n_parameters = sum(parameter.numel() for parameter in pl_module.parameters())
+        print(table if len(table) else f"{type(pl_module).__name__}: {n_parameters:,} parameters, no sparse layer")
+
+
+def show_summary(metrics: Mapping[str, Tensor], logger: object) -> None:
+    """Print the last metrics of a fit, its run id, and the command that shows the run in MLflow."""
+    table = Table("metric", "last value", title="Finished")
+    for title, key, form in (*_list_own_metrics(metrics), *_ROWS):
         if key in metrics:
             table.add_row(title, form.format(float(metrics[key])))
     console = Console()

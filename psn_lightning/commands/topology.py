@@ -17,7 +17,7 @@ from psn_lightning.task import SparseClassifier
 from psn_lightning.topology.statistics import LayerStatistics, realised_sparsity, summarize
 
 
-def show(model: pl.LightningModule, trainer: pl.Trainer, figure_path: str) -> None:
+def show_topology(model: pl.LightningModule, trainer: pl.Trainer, figure_path: str) -> None:
     """Print fan-in statistics per sparse layer and draw profile, mask and fan-out.
 
     Args:

@@ -1,4 +1,4 @@
-"""What every Trainer gets here, whatever the configuration."""
+"""Callbacks and settings that every Trainer of ``psn-train`` has, and checks of its arguments."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import ModelSummary, ProgressBar
 from lightning.pytorch.profilers import PassThroughProfiler
 
 from psn_lightning.callbacks import (
@@ -23,7 +23,11 @@ from psn_lightning.callbacks import (
 )
 from psn_lightning.checkpoints import BestAndLast, GeneratorState, OptimizerSettings, PortableMoments
 from psn_lightning.commands.run_record import RunRecord
+from psn_lightning.commands.summary import LayerTable
+from psn_lightning.errors import SettingError
 
+_LOWEST = {"accumulate_grad_batches": 1, "check_val_every_n_epoch": 1, "gradient_clip_val": 0}
+_PROCESSES_PER_CORE = 8
 _HOOKS_OF_A_STEP = (
     "on_train_batch_start",
     "on_train_batch_end",
@@ -47,13 +51,13 @@ class NoProfiler(PassThroughProfiler):
 def furnish(
     config: dict[str, Any], callbacks: list[pl.Callback], changed: Collection[str], evaluation: LastEvaluation
 ) -> None:
-    """Add what every run has to a Trainer's settings and callbacks, less what the configuration turns off.
+    """Add the callbacks that every run has, except those that the configuration turns off.
 
     Args:
-        config: The Trainer's arguments.
-        callbacks: Those of the configuration.
-        changed: Configuration keys that differ from those of the run that goes on.
-        evaluation: Takes down when the weights are evaluated.
+        config: Arguments of the Trainer; changed in place.
+        callbacks: Callbacks of the configuration; extended in place.
+        changed: Names of settings that differ from those of the run that is continued.
+        evaluation: Callback that records the step of the last evaluation.
     """
     if config.get("enable_checkpointing") is False:
         callbacks[:] = [callback for callback in callbacks if not isinstance(callback, BestAndLast)]
@@ -61,6 +65,9 @@ def furnish(
     has_bar = config.get("enable_progress_bar") is False or any(isinstance(c, ProgressBar) for c in callbacks)
     if not bare and not has_bar:
         callbacks.append(Progress())
+    has_summary = config.get("enable_model_summary") is False or any(isinstance(c, ModelSummary) for c in callbacks)
+    if not bare and not has_summary:
+        callbacks.append(LayerTable())
     if not bare and config.get("profiler") is None:
         config["profiler"] = NoProfiler()
     checkpoints = next((callback for callback in callbacks if isinstance(callback, BestAndLast)), None)
@@ -90,6 +97,30 @@ def skip_empty_hooks(callbacks: Iterable[pl.Callback]) -> None:
         for name in _HOOKS_OF_A_STEP if ours else ():
             if getattr(getattr(callback, name), "__func__", None) is getattr(pl.Callback, name):
                 setattr(callback, name, None)
+
+
+def check_trainer(trainer: Any, fits: bool) -> None:
+    """Refuse settings that Lightning accepts and then divides by, ignores, or freezes the machine with.
+
+    Args:
+        trainer: Settings of the Trainer.
+        fits: Whether the Trainer is to train.
+
+    Raises:
+        SettingError: If a setting is out of range.
+    """
+    for name, lowest in _LOWEST.items():
+        value = trainer[name]
+        if value is not None and not value >= lowest:
+            raise SettingError(f"trainer.{name} {value} must be at least {lowest}")
+    if fits and 0 in (trainer["max_epochs"], trainer["max_steps"]):
+        raise SettingError("trainer.max_epochs 0 or trainer.max_steps 0 trains nothing: give at least 1, or use test")
+    if trainer["val_check_interval"] == 0:
+        raise SettingError("trainer.val_check_interval 0 never evaluates: give batches, or a fraction of an epoch")
+    devices, accelerator, cores = trainer["devices"], trainer["accelerator"], os.cpu_count() or 1
+    on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available())
+    if on_cpu and str(devices).isdecimal() and int(devices) > _PROCESSES_PER_CORE * cores:
+        raise SettingError(f"trainer.devices {devices}: this machine has {cores} cores; use at most as many devices")
 
 
 def ask_for_accelerators_once() -> None:

@@ -1,29 +1,8 @@
-"""DataModules of the four data sets of the paper, and of the digits that need no download."""
+"""DataModules of the paper's four data sets, and of the digits that need no download.
 
-from psn_lightning.data.base import ClassificationData, Rows
-from psn_lightning.data.batches import Batch
-from psn_lightning.data.images import MNIST, EMNISTBalanced, FashionMNIST
-from psn_lightning.data.sources import Source
-from psn_lightning.data.tables import Digits, ForestCover
+``__init__.pyi`` lists the public names. They are imported on first use, so that :mod:`catalogue` needs no torch.
+"""
 
-DATASETS: dict[str, type[ClassificationData]] = {
-    "mnist": MNIST,
-    "fashion": FashionMNIST,
-    "emnist": EMNISTBalanced,
-    "forest": ForestCover,
-    "digits": Digits,
-}
-"""The data sets by the short names used in conf/ and in the equilibrium tables."""
+import lazy_loader
 
-__all__ = [
-    "DATASETS",
-    "MNIST",
-    "Batch",
-    "ClassificationData",
-    "Digits",
-    "EMNISTBalanced",
-    "FashionMNIST",
-    "ForestCover",
-    "Rows",
-    "Source",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,4 +1,4 @@
-"""Which rows a process sees, and in which order."""
+"""Whole batches, and the order of the rows: by seed and epoch, sharded over processes, exact after a resume."""
 
 from __future__ import annotations
 
@@ -7,50 +7,101 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
-from torch.utils.data import DataLoader
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
-from psn_lightning.data.batches import Batch, TensorData
+Batch = tuple[Tensor, Tensor]
+"""Features ``(batch, n_features)`` and labels ``(batch,)``."""
+
+
+class TensorData(Dataset[Batch]):
+    """Rows in memory, from which a batch is taken by one indexing operation.
+
+    torch's TensorDataset collates sample by sample. Here the loader's ``__getitems__`` protocol takes the whole batch;
+    samplers, of Lightning too, work as with any data set.
+
+    Args:
+        x: Features, shape ``(n, n_features)``.
+        y: Labels, shape ``(n,)``.
+    """
+
+    def __init__(self, x: Tensor, y: Tensor) -> None:
+        self.x, self.y = x, y
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.x[index], self.y[index]
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        index = torch.tensor(indices, dtype=torch.int64)
+        return self.x.index_select(0, index), self.y.index_select(0, index)
 
 
 class EpochOrder(DistributedSampler[int]):
-    """Training order that is a function of the run's seed and the epoch, and of nothing else.
+    """Training order that depends on the seed of the run and the epoch only.
 
-    Process r of n takes every n-th row from the r-th on, so that n batches of size b are together the one
-    batch of size n·b of a single process. Rows are repeated to make the shares equal, none is left out. An
-    epoch that a checkpoint has cut is taken up behind the rows that it has seen.
+    Process r of n takes every n-th row from the r-th on: n batches of size b are together the one batch of size n·b of
+    a single process. Some rows are repeated to make the shares equal; none is left out. An epoch that a checkpoint has
+    interrupted continues after the rows already used.
 
     Args:
-        rows: The training rows.
+        rows: Training rows.
         world_size: Number of processes.
-        rank: Which of them this is.
-        progress: Tells the epoch, and how many of its rows this process has had already; None leaves the epoch
-            to ``set_epoch``. (Lightning's own count is off by one after some resumes with ``max_steps``.)
+        rank: Rank of this process.
+        progress: Function that returns the epoch and the number of its rows that this process has used; None leaves the
+            epoch to ``set_epoch``. (Lightning's own count is off by one after some resumes with ``max_steps``.)
     """
 
     def __init__(
         self, rows: TensorData, world_size: int, rank: int, progress: Callable[[], tuple[int, int] | None]
     ) -> None:
-        seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))  # seed_everything leaves it there for all processes
+        seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))  # written by seed_everything for all processes
         super().__init__(rows, num_replicas=world_size, rank=rank, shuffle=True, seed=seed)
         self._progress = progress
 
     def __iter__(self) -> Iterator[int]:
-        """Row numbers; epoch and place are asked for with the first one, when a checkpoint is restored."""
+        """Indices of the rows; the progress is asked for with the first one, after a checkpoint is restored."""
         epoch, seen = self._progress() or (self.epoch, 0)
         self.set_epoch(epoch)
         yield from islice(super().__iter__(), seen, None)
 
 
 class ResumableLoader(DataLoader[Batch]):
-    """A loader whose place in the epoch follows from the Trainer's own progress, see :class:`EpochOrder`.
+    """Loader whose position in the epoch follows from the Trainer's progress, see :class:`EpochOrder`.
 
-    It therefore has no state; having the methods tells Lightning that a cut epoch is continued exactly.
+    It has no state. The two methods tell Lightning that an interrupted epoch continues exactly.
     """
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing."""
+        """Empty state."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing to do."""
+        """Accept the empty state."""
+
+
+def make_loader(rows: TensorData, batch_size: int, order: DistributedSampler[int]) -> DataLoader[Batch]:
+    """Make a loader of whole batches.
+
+    Args:
+        rows: Rows to load.
+        batch_size: Number of rows of a batch.
+        order: Sampler of the rows.
+    """
+    return ResumableLoader(
+        rows,
+        batch_size=batch_size,
+        sampler=order,
+        collate_fn=keep_batch,  # type: ignore[arg-type]  # __getitems__ returns a batch, not a list of samples
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # otherwise every new iterator draws from the global generator
+    )
+
+
+def keep_batch(batch: Batch) -> Batch:
+    """Collate function for batches that need no collating."""
+    return batch

@@ -1,4 +1,4 @@
-"""Which input feeds which neuron: numpy in, numpy out."""
+"""Topologies: which input feeds which neuron. Uses numpy only."""
 
 from psn_lightning.topology.allocation import AllocationName, allocate, allocate_exactly
 from psn_lightning.topology.connectivity import Connectivity
@@ -11,7 +11,7 @@ from psn_lightning.topology.spreading import SpreadingName, spread
 FAMILIES: tuple[type[FanIn], ...] = (
     Linear, Quadratic, Exponential, Bell, MultiPeak, Lognormal, LognormalAtEquilibrium, PowerLaw, Uniform, Bernoulli,
 )  # fmt: skip
-"""Every family of fan-in."""
+"""All families of fan-in."""
 
 __all__ = [
     "FAMILIES",

@@ -1,4 +1,4 @@
-"""Allocation: from the sparsity of the network to the density of each hidden layer."""
+"""Allocation: density of each hidden layer, given the sparsity of the network."""
 
 from __future__ import annotations
 
@@ -15,24 +15,26 @@ Shape = tuple[int, ...]
 def allocate(
     shapes: Sequence[Shape], sparsity: float, allocation: AllocationName = "uniform", dense: Sequence[Shape] = ()
 ) -> list[float]:
-    """Share the network's connections out over its layers.
+    """Distribute the connections of a network over its layers.
 
-    ``er`` makes the density of a layer proportional to (n_in + n_out) / (n_in · n_out) (Mocanu et al.,
-    2018), ``erk`` to the same with the kernel's sides included (Evci et al., 2020); for linear layers the
-    two are one. A layer whose density would pass 1 becomes dense and the others are solved again.
+    ``uniform`` gives all layers the same density. ``er`` makes the density of a layer proportional to
+    (n_in + n_out) / (n_in · n_out) (Mocanu et al., 2018); ``erk`` includes the sides of the kernel (Evci et al., 2020)
+    and equals ``er`` for linear layers. A layer whose density would exceed 1 is made dense, and the others are solved
+    again.
 
     Args:
         shapes: Weight shape of each layer, ``(n_out, n_in, *kernel)``.
-        sparsity: Share of absent connections over ``shapes`` and ``dense`` together, in [0, 1).
+        sparsity: Fraction of absent connections over ``shapes`` and ``dense`` together, in [0, 1).
         allocation: ``uniform``, ``er`` or ``erk``.
-        dense: Shapes that stay dense and are paid for from the same budget (RigL's original counts the
-            output layer in; by default it is left out).
+        dense: Weight shapes of layers that stay dense but count towards the sparsity, as the output layer does in
+            RigL's original code.
 
     Returns:
-        Density of each layer of ``shapes``, in (0, 1]; the connections add up to the budget exactly.
+        Density of each layer of ``shapes``, in (0, 1]. The connections add up to the budget exactly.
 
     Raises:
-        SettingError: If the allocation is unknown, or the dense layers alone pass the budget.
+        SettingError: If the allocation is unknown.
+        UnreachableError: If the dense layers alone exceed the budget.
     """
     if allocation not in get_args(AllocationName):
         raise SettingError(f"allocation {allocation!r} is not one of {', '.join(get_args(AllocationName))}")
@@ -41,23 +43,25 @@ def allocate(
     budget = (1 - sparsity) * (sum(sizes) + fixed) - fixed
     if budget <= 0:
         raise UnreachableError(
-            f"sparsity {sparsity:g} leaves nothing for the hidden layers: the dense output layer alone has "
+            f"sparsity {sparsity:g} leaves no connections for the hidden layers: the dense output layer alone has "
             f"{fixed} connections; use a lower sparsity, or budget: hidden"
         )
-    scores = [1.0 if allocation == "uniform" else _er_score(shape, allocation == "erk") for shape in shapes]
-    return _fill(sizes, scores, budget)
+    scores = [1.0 if allocation == "uniform" else _compute_score(shape, allocation == "erk") for shape in shapes]
+    return _solve_densities(sizes, scores, budget)
 
 
 def allocate_exactly(shapes: Sequence[Shape], sparsity: float, allocation: AllocationName = "uniform") -> list[int]:
-    """:func:`allocate` in whole connections, whose sum is ``round((1 - sparsity) * positions)`` exactly.
+    """Distribute whole connections over the layers, as :func:`allocate` does with densities.
+
+    The counts are rounded by largest remainder.
 
     Args:
         shapes: Weight shape of each layer, ``(n_out, n_in, *kernel)``.
-        sparsity: Share of absent connections over all shapes together, in [0, 1).
+        sparsity: Fraction of absent connections over all layers together, in [0, 1).
         allocation: ``uniform``, ``er`` or ``erk``.
 
     Returns:
-        Number of connections of each layer of ``shapes``.
+        Number of connections of each layer; the sum is ``round((1 - sparsity) * n_weights)`` exactly.
 
     Raises:
         SettingError: If the allocation is unknown.
@@ -72,13 +76,13 @@ def allocate_exactly(shapes: Sequence[Shape], sparsity: float, allocation: Alloc
     return counts
 
 
-def _er_score(shape: Shape, with_kernel: bool) -> float:
+def _compute_score(shape: Shape, with_kernel: bool) -> float:
     counted = shape if with_kernel else shape[:2]
     return sum(counted) / prod(counted)
 
 
-def _fill(sizes: Sequence[int], scores: Sequence[float], budget: float) -> list[float]:
-    """Density = ε · score, at most 1, with Σ density · size = budget."""
+def _solve_densities(sizes: Sequence[int], scores: Sequence[float], budget: float) -> list[float]:
+    """Solve density = min(1, ε · score) for the ε at which Σ density · size = budget."""
     densities = [1.0] * len(sizes)
     open_layers = list(range(len(sizes)))
     while open_layers:

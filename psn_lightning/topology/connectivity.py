@@ -1,4 +1,4 @@
-"""The value that leaves this floor: which input feeds which neuron."""
+"""Connectivity of a layer: which input feeds which neuron."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from psn_lightning.files import atomically
 
 IntArray = NDArray[np.int64]
 
-_MOST = 1 << 29  # bytes of one array in memory: 67 million connections; 65,536 neurons and inputs at 99% have 43
-_OF_NUMPY = (ValueError, TypeError, MemoryError, tokenize.TokenError)
-_OF_ZIP = (OSError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error)
+_MAX_BYTES = 1 << 29  # of an array in memory: 67 million connections; 65,536 × 65,536 at 99% sparsity has 43 million
+_NUMPY_ERRORS = (ValueError, TypeError, MemoryError, tokenize.TokenError)
+_ZIP_ERRORS = (OSError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True, eq=False)
 class Connectivity:
-    """The connections of one layer in compressed sparse rows (CSR), one row per neuron.
+    """Connections of a layer in compressed sparse rows (CSR), one row per neuron.
 
-    Everything costs time and memory in proportion to the number of connections, never to
-    ``n_out * n_in``; only :meth:`mask` builds the dense matrix, for those who ask.
+    Time and memory grow with the number of connections, not with ``n_out * n_in``, except for :meth:`mask`.
 
     Args:
         n_in: Number of inputs.
         n_out: Number of neurons.
-        indptr: Shape ``(n_out + 1,)``; neuron ``i`` owns ``indices[indptr[i]:indptr[i + 1]]``.
-        indices: Shape ``(n_connections,)``; the inputs of each neuron, strictly increasing.
+        indptr: Row pointers, shape ``(n_out + 1,)``: the inputs of neuron ``i`` are
+            ``indices[indptr[i]:indptr[i + 1]]``.
+        indices: Inputs of all neurons, shape ``(n_connections,)``, strictly increasing within a neuron.
 
     Raises:
-        ValueError: If the arrays are not a valid CSR structure without duplicates.
+        ValueError: If the arrays are not a valid CSR structure, or a neuron has an input twice.
     """
 
     n_in: int
@@ -45,7 +45,7 @@ class Connectivity:
 
     def __post_init__(self) -> None:
         for name in ("indptr", "indices"):
-            array = np.array(getattr(self, name), dtype=np.int64)  # a copy: nobody else can write it
+            array = np.array(getattr(self, name), dtype=np.int64)  # a copy, which no other code can change
             array.setflags(write=False)
             object.__setattr__(self, name, array)
         self._validate()
@@ -57,12 +57,12 @@ class Connectivity:
         if self.indices.ndim != 1 or (self.fan_in < 0).any():
             raise ValueError("indptr must not decrease and indices must be one-dimensional")
         if self.indices.size and not (self.indices.min() >= 0 and self.indices.max() < self.n_in):
-            raise ValueError(f"indices must lie in 0 … {self.n_in - 1}")
+            raise ValueError(f"indices must lie in 0 … {self.n_in - 1}, the inputs")
         falls = self.indices[1:] <= self.indices[:-1]
         starts = self.indptr[(self.indptr > 0) & (self.indptr < self.indices.size)]
         falls[starts - 1] = False  # from one neuron to the next
         if falls.any():
-            raise ValueError("the inputs of each neuron must be sorted and without duplicates")
+            raise ValueError("indices must be sorted and without duplicates within each neuron")
 
     @property
     def n_connections(self) -> int:
@@ -71,12 +71,12 @@ class Connectivity:
 
     @property
     def fan_in(self) -> IntArray:
-        """Number of inputs of each neuron, shape ``(n_out,)``."""
+        """Fan-in: number of inputs of each neuron, shape ``(n_out,)``."""
         return np.diff(self.indptr)
 
     @property
     def fan_out(self) -> IntArray:
-        """Number of neurons that each input feeds, shape ``(n_in,)``."""
+        """Fan-out: number of neurons that each input feeds, shape ``(n_in,)``."""
         return np.bincount(self.indices, minlength=self.n_in).astype(np.int64, copy=False)
 
     def rows(self) -> IntArray:
@@ -84,17 +84,17 @@ class Connectivity:
         return np.repeat(np.arange(self.n_out, dtype=np.int64), self.fan_in)
 
     def keys(self) -> IntArray:
-        """Position of each connection in the flattened dense matrix, strictly increasing."""
+        """Index of each connection in the flattened dense matrix, shape ``(n_connections,)``, strictly increasing."""
         return self.rows() * self.n_in + self.indices
 
     def mask(self) -> NDArray[np.bool_]:
-        """The dense boolean matrix, shape ``(n_out, n_in)``."""
+        """Dense boolean mask, shape ``(n_out, n_in)``."""
         dense = np.zeros(self.n_out * self.n_in, dtype=np.bool_)
         dense[self.keys()] = True
         return dense.reshape(self.n_out, self.n_in)
 
     def digest(self) -> str:
-        """SHA-256 of the shape and the connections: equal exactly when the connectivities are."""
+        """SHA-256 of the shape and the connections; equal connectivities have equal digests."""
         sha = hashlib.sha256(np.array([self.n_in, self.n_out], dtype="<i8").tobytes())
         sha.update(self.indptr.astype("<i8", copy=False).tobytes())
         sha.update(self.indices.astype("<i8", copy=False).tobytes())
@@ -114,79 +114,105 @@ class Connectivity:
 
     @classmethod
     def from_fan_in(cls, n_in: int, fan_in: ArrayLike, indices: ArrayLike) -> Connectivity:
-        """Build from the fan-in of each neuron and the concatenated (sorted) inputs."""
+        """Build a connectivity from the fan-in of each neuron.
+
+        Args:
+            n_in: Number of inputs.
+            fan_in: Fan-in of each neuron, shape ``(n_out,)``.
+            indices: Inputs of all neurons, concatenated, shape ``(n_connections,)``, sorted within a neuron.
+
+        Raises:
+            ValueError: If the arrays are not a valid CSR structure, or a neuron has an input twice.
+        """
         counts = np.asarray(fan_in, dtype=np.int64)
         indptr = np.concatenate([[0], np.cumsum(counts)])
         return cls(n_in, counts.size, indptr, np.asarray(indices, dtype=np.int64))
 
     @classmethod
     def from_mask(cls, mask: ArrayLike) -> Connectivity:
-        """Build from a dense boolean matrix, shape ``(n_out, n_in)``."""
+        """Build a connectivity from a dense boolean mask.
+
+        Args:
+            mask: Mask, shape ``(n_out, n_in)``.
+
+        Raises:
+            ValueError: If the mask is not two-dimensional.
+        """
         dense = np.asarray(mask, dtype=np.bool_)
         if dense.ndim != 2:
-            raise ValueError(f"a mask has two dimensions (n_out, n_in), got shape {dense.shape}")
+            raise ValueError(f"a mask must have two dimensions (n_out, n_in), got shape {dense.shape}")
         return cls.from_fan_in(dense.shape[1], np.count_nonzero(dense, axis=1), np.nonzero(dense)[1])
 
     @classmethod
     def full(cls, n_in: int, n_out: int) -> Connectivity:
-        """Every input feeds every neuron."""
+        """Build the dense connectivity: every input feeds every neuron."""
         return cls.from_fan_in(n_in, np.full(n_out, n_in), np.tile(np.arange(n_in), n_out))
 
     def save(self, path: str | Path) -> None:
-        """Write a compressed ``.npz`` file (plain arrays, no pickle), whole or not at all; :meth:`load` has a bound."""
+        """Write a compressed ``.npz`` file of plain arrays, without pickle; the file appears whole or not at all.
+
+        Args:
+            path: File to write. :meth:`load` reads up to 67 million connections.
+
+        Raises:
+            OSError: If the file cannot be written.
+        """
         shape = np.array([self.n_out, self.n_in])
         with atomically(path) as scratch, scratch.open("wb") as file:  # numpy would rename a path
             np.savez_compressed(file, shape=shape, indptr=self.indptr, indices=self.indices)
 
     @classmethod
     def load(cls, path: str | Path) -> Connectivity:
-        """Read what :meth:`save` wrote; never unpickles.
+        """Read a file that :meth:`save` wrote; nothing is unpickled.
 
-        What the file claims of the size of an array is held against the arrays before it, and unpacked if that is right
-        and 512 MiB at most; while it is checked, all takes some 1.6 GiB at most.
+        The stated size of each array is compared with the arrays before it. An array is unpacked only if the size
+        agrees and is 512 MiB at most. Checking takes up to 1.6 GiB of memory.
+
+        Args:
+            path: File to read.
 
         Raises:
             OSError: If the file cannot be read.
-            ValueError: If it is not such a file, is damaged, or holds more.
+            ValueError: If the file is not a connectivity file, is damaged or is too large.
         """
         with Path(path).open("rb") as file:
             try:
                 with zipfile.ZipFile(file) as archive:
-                    n_out, n_in = map(int, _array(archive, "shape", 2))
+                    n_out, n_in = map(int, _read_array(archive, "shape", 2))
                     _check_sizes(n_in, n_out)
-                    indptr = _array(archive, "indptr", n_out + 1)
-                    indices = _array(archive, "indices", int(indptr[-1]))
+                    indptr = _read_array(archive, "indptr", n_out + 1)
+                    indices = _read_array(archive, "indices", int(indptr[-1]))
                 return cls(n_in, n_out, indptr, indices)
-            except (*_OF_NUMPY, *_OF_ZIP) as error:
-                raise ValueError(f"{path} is no connectivity file, or damaged: {error}") from error
+            except (*_NUMPY_ERRORS, *_ZIP_ERRORS) as error:
+                raise ValueError(f"{path} is not a connectivity file, or is damaged: {error}") from error
 
 
 def _check_sizes(n_in: int, n_out: int) -> None:
     if n_in < 1 or n_out < 1:
-        raise ValueError(f"a layer needs at least one input and one neuron, got {n_in} and {n_out}")
+        raise ValueError(f"a layer needs at least one input and one neuron, got {n_in} inputs and {n_out} neurons")
     if n_in * n_out > np.iinfo(np.int64).max:
-        raise ValueError(f"{n_out} neurons and {n_in} inputs are too many: 64 bits cannot number the pairs")
+        raise ValueError(f"{n_out} neurons × {n_in} inputs are too many: 64-bit integers cannot number the pairs")
 
 
-def _array(archive: zipfile.ZipFile, name: str, size: int) -> IntArray:
-    """One array of integers, its claims about its size checked before any of it is unpacked."""
+def _read_array(archive: zipfile.ZipFile, name: str, size: int) -> IntArray:
+    """Read a one-dimensional integer array; its stated size is checked before it is unpacked."""
     try:
         entry = archive.getinfo(f"{name}.npy")
     except KeyError:
         raise ValueError(f"the array {name} is missing") from None
     if entry.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
-        raise ValueError(f"the array {name} is packed as numpy never does")
+        raise ValueError(f"the array {name} has a compression that numpy does not use")
     with archive.open(entry) as file:
         if np.lib.format.read_magic(file) != (1, 0):
-            raise ValueError(f"the array {name} has another version of numpy's format")
+            raise ValueError(f"the array {name} does not have version 1.0 of numpy's format")
         shape, _, dtype = np.lib.format.read_array_header_1_0(file)
         if dtype.kind not in "iu" or len(shape) != 1:
-            raise ValueError(f"the array {name} holds {dtype} in {len(shape)} dimensions, not integers in one")
+            raise ValueError(f"the array {name} holds {dtype} in {len(shape)} dimensions, expected integers in one")
         if file.tell() + shape[0] * dtype.itemsize != entry.file_size:
-            raise ValueError(f"the array {name} says that it has {shape[0]} numbers, but has not")
+            raise ValueError(f"the array {name} states {shape[0]} numbers, which does not fit its size in bytes")
         if shape[0] != size:
-            raise ValueError(f"the array {name} has {shape[0]} numbers, not {size}")
-        if size * np.dtype(np.int64).itemsize > _MOST:
-            raise ValueError(f"the array {name} unpacks to {size} numbers, more than {_MOST} bytes")
+            raise ValueError(f"the array {name} has {shape[0]} numbers, expected {size}")
+        if size * np.dtype(np.int64).itemsize > _MAX_BYTES:
+            raise ValueError(f"the array {name} has {size} numbers, above the limit of {_MAX_BYTES} bytes")
         file.seek(0)
         return np.lib.format.read_array(file, allow_pickle=False).astype(np.int64, copy=False)

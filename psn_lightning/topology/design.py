@@ -1,4 +1,4 @@
-"""The topology of a whole network: a family, a sparsity, and how the connections are shared out."""
+"""Topology of a network: family of the fan-in, sparsity and allocation."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ BudgetName = Literal["hidden", "network"]
 
 @dataclass(frozen=True)
 class Topology:
-    """What is asked of the hidden layers of a network.
+    """Topology of the hidden layers of a network.
 
     Args:
         fan_in: Family of the fan-in within each layer.
-        sparsity: Target share of absent connections, in [0, 1).
-        allocation: How the connections are shared out over the layers.
+        sparsity: Target fraction of absent connections, in [0, 1).
+        allocation: Density per layer: ``uniform``, ``er`` or ``erk``, see :func:`allocate`.
         min_fan_in: Smallest fan-in of a neuron.
-        budget: Whether ``sparsity`` counts the hidden layers only (``hidden``) or the always dense output
-            layer too (``network``, as RigL's original does).
+        budget: Layers that ``sparsity`` counts: ``hidden`` ones only, or the ``network`` with its dense output layer,
+            as in RigL's original code.
 
     Raises:
-        SettingError: If a value is out of range.
+        SettingError: If an argument is out of range.
     """
 
     fan_in: FanIn = field(default_factory=Uniform)
@@ -52,10 +52,16 @@ class Topology:
         """Budget of each hidden layer.
 
         Args:
-            layer_sizes: Inputs, hidden widths, classes: ``[784, 1024, 1024, 10]``.
+            layer_sizes: Number of inputs, hidden widths and number of classes: ``[784, 1024, 1024, 10]``.
+
+        Raises:
+            SettingError: If there is no hidden layer or a size is below 1.
+            UnreachableError: If a layer cannot have its sparsity with this minimum fan-in.
         """
         if len(layer_sizes) < 3 or min(layer_sizes) < 1:
-            raise SettingError(f"layer sizes {list(layer_sizes)} need inputs, at least one hidden width, and classes")
+            raise SettingError(
+                f"layer sizes {list(layer_sizes)} must be inputs, one or more hidden widths, and classes"
+            )
         shapes = [(n_out, n_in) for n_in, n_out in pairwise(layer_sizes)]
         densities = allocate(
             shapes[:-1], self.sparsity, self.allocation, dense=shapes[-1:] if self.budget == "network" else ()
@@ -69,25 +75,29 @@ class Topology:
         """Build the connectivity of each hidden layer.
 
         Args:
-            layer_sizes: Inputs, hidden widths, classes.
-            spreading: ``even``, ``random`` or ``sequential``.
-            seed: Seed of everything that is drawn; each layer has its own stream.
+            layer_sizes: Number of inputs, hidden widths and number of classes.
+            spreading: ``even``, ``random`` or ``sequential``, see :func:`spread`.
+            seed: Seed of the fan-in and the spreading; each layer has a random stream of its own.
+
+        Raises:
+            SettingError: If there is no hidden layer, or the spreading is unknown.
+            UnreachableError: If the family cannot give its fan-in in a layer.
         """
         connectivities = []
         for i, budget in enumerate(self.budgets(layer_sizes)):
             rng = np.random.default_rng([seed, i])
             connectivity = spread(self.fan_in.fan_in(budget, rng), budget.n_in, spreading, rng)
-            _warn_of_clamp(budget, connectivity)
+            _warn_about_clamp(budget, connectivity)
             connectivities.append(connectivity)
         return connectivities
 
 
-def _warn_of_clamp(budget: LayerBudget, connectivity: Connectivity) -> None:
-    """Eq. 6 scales before it clamps: say so where that moves the sparsity by more than a point."""
+def _warn_about_clamp(budget: LayerBudget, connectivity: Connectivity) -> None:
+    """Warn if the clamp of Eq. 6, which follows the scaling, moves the sparsity by more than 0.01."""
     realised = realised_sparsity([connectivity])
     if abs(realised - budget.sparsity) > 0.01:
         warnings.warn(
-            f"{budget.name}: target sparsity {budget.sparsity:.4f}, realised {realised:.4f}: "
+            f"{budget.name}: target sparsity {budget.sparsity:.4f}, realised sparsity {realised:.4f}: "
             f"the fan-in is rounded and clamped to {budget.min_fan_in} … {budget.n_in}",
             stacklevel=3,
         )

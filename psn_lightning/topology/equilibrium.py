@@ -1,4 +1,4 @@
-"""Where RigL settles: what the paper claims, what we measured, how we decide, and what no mask can pass."""
+"""Equilibrium CCV of RigL: the paper's table, measured values, a law, an upper bound, and a convergence criterion."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PAPER_TABLE_4: EquilibriumTable = MappingProxyType(
         "forest": {0.80: 1.26, 0.90: 2.10, 0.95: 3.17, 0.98: 5.13},
     }
 )
-"""Fan-in CCV at RigL's equilibrium as the paper prints it (Table 4): a claim, not our measurement."""
+"""Fan-in CCV at RigL's equilibrium as printed in the paper (Table 4), not measured with this package."""
 
 MEASURED: EquilibriumTable = MappingProxyType(
     {
@@ -32,22 +32,26 @@ MEASURED: EquilibriumTable = MappingProxyType(
         "mnist": {0.80: 0.27, 0.90: 0.33, 0.95: 0.43, 0.98: 0.60},
     }
 )
-"""Fan-in CCV, mean over the layers, at which canonical RigL ends that started from ERK masks (docs/equilibrium.md).
+"""Final fan-in CCV of canonical RigL from ERK masks, mean over the layers (docs/equilibrium.md).
 
-It depends on the start: from lognormal masks of CCV 1 it stays higher. A test holds it against results/runs.jsonl.
+It depends on the initial masks: from lognormal masks of CCV 1 it stays higher. A test compares it with
+results/runs.jsonl.
 """
 
 LAW_FACTOR = 0.121
-"""Our equilibria as a share of the two-level bound, geometric mean over the layers that were measured."""
+"""Measured equilibrium CCV divided by the two-level bound, geometric mean over the measured layers."""
 
 LAW_ERROR = 1.32
-"""By this factor a layer that the law was not fitted to lies above or below it (root mean square of the logarithm)."""
+"""Typical factor between the law and a layer that it was not fitted to (root mean square of the logarithm)."""
 
 
 def two_level_bound(sparsity: float) -> float:
-    """Largest fan-in CCV that any mask of this sparsity can have, sqrt(s / (1 - s)).
+    """Largest fan-in CCV of any mask of this sparsity, sqrt(s / (1 - s)).
 
-    Reached when a share 1 - s of the neurons holds every connection.
+    It is reached if a fraction 1 - s of the neurons is dense and the other neurons have no inputs.
+
+    Args:
+        sparsity: Fraction of absent connections s, in [0, 1).
 
     Raises:
         SettingError: If the sparsity is not in [0, 1).
@@ -57,11 +61,14 @@ def two_level_bound(sparsity: float) -> float:
 
 
 def law(sparsity: float) -> float:
-    """Fan-in CCV at which canonical RigL ends in a layer, by the simplest law that our measurements follow.
+    """Final fan-in CCV of canonical RigL in a layer, by a law fitted to measurements.
 
-    It is :data:`LAW_FACTOR` of the two-level bound, within a factor of :data:`LAW_ERROR`. That the layer's inputs or
-    neurons, or a free exponent, are let in made predictions of other layers worse. It was fitted to unstructured
-    starts, layers of 54 to 2048 inputs, sparsities up to 0.98 (docs/equilibrium.md).
+    The law is :data:`LAW_FACTOR` times the two-level bound; the error is a factor of :data:`LAW_ERROR`. Adding the
+    number of inputs or neurons, or a free exponent, predicted other layers less well. It was fitted to unstructured
+    initial masks, layers of 54 to 2048 inputs and sparsities up to 0.98 (docs/equilibrium.md).
+
+    Args:
+        sparsity: Fraction of absent connections, in [0, 1).
 
     Raises:
         SettingError: If the sparsity is not in [0, 1).
@@ -70,20 +77,21 @@ def law(sparsity: float) -> float:
 
 
 def equilibrium(table: TableName, dataset: str, sparsity: float) -> float:
-    """The fan-in CCV at which RigL settles.
+    """Fan-in CCV at RigL's equilibrium.
 
     Args:
-        table: ``paper``: Table 4; ``measured``: our own, and where we have not measured, :func:`law`.
+        table: ``paper`` (Table 4) or ``measured`` (:data:`MEASURED`, and :func:`law` where it has no entry).
         dataset: ``mnist``, ``fashion``, ``emnist`` or ``forest``.
-        sparsity: Of the paper's: 0.80, 0.90, 0.95 or 0.98; of ours: any.
+        sparsity: Fraction of absent connections; 0.80, 0.90, 0.95 or 0.98 for the paper's table, which is not
+            interpolated.
 
     Raises:
-        SettingError: If the table or the data set is unknown, or the paper has no such entry: it is not interpolated.
+        SettingError: If the table or the data set is unknown, or the paper's table has no entry for the sparsity.
     """
     if table not in get_args(TableName):
         raise SettingError(f"table {table!r} is not one of {', '.join(get_args(TableName))}")
     if dataset not in PAPER_TABLE_4:
-        raise SettingError(f"dataset {dataset!r} of an equilibrium CCV is not one of {', '.join(PAPER_TABLE_4)}")
+        raise SettingError(f"dataset {dataset!r} is not one of {', '.join(PAPER_TABLE_4)}")
     row = (PAPER_TABLE_4 if table == "paper" else MEASURED).get(dataset, {})
     for tabulated, ccv in row.items():
         if abs(tabulated - sparsity) < 1e-6:
@@ -91,31 +99,37 @@ def equilibrium(table: TableName, dataset: str, sparsity: float) -> float:
     if table == "measured":
         return law(sparsity)
     raise SettingError(
-        f"no equilibrium CCV for {dataset} at sparsity {sparsity:g} in the paper's Table 4 (it has "
-        f"{', '.join(f'{s:g}' for s in row)}): table measured has a law for all others"
+        f"sparsity {sparsity:g} of {dataset} is not in the paper's Table 4, which has "
+        f"{', '.join(f'{s:g}' for s in row)}: use table measured, whose law holds for any sparsity"
     )
 
 
 TURNOVER = 1.0
-"""Share of a layer's connections that must have stood for replacement before a still CCV means anything."""
+"""Turnover after which a constant CCV counts as rest: candidates for replacement, as a fraction of the connections."""
 
 TOLERANCE = 0.05
-"""How far the CCV may move meanwhile, relative to its mean."""
+"""Largest range of the CCV at rest, relative to its mean."""
 
 
 @dataclass
 class Trajectory:
-    """A layer's fan-in CCV over the topology updates of a run."""
+    """Fan-in CCV of a layer over the topology updates of a run."""
 
     steps: list[int] = field(default_factory=list)
     """Optimizer step of each update."""
     ccv: list[float] = field(default_factory=list)
-    """Fan-in CCV after it."""
+    """Fan-in CCV after each update."""
     contested: list[float] = field(default_factory=list)
-    """Share of the connections that stood for replacement in it."""
+    """Fraction of the connections that were candidates for replacement in each update."""
 
     def add(self, step: int, ccv: float, contested: float) -> None:
-        """Append an update."""
+        """Append an update.
+
+        Args:
+            step: Optimizer step.
+            ccv: Fan-in CCV after the update.
+            contested: Fraction of the connections that were candidates for replacement.
+        """
         self.steps.append(step)
         self.ccv.append(ccv)
         self.contested.append(contested)
@@ -123,27 +137,27 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class Settlement:
-    """Whether a layer's fan-in CCV has settled, and where."""
+    """Final CCV of a trajectory, and whether it has converged."""
 
     ccv: float
-    """Mean over the deciding updates."""
+    """Mean CCV over the last updates, see :func:`settlement`."""
     drift: float
-    """Largest minus smallest CCV over them, relative to the mean."""
+    """Largest minus smallest CCV over the last updates, relative to the mean."""
     first: int
-    """Index of the first deciding update."""
+    """Index of the first of the last updates."""
     converged: bool
+    """Whether the last updates have the turnover and the drift is within the tolerance."""
 
 
 def settlement(trajectory: Trajectory) -> Settlement:
-    """Decide whether a trajectory has come to rest.
+    """Decide whether the CCV of a trajectory has converged.
 
-    A schedule that fades out freezes any CCV; that is no equilibrium. So rest is measured in turnover, not
-    in time: the deciding updates are the fewest last ones in which connections amounting to
-    :data:`TURNOVER` of the layer stood for replacement, and the CCV may move by :data:`TOLERANCE` over
-    them.
+    A schedule that fades out freezes any CCV, which is not an equilibrium. Convergence is therefore measured in
+    turnover, not in time: it is decided over the smallest number of last updates whose candidates for replacement add
+    up to :data:`TURNOVER` of the layer's connections. The CCV may vary by :data:`TOLERANCE` over them.
 
     Args:
-        trajectory: At least one update.
+        trajectory: Trajectory of at least one update.
     """
     turnover = accumulate(reversed(trajectory.contested))
     enough = next((n for n, share in enumerate(turnover, start=1) if share >= TURNOVER), None)

@@ -1,4 +1,4 @@
-"""Spreading: from the fan-in of each neuron to the very inputs it reads (section 2.4)."""
+"""Spreading: the inputs of each neuron, given its fan-in (section 2.4)."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ def spread(fan_in: IntArray, n_in: int, spreading: SpreadingName, rng: np.random
     """Choose the inputs of each neuron.
 
     Args:
-        fan_in: Fan-in per neuron, shape ``(n_out,)``, within [0, n_in].
+        fan_in: Fan-in of each neuron, shape ``(n_out,)``, in [0, n_in].
         n_in: Number of inputs.
-        spreading: ``even`` (Eq. 8), ``random`` (without replacement) or ``sequential`` (inputs 0 … k - 1,
-            kept to show what it breaks).
-        rng: Source of randomness of ``random``.
+        spreading: ``even`` (Eq. 8), ``random`` (without replacement) or ``sequential`` (inputs 0 … fan_in - 1, a
+            counterexample that leaves the last inputs unused).
+        rng: Random generator, used by ``random`` only.
 
     Returns:
-        The connectivity; its fan-in is exactly ``fan_in``.
+        Connectivity whose fan-in is exactly ``fan_in``.
 
     Raises:
-        SettingError: If the spreading is not one of the three.
+        SettingError: If the spreading is unknown.
     """
     if spreading not in _SPREADINGS:
         raise SettingError(f"spreading {spreading!r} is not one of {', '.join(get_args(SpreadingName))}")
     return Connectivity.from_fan_in(n_in, fan_in, _SPREADINGS[spreading](fan_in, n_in, rng))
 
 
-def _even(fan_in: IntArray, n_in: int, rng: np.random.Generator) -> IntArray:
-    """Eq. 8 in integers: floor(j · n_in / k + o) without a rounding error that could repeat an input."""
+def _spread_evenly(fan_in: IntArray, n_in: int, rng: np.random.Generator) -> IntArray:
+    """Compute floor(j · n_in / k + o) of Eq. 8 in integers: a rounding error could repeat an input."""
     rows = np.repeat(np.arange(fan_in.size, dtype=np.int64), fan_in)
-    step = _position_in_row(fan_in)
+    step = _number_inputs(fan_in)
     offset = n_in * np.modf(np.arange(fan_in.size) * _GOLDEN)[0]
     whole = np.floor(offset).astype(np.int64)
     # floor(j n / k + r) = (j n + floor(r k)) // k for 0 <= r < 1: exact, and r k stays below k.
@@ -48,25 +48,25 @@ def _even(fan_in: IntArray, n_in: int, rng: np.random.Generator) -> IntArray:
     return np.sort(rows * n_in + inputs % n_in) % n_in
 
 
-def _random(fan_in: IntArray, n_in: int, rng: np.random.Generator) -> IntArray:
-    """Inputs without replacement, neuron by neuron."""
+def _spread_randomly(fan_in: IntArray, n_in: int, rng: np.random.Generator) -> IntArray:
+    """Draw the inputs of each neuron without replacement."""
     parts = [np.sort(rng.choice(n_in, size=k, replace=False, shuffle=False)) for k in fan_in.tolist()]
     return np.concatenate(parts).astype(np.int64)
 
 
-def _sequential(fan_in: IntArray, n_in: int, rng: np.random.Generator) -> IntArray:
-    """Inputs 0 … k - 1 of each neuron."""
-    return _position_in_row(fan_in)
+def _spread_sequentially(fan_in: IntArray, n_in: int, rng: np.random.Generator) -> IntArray:
+    """Take the inputs 0 … k - 1 of each neuron."""
+    return _number_inputs(fan_in)
 
 
-def _position_in_row(fan_in: IntArray) -> IntArray:
-    """0 … k - 1 for each neuron, concatenated."""
+def _number_inputs(fan_in: IntArray) -> IntArray:
+    """Number the inputs of each neuron 0 … k - 1, concatenated."""
     starts = np.cumsum(fan_in) - fan_in
     return np.arange(int(fan_in.sum()), dtype=np.int64) - np.repeat(starts, fan_in)
 
 
 _SPREADINGS: dict[str, Callable[[IntArray, int, np.random.Generator], IntArray]] = {
-    "even": _even,
-    "random": _random,
-    "sequential": _sequential,
+    "even": _spread_evenly,
+    "random": _spread_randomly,
+    "sequential": _spread_sequentially,
 }

@@ -1,4 +1,4 @@
-"""Every number the program reports about a mask is computed here and nowhere else."""
+"""Statistics of masks. All figures that the package reports about a mask are computed here."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from psn_lightning.topology.fan_in import FloatArray, coefficient_of_variation
 
 @dataclass(frozen=True)
 class LayerStatistics:
-    """Figures of one layer's connectivity."""
+    """Statistics of the connectivity of a layer."""
 
     n_in: int
     n_out: int
     connections: int
     sparsity: float
-    """Share of absent connections."""
+    """Realised fraction of absent connections."""
     fan_in_mean: float
     fan_in_min: int
     fan_in_max: int
@@ -36,7 +36,7 @@ class LayerStatistics:
 
 
 def summarize(connectivity: Connectivity) -> LayerStatistics:
-    """All figures of one layer."""
+    """Compute the statistics of a layer."""
     fan_in, fan_out = connectivity.fan_in, connectivity.fan_out
     return LayerStatistics(
         n_in=connectivity.n_in,
@@ -57,23 +57,27 @@ def summarize(connectivity: Connectivity) -> LayerStatistics:
 
 
 def realised_sparsity(layers: Iterable[Connectivity]) -> float:
-    """Share of absent connections over all the layers together (section 2.9)."""
+    """Fraction of absent connections over all layers together (section 2.9)."""
     layers = list(layers)
     return 1 - sum(c.n_connections for c in layers) / sum(c.n_in * c.n_out for c in layers)
 
 
 def fan_in_ccv(connectivity: Connectivity) -> float:
-    """Coefficient of variation of the fan-in; 0 for an empty layer."""
+    """CCV of a layer, the coefficient of variation of the fan-in: std / mean; 0 for a layer without connections."""
     return coefficient_of_variation(connectivity.fan_in)
 
 
 def mean_fan_in_ccv(layers: Mapping[str, Connectivity]) -> float:
-    """Mean over the hidden layers of their fan-in CCV."""
+    """Mean of the fan-in CCV over the hidden layers."""
     return float(np.mean([fan_in_ccv(connectivity) for connectivity in layers.values()]))
 
 
 def gini(fan_in: IntArray) -> float:
-    """Gini coefficient of the fan-in: 0 when all are equal, towards 1 when one neuron has everything."""
+    """Gini coefficient of the fan-in: 0 if all neurons are equal, near 1 if one neuron has all connections.
+
+    Args:
+        fan_in: Fan-in of each neuron, shape ``(n_out,)``.
+    """
     total = fan_in.sum()
     if total == 0:
         return 0.0
@@ -82,13 +86,13 @@ def gini(fan_in: IntArray) -> float:
 
 
 def overlap(a: Connectivity, b: Connectivity) -> float:
-    """Share of the smaller mask's connections that the other has too (overlap coefficient).
+    """Overlap coefficient: fraction of the smaller mask's connections that the other mask has, too.
 
     Raises:
-        ValueError: If the shapes differ.
+        ValueError: If the masks differ in shape.
     """
     if (a.n_in, a.n_out) != (b.n_in, b.n_out):
-        raise ValueError(f"masks of shape {(a.n_out, a.n_in)} and {(b.n_out, b.n_in)} cannot be compared")
+        raise ValueError(f"masks of shape {(a.n_out, a.n_in)} and {(b.n_out, b.n_in)} have no overlap coefficient")
     smaller = min(a.n_connections, b.n_connections)
     if smaller == 0:
         return float(a.n_connections == b.n_connections)
@@ -96,37 +100,39 @@ def overlap(a: Connectivity, b: Connectivity) -> float:
 
 
 def hub_order(fan_in: IntArray) -> tuple[IntArray, IntArray]:
-    """Hubs and specialists: the neurons ranked by fan-in, split at the median, ties broken by index.
+    """Hubs and specialists: neurons ranked by fan-in and split at the median; ties are ranked by index.
+
+    Args:
+        fan_in: Fan-in of each neuron, shape ``(n_out,)``.
 
     Returns:
-        Indices of the upper half (hubs, largest first) and of the lower half (specialists).
+        Indices of the hubs, the upper half, and of the specialists, the lower half; largest fan-in first.
     """
     order = np.argsort(-fan_in, kind="stable").astype(np.int64)
     return order[: fan_in.size // 2], order[fan_in.size // 2 :]
 
 
 def gradient_ratio(magnitude_sum: NDArray[np.floating], connectivity: Connectivity) -> tuple[float, float]:
-    """Gradient concentration at hubs (section 2.9), in two definitions.
+    """Ratio of the mean gradient of the hubs to that of the specialists (section 2.9), in two definitions.
 
     Args:
         magnitude_sum: Σ |gradient| over the active connections of each neuron, shape ``(n_out,)``.
-        connectivity: The layer's connectivity.
+        connectivity: Connectivity of the layer.
 
     Returns:
-        ``(ratio, ratio_active)``: mean over the hubs of the neurons' mean |gradient|, divided by the same
-        of the specialists. ``ratio`` takes each neuron's mean over all n_in positions of the masked
-        gradient (the paper's), ``ratio_active`` over its active connections only. NaN where the
-        specialists have no gradient at all.
+        ``ratio`` and ``ratio_active``. ``ratio``, the paper's, takes the mean |gradient| of a neuron over all ``n_in``
+        positions of the masked gradient, ``ratio_active`` over the active connections only. NaN if the gradient of
+        the specialists is zero.
     """
     fan_in = connectivity.fan_in
     hubs, specialists = hub_order(fan_in)
     total = magnitude_sum.astype(np.float64)
     active = np.divide(total, fan_in, out=np.full(fan_in.size, np.nan), where=fan_in > 0)
-    return _ratio(total[hubs], total[specialists]), _ratio(active[hubs], active[specialists])
+    return _divide_means(total[hubs], total[specialists]), _divide_means(active[hubs], active[specialists])
 
 
-def _ratio(hubs: FloatArray, specialists: FloatArray) -> float:
-    """Ratio of the means over the neurons that have a value."""
+def _divide_means(hubs: FloatArray, specialists: FloatArray) -> float:
+    """Divide the means over the neurons whose value is not NaN."""
     above, below = hubs[~np.isnan(hubs)], specialists[~np.isnan(specialists)]
     if above.size == 0 or below.size == 0 or below.mean() == 0:
         return float("nan")

@@ -40,9 +40,9 @@ def shown(capsys, *arguments):
 
 def test_seeds_are_one_row(three_by_two, capsys):
     printed = shown(capsys)
-    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in printed.splitlines() if "│" in line]
-    assert rows == [["0.9", "0.8200 ± 0.0200", "3"], ["0.95", "0.7000 ± 0.0000", "2"]]
-    assert "sparsity" in printed
+    rows = [line.split() for line in printed.splitlines() if line.strip().startswith("sparsity ")]
+    assert rows == [["sparsity", "0.9", "0.8200", "3"], ["sparsity", "0.95", "0.7000", "2"]]
+    assert "± 0.0200" in printed
     assert "topology" not in printed  # it is the same everywhere
 
 
@@ -70,8 +70,33 @@ def test_what_is_not_finished_or_repeated_is_left_out_and_said(three_by_two, tra
     track({"test/accuracy": 0.1}, stage="sweep", seed_everything=9)
     track({"test/accuracy": 0.94}, seed_everything=2)  # measured again: the newest counts
     printed = " ".join(shown(capsys).split())
-    assert "Left out: 1 not finished, 1 repeated." in printed
-    assert "0.8533 ± 0.0757" in printed
+    assert "1 not finished, 1 repeated" in printed
+    assert "± 0.0757" in printed
+
+
+def test_the_text_has_eighty_columns_whatever_differs(track, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    metrics = dict.fromkeys(
+        ["test/accuracy", "val/accuracy", "sparsity/realised", "fan_in/ccv", "time/epoch_seconds"], 0.5
+    )
+    for i in range(6):
+        callbacks = {
+            "trainer__callbacks__0__class_path": f"psn_lightning.Rule{i}",
+            "trainer__callbacks__1__class_path": "x" * i,
+        }
+        track(metrics, model__sparsity=i % 3, model__lr=i, **callbacks)
+    lines = shown(capsys).splitlines()
+    assert max(map(len, lines)) <= 80
+    text = " ".join(" ".join(lines).split())
+    assert (
+        "model.lr differs as" in text or "callbacks.0.class_path differs as" in text
+    )  # what adds nothing has no column
+
+
+def test_a_setting_of_a_list_is_named_by_the_list(track, capsys):
+    for name in ("RigL", "SET"):
+        track({"test/accuracy": 0.5}, trainer__callbacks__0__class_path=f"psn_lightning.{name}")
+    assert shown(capsys, "--format", "markdown").startswith("| callbacks.0 | test/accuracy | n |")
 
 
 def test_settings_that_only_some_have(track, capsys):
@@ -91,6 +116,7 @@ def test_settings_that_only_some_have(track, capsys):
 def test_names_are_as_long_as_needed(track, capsys):
     track({"test/accuracy": 0.5}, model__lr=1, data__init_args__lr=1)
     track({"test/accuracy": 0.5}, model__lr=2, data__init_args__lr=2)
+    track({"test/accuracy": 0.5}, model__lr=2, data__init_args__lr=1)
     assert "| data.lr | model.lr |" in shown(capsys, "--format", "markdown")
 
 
@@ -128,6 +154,6 @@ def test_numbers_are_rounded_as_far_as_that_keeps_them_apart(track, capsys):
 def test_from_python(three_by_two):
     comparison = compare(find(None, "psn_lightning", None))
     assert comparison.mean["test/accuracy"].tolist() == pytest.approx([0.82, 0.7])
-    assert comparison.left_out == ""
+    assert not comparison.left_out
     with pytest.raises(SettingError, match="none of 0 runs"):
         compare([])

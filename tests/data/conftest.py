@@ -8,12 +8,15 @@ from functools import partial
 
 import pytest
 
+from psn_lightning.data import dataset_files
+
 
 @pytest.fixture
 def serve(monkeypatch, tmp_path):
     """Serve a folder; returns its address and how often each file was sent. There are no data elsewhere."""
     monkeypatch.delenv("PSN_DATA_DIR", raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(dataset_files, "_RETRIES", 0)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     servers = []
 
     def start(folder, pause=0.0):
@@ -31,7 +34,7 @@ def serve(monkeypatch, tmp_path):
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=folder))
         servers.append(server)
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        return f"http://127.0.0.1:{server.server_address[1]}/", sent
+        return f"http://127.0.0.1:{server.server_address[1]}/{{name}}", sent
 
     yield start
     for server in servers:

@@ -11,6 +11,10 @@ def idx(array, kind=0x08):
     return header + array.astype(np.uint8).tobytes()
 
 
+def pack(content):
+    return gzip.compress(content, mtime=0)
+
+
 def write_idx(folder, names, n=(30, 10), classes=10, gz=False):
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -18,7 +22,7 @@ def write_idx(folder, names, n=(30, 10), classes=10, gz=False):
         shape = (count, 28, 28) if "images" in name else (count,)
         content = idx(rng.integers(0, 256 if "images" in name else classes, shape))
         path = folder / (name + ".gz" * gz)
-        path.write_bytes(gzip.compress(content, mtime=0) if gz else content)
+        path.write_bytes(pack(content) if gz else content)
 
 
 def covertype_lines(n=200, columns=55):
@@ -29,6 +33,14 @@ def covertype_lines(n=200, columns=55):
     return [",".join(map(str, row)) for row in table.tolist()]
 
 
+def replace_column(which, *values):
+    """Lines of Covertype with these values in a column, in turn."""
+    rows = [line.split(",") for line in covertype_lines()]
+    for number, row in enumerate(rows):
+        row[which] = values[number % len(values)]
+    return [",".join(row) for row in rows]
+
+
 def write_covertype(folder, lines):
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "covtype.data.gz").write_bytes(gzip.compress("\n".join(lines).encode(), mtime=0))
+    (folder / "covtype.data.gz").write_bytes(pack("\n".join(lines).encode()))

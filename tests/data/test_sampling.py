@@ -1,4 +1,4 @@
-"""The order of the rows: by seed and epoch only, sharded, and taken up where an epoch was cut."""
+"""The order of the rows: by seed and epoch only, sharded, exact after a resume within an epoch."""
 
 import os
 
@@ -7,8 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from psn_lightning.data.batches import TensorData
-from psn_lightning.data.sampling import EpochOrder
+from psn_lightning.data.sampling import EpochOrder, TensorData, keep_batch
 
 
 def rows(n):
@@ -17,6 +16,14 @@ def rows(n):
 
 def order(n, world_size=1, rank=0, seen=0, epoch=0):
     return list(EpochOrder(rows(n), world_size, rank, lambda: (epoch, seen)))
+
+
+def test_whole_batch_indexing_is_sample_by_sample_indexing():
+    data = TensorData(torch.randn(9, 4), torch.arange(9))
+    x, y = data.__getitems__([3, 1, 1])
+    assert torch.equal(x, torch.stack([data[i][0] for i in (3, 1, 1)]))
+    assert y.tolist() == [3, 1, 1]
+    assert keep_batch((x, y)) == (x, y)
 
 
 @given(st.integers(1, 200), st.integers(1, 5), st.integers(0, 3))
@@ -30,18 +37,18 @@ def test_shards_together_are_the_order_of_one_process(n, world_size, epoch):
 
 
 @given(st.integers(0, 60))
-def test_a_cut_epoch_goes_on_behind_what_was_seen(seen):
+def test_an_interrupted_epoch_continues_after_the_rows_seen(seen):
     assert order(50, seen=seen) == order(50)[seen:]
 
 
-def test_what_was_seen_is_asked_for_late():
+def test_the_progress_is_asked_for_late():
     progress = {"rows": 0}
     iterator = iter(EpochOrder(rows(50), 1, 0, lambda: (0, progress["rows"])))
     progress["rows"] = 40  # a checkpoint is restored after the iterator is made
     assert list(iterator) == order(50)[40:]
 
 
-def test_outside_of_a_fit_the_epoch_is_what_was_set():
+def test_outside_of_a_fit_set_epoch_decides():
     sampler = EpochOrder(rows(50), 1, 0, lambda: None)
     assert list(sampler) == order(50)
     sampler.set_epoch(3)
@@ -56,7 +63,7 @@ def test_epochs_and_seeds_differ_and_repeat(monkeypatch):
 
 
 @pytest.mark.parametrize("draws", [0, 3])
-def test_the_global_generator_is_not_asked(draws):
+def test_the_global_generator_is_not_used(draws):
     torch.manual_seed(5)
     torch.rand(draws)
     assert order(50) == order(50)

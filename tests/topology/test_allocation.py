@@ -48,12 +48,12 @@ def test_er_and_erk_differ_for_kernels_only():
 
 
 def test_a_budget_that_the_output_alone_spends_is_refused():
-    with pytest.raises(SettingError, match="dense output layer alone has 5120"):
+    with pytest.raises(SettingError, match="5120"):
         allocate([(512, 8)], 0.9, "erk", dense=[(10, 512)])
 
 
 def test_unknown_allocation():
-    with pytest.raises(SettingError, match="'equal' is not one of uniform, er, erk"):
+    with pytest.raises(SettingError, match="'equal'"):
         allocate(HIDDEN, 0.9, "equal")
 
 

@@ -73,7 +73,7 @@ def test_full():
 
 def test_more_pairs_than_numbers_are_refused():
     Connectivity(2**31, 1, [0, 1], [5])
-    with pytest.raises(ValueError, match="too many"):
+    with pytest.raises(ValueError, match=r"\d+ neurons"):
         Connectivity(2**62, 2, [0, 1, 2], [5, 5])
 
 
@@ -111,47 +111,47 @@ BAD_FILES = {
     "empty": (lambda path: path.write_bytes(b""), "not a zip file"),
     "text": (lambda path: path.write_text("no zip"), "not a zip file"),
     "one array": (lambda path: np.save(path.open("wb"), np.arange(3)), "not a zip file"),
-    "no shape": (lambda path: packed(path, shape=None), "the array shape is missing"),
-    "no indptr": (lambda path: packed(path, indptr=None), "the array indptr is missing"),
-    "no indices": (lambda path: packed(path, indices=None), "the array indices is missing"),
+    "no shape": (lambda path: packed(path, shape=None), "shape is missing"),
+    "no indptr": (lambda path: packed(path, indptr=None), "indptr is missing"),
+    "no indices": (lambda path: packed(path, indices=None), "indices is missing"),
     "float indices": (lambda path: packed(path, indices=np.array([0.0, 2.0])), "indices holds float64"),
     "objects": (lambda path: packed(path, indices=np.array([0, None])), "indices holds object"),
     "booleans": (lambda path: packed(path, indices=np.array([False, True])), "indices holds bool"),
     "a matrix": (lambda path: packed(path, indices=np.zeros((1, 2), int)), "in 2 dimensions"),
     "a number": (lambda path: packed(path, indices=np.array(3)), "in 0 dimensions"),
-    "three sizes": (lambda path: packed(path, shape=np.array([2, 3, 4])), "shape has 3 numbers"),
-    "negative sizes": (lambda path: packed(path, shape=np.array([-2, 3])), "got 3 and -2"),
-    "no neurons": (lambda path: packed(path, shape=np.array([0, 3])), "got 3 and 0"),
-    "fewer neurons": (lambda path: packed(path, shape=np.array([1, 3])), "the array indptr has 3 numbers, not 2"),
-    "more connections": (lambda path: packed(path, indices=np.arange(3)), "the array indices has 3 numbers, not 2"),
-    "a start that is none": (lambda path: packed(path, indptr=np.array([1, 1, 2])), "indptr must have n_out"),
-    "fewer inputs": (lambda path: packed(path, shape=np.array([2, 2])), "indices must lie in"),
-    "beyond 63 bits": (lambda path: packed(path, indices=np.array([0, 2**64 - 1], np.uint64)), "indices must lie in"),
-    "more than there is": (lambda path: claiming(path, header((10**12,)), bytes(16)), "says that it has 1000000000000"),
-    "less than there is": (lambda path: claiming(path, header((2,)), bytes(24)), "says that it has 2 numbers"),
-    "a negative number": (lambda path: claiming(path, header((-2,)), bytes(16)), "says that it has -2 numbers"),
+    "three sizes": (lambda path: packed(path, shape=np.array([2, 3, 4])), "shape has 3"),
+    "negative sizes": (lambda path: packed(path, shape=np.array([-2, 3])), "3 inputs and -2 neurons"),
+    "no neurons": (lambda path: packed(path, shape=np.array([0, 3])), "3 inputs and 0 neurons"),
+    "fewer neurons": (lambda path: packed(path, shape=np.array([1, 3])), "indptr has 3"),
+    "more connections": (lambda path: packed(path, indices=np.arange(3)), "indices has 3"),
+    "a start that is none": (lambda path: packed(path, indptr=np.array([1, 1, 2])), "indptr"),
+    "fewer inputs": (lambda path: packed(path, shape=np.array([2, 2])), "indices"),
+    "beyond 63 bits": (lambda path: packed(path, indices=np.array([0, 2**64 - 1], np.uint64)), "indices"),
+    "more than there is": (lambda path: claiming(path, header((10**12,)), bytes(16)), "indices states 1000000000000"),
+    "less than there is": (lambda path: claiming(path, header((2,)), bytes(24)), "indices states 2"),
+    "a negative number": (lambda path: claiming(path, header((-2,)), bytes(16)), "indices states -2"),
     "a truth for a number": (lambda path: claiming(path, header("(True,)"), bytes(8)), "damaged"),
     "code": (lambda path: claiming(path, "__import__('os').abort()"), "damaged"),
     "half a header": (lambda path: claiming(path, header((2,))[:-20] + "((("), "damaged"),
     "a future header": (
         lambda path: claiming(path, header((2,)), bytes(16), version=b"\x03\x00"),
-        "another version",
+        "version",
     ),
     "packed otherwise": (
         lambda path: claiming(path, header((2,)), bytes(16), zipfile.ZIP_LZMA),
-        "packed as numpy never does",
+        "compression",
     ),
 }
 
 
 @pytest.mark.parametrize("name", BAD_FILES)
-def test_what_is_no_connectivity_file_is_told(tmp_path, name):
+def test_a_bad_connectivity_file_is_named(tmp_path, name):
     make, message = BAD_FILES[name]
     path = tmp_path / "layer.npz"
     make(path)
     tracemalloc.start()
     try:
-        with pytest.raises(ValueError, match="is no connectivity file, or damaged") as caught:
+        with pytest.raises(ValueError, match=r"layer\.npz") as caught:
             Connectivity.load(path)
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
@@ -187,7 +187,7 @@ def test_a_bomb_is_not_unpacked(tmp_path, indptr, kind):
     assert path.stat().st_size < n // 50
     tracemalloc.start()
     try:
-        with pytest.raises(ValueError, match=r"the array indices (unpacks to|has) 68000000 numbers"):
+        with pytest.raises(ValueError, match="indices has 68000000"):
             Connectivity.load(path)
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
@@ -199,7 +199,7 @@ def test_what_is_unpacked_takes_a_few_times_its_size(tmp_path):
     packed(path, indptr=np.array([0, 0, n]), indices=np.zeros(n, np.int64), shape=np.array([2, n]))
     tracemalloc.start()
     try:
-        with pytest.raises(ValueError, match="sorted and without duplicates"):
+        with pytest.raises(ValueError, match="indices"):
             Connectivity.load(path)
         assert tracemalloc.get_traced_memory()[1] < 25 * n
     finally:

@@ -32,7 +32,7 @@ def test_sparsity_zero_is_dense_whatever_the_profile(family):
 
 
 def test_a_clamp_that_moves_the_sparsity_is_told():
-    with pytest.warns(UserWarning, match=r"fc1: target sparsity 0\.3000, realised 0\.43.. *"):
+    with pytest.warns(UserWarning, match=r"fc1: .* 0\.3000, .* 0\.43"):
         Topology(Exponential(), 0.3).connect([784, 1024, 10], "random", 0)
 
 
@@ -44,9 +44,9 @@ def test_network_budget_pays_for_the_output():
 
 
 def test_errors_name_the_layer():
-    with pytest.raises(SettingError, match="of fc1 is above the ceiling"):
+    with pytest.raises(SettingError, match="fc1"):
         Topology(sparsity=0.99).connect([54, 1024, 1024, 7], "random", 0)
-    with pytest.raises(SettingError, match=r"cannot be reached in fc1 \(54 inputs"):
+    with pytest.raises(SettingError, match="fc1"):
         Topology(Lognormal(2.9), 0.9).connect([54, 1024, 7], "random", 0)
 
 

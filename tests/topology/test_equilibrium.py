@@ -30,7 +30,7 @@ def test_look_up_of_the_paper():
 
 
 def test_nothing_is_interpolated():
-    with pytest.raises(SettingError, match=r"no equilibrium CCV for fashion at sparsity 0\.85 in the paper's Table 4"):
+    with pytest.raises(SettingError, match=r"sparsity 0\.85 of fashion"):
         equilibrium("paper", "fashion", 0.85)
 
 
@@ -47,9 +47,9 @@ def test_the_law_grows_with_the_sparsity_and_stays_below_the_bound(a, b):
 
 
 def test_what_is_unknown_is_named():
-    with pytest.raises(SettingError, match="dataset 'cifar' of an equilibrium CCV is not one of mnist, fashion"):
+    with pytest.raises(SettingError, match="dataset 'cifar'"):
         equilibrium("measured", "cifar", 0.9)
-    with pytest.raises(SettingError, match="table 'ours' is not one of paper, measured"):
+    with pytest.raises(SettingError, match="table 'ours'"):
         equilibrium("ours", "fashion", 0.9)
 
 

@@ -83,7 +83,7 @@ def test_one_wrong_index_is_refused(connectivity, data):
         indices[place] = indices[place - 1]
     else:
         indices[place] = neighbour
-    with pytest.raises(ValueError, match=r"indices must lie|sorted and without duplicates"):
+    with pytest.raises(ValueError, match="indices"):
         Connectivity(connectivity.n_in, connectivity.n_out, connectivity.indptr, indices)
 
 

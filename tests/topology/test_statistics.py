@@ -54,7 +54,7 @@ def test_overlap(size, seed_a, seed_b):
 
 
 def test_overlap_refuses_other_shapes():
-    with pytest.raises(ValueError, match="cannot be compared"):
+    with pytest.raises(ValueError, match="masks of shape"):
         overlap(Connectivity.full(2, 3), Connectivity.full(3, 2))
 
 

@@ -1,0 +1,283 @@
+"""LightningCLI with the logger and the callbacks that every run has, for our model or any LightningModule."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import traceback
+from argparse import ArgumentError
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import lightning.pytorch as pl
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+
+from psn_lightning.callbacks import LastEvaluation, NumericalGuard
+from psn_lightning.callbacks.ranks import refuse_sharding
+from psn_lightning.checkpoints import BestAndLast, DurableIO, ReplayOrder
+from psn_lightning.commands.config_files import check_configs
+from psn_lightning.commands.messages import parser_error
+from psn_lightning.commands.models import check_alone, model_class, named_model
+from psn_lightning.commands.predictions import PredictionTable
+from psn_lightning.commands.run_record import ConfigRecord
+from psn_lightning.commands.starting_point import StartingPoint, check_optimizer, load_weights
+from psn_lightning.commands.summary import show_summary
+from psn_lightning.commands.trainer import ask_for_accelerators_once, check_trainer, furnish, skip_empty_hooks
+from psn_lightning.data import ClassificationData
+from psn_lightning.errors import SettingError, compact
+from psn_lightning.nn.storages import check_csr_precision, csr_computes_in
+from psn_lightning.task import SparseClassifier
+from psn_lightning.tracking import MLflowLogger
+from psn_lightning.tracking.store import STAGE_TAG
+
+_LINKED_TO_DATA: dict[str, Callable[[Any], Any]] = {
+    "n_features": lambda data: getattr(data, "n_features", None),
+    "n_classes": lambda data: getattr(data, "n_classes", None),
+    "evaluation_split": lambda data: getattr(data, "evaluation_split", "val"),
+}
+"""Arguments of our model that come from its data module."""
+
+
+class PSNCLI(LightningCLI):
+    """LightningCLI with our logger and the callbacks that every run has, for our model or any LightningModule.
+
+    Our model's settings stand flat (``--model.sparsity 0.9``); another model is named by its class path
+    (``--model my_code.MyModel``), and its data by a LightningDataModule's, or not at all.
+
+    Args:
+        args: Subcommand and settings, as on the command line.
+        run: Whether to run the subcommand; else there is none, and only the objects are made.
+        callbacks: Further ones, before all others.
+        sees_test_set: Whether a fit on a validation split ends with one look at the test set.
+    """
+
+    def __init__(
+        self,
+        args: Sequence[str],
+        run: bool = True,
+        callbacks: Sequence[pl.Callback] = (),
+        sees_test_set: bool = True,
+    ) -> None:
+        self._trains = run
+        self._further = callbacks
+        self._sees_test_set = sees_test_set
+        self._evaluation = LastEvaluation()
+        self._start = StartingPoint(None, {})
+        self._find_model(args)
+        ask_for_accelerators_once()
+        super().__init__(
+            SparseClassifier if self._is_flat else pl.LightningModule,
+            pl.LightningDataModule if self._is_flat else None,
+            subclass_mode_model=not self._is_flat,
+            subclass_mode_data=True,
+            save_config_callback=ConfigRecord,
+            seed_everything_default=42,
+            auto_configure_optimizers=not self._is_ours,
+            parser_kwargs={"exit_on_error": False} | {name: {"exit_on_error": False} for name in self.subcommands()},
+            trainer_defaults={
+                "num_sanity_val_steps": 0,
+            },
+            args=list(args),
+            run=run,
+        )
+
+    def _find_model(self, args: Sequence[str]) -> None:
+        """Whether the model is ours, or made like ours."""
+        check_configs(args)
+        path = named_model(args)
+        found = model_class(path)
+        self._is_flat = path is None
+        if path is not None:
+            check_alone(path, args)
+        self._is_ours = found is not None and issubclass(found, SparseClassifier)
+        self._model_key = "model" if self._is_flat else "model.init_args"
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Tracking and predictions as groups of their own; the model learns its shape from the data."""
+        parser.add_class_arguments(MLflowLogger, "tracking", instantiate=False)
+        parser.add_lightning_class_args(PredictionTable, "predictions")
+        parser.add_lightning_class_args(BestAndLast, "checkpoints")
+        parser.add_lightning_class_args(NumericalGuard, "guards")
+        parser.add_argument(
+            "--allow_config_changes",
+            type=bool,
+            default=False,
+            help="go on from ckpt_path although the configuration differs, as an MLflow run of its own",
+        )
+        if self._is_flat:
+            parser.set_defaults({"model.topology": {"class_path": "Uniform"}})
+        if not self._trains:
+            parser.add_argument("--figure", type=str, default="topology.png", help="where the figure goes")
+            for key in ("ckpt_path", "weights_only"):
+                parser.add_argument(f"--{key}", help="not used here; lets a run's own config.yaml be given")
+        if self._is_ours:
+            parser.link_arguments("seed_everything", f"{self._model_key}.seed")
+            for attribute, get in _LINKED_TO_DATA.items():
+                parser.link_arguments("data", f"{self._model_key}.{attribute}", compute_fn=get, apply_on="instantiate")
+
+    def _set_seed(self) -> None:
+        """Seed all generators.
+
+        Raises:
+            SettingError: If the seed is out of range.
+        """
+        seed = self._get(self.config, "seed_everything")
+        if isinstance(seed, bool) or not 0 <= seed < 2**32:
+            raise SettingError(f"seed_everything {seed} must be an integer from 0 to {2**32 - 1}")
+        super()._set_seed()
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse without Lightning's warning about ``sys.argv``, which holds the same arguments.
+
+        Raises:
+            SettingError: If an argument is unknown or malformed.
+        """
+        arguments = cast(Sequence[str], args)
+        try:
+            self.config = parser.parse_args(arguments)
+        except ArgumentError as error:
+            own = self._parser(arguments[0]) if self._trains and arguments[0] in self.subcommands() else parser
+            raise parser_error(error, own, arguments) from error
+
+    def _parse_ckpt_path(self) -> None:
+        """Keep a checkpoint's hyper-parameters from overriding the configuration silently."""
+
+    def before_instantiate_classes(self) -> None:
+        """Refuse settings that cannot work before anything is built; find the checkpoint to start from."""
+        for (class_type, subclasses), instantiator in list((self.parser._instantiators or {}).items()):
+            self.parser.add_instantiator(_unwrapped(instantiator), class_type, subclasses)
+        self.parser.add_instantiator(_unwrapped(lambda made, *args, **kwargs: made(*args, **kwargs)), object)
+        if self.subcommand is None:
+            return
+        self._choose_storage()
+        strategy = self._get(self.config, "trainer.strategy")
+        refuse_sharding(strategy if isinstance(strategy, str) else strategy.class_path)
+        check_trainer(self._get(self.config, "trainer"), self.subcommand == "fit")
+        chosen = self.config[self.subcommand]
+        if chosen["weights_only"] is None:
+            chosen["weights_only"] = True  # a checkpoint of unknown origin runs no code
+        parser = self._parser(self.subcommand)
+        self._start = StartingPoint.find(self.subcommand, chosen, lambda: parser.dump(chosen, skip_none=False))
+
+    def _choose_storage(self) -> None:
+        """Resolve storage ``auto`` to masked where csr cannot do what the Trainer is asked for."""
+        trainer = self._get(self.config, "trainer")
+        alone = trainer.strategy == "auto" and trainer.devices in ("auto", 1, "1") and trainer.num_nodes == 1
+        possible = alone and csr_computes_in(trainer.precision)
+        if not self._is_ours:
+            return
+        storage = self._get(self.config, f"{self._model_key}.storage")
+        if storage == "csr":
+            check_csr_precision(trainer.precision)
+        if storage == "auto" and not possible:
+            self.config[f"{self.subcommand}.{self._model_key}.storage"] = "masked"
+
+    def instantiate_classes(self) -> None:
+        """Make the configured objects.
+
+        Raises:
+            SettingError: If an argument of a class cannot be, or the class is abstract.
+        """
+        try:
+            super().instantiate_classes()
+        except _Refused as refused:
+            raise refused.error from refused.error.__cause__
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        """The trainer with our logger and the callbacks that every run has."""
+        trainer = self._get(self.config_init, "trainer")
+        logger = trainer.get("logger")
+        records = logger is not False and self.subcommand in {"fit", "validate", "test"}
+        others = [] if logger in (None, True, False) else logger if isinstance(logger, list) else [logger]
+        kwargs["logger"] = [self._tracking(), *others] if records else False
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (ValueError, TypeError, RuntimeError) as error:  # no such device, and others
+            raise SettingError.inside(error) or SettingError(f"trainer: {compact(error)}") from error
+
+    def _tracking(self) -> MLflowLogger:
+        """A new run, or the one that the checkpoint belongs to."""
+        tracking = MLflowLogger(**self._get(self.config_init, "tracking"))
+        tracking.add_tags({STAGE_TAG: str(self.subcommand)})
+        if self.subcommand != "fit":
+            return tracking
+        origin, changed = self._start.origin, self._start.changed
+        if origin and origin.run_id and not changed:
+            tracking.resume(origin.run_id, origin.step, origin.path)
+        elif origin and changed:
+            tracking.branch_off(origin.run_id, origin.step, changed)
+        return tracking
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[pl.Callback]) -> pl.Trainer:
+        """Add what every run has."""
+        furnish(config, callbacks, self._start.changed, self._evaluation)
+        if isinstance(self.datamodule, ClassificationData):
+            config["use_distributed_sampler"] = False  # it shards by itself
+        callbacks[:0] = self._further
+        replay = None if isinstance(self.datamodule, ClassificationData) else ReplayOrder()
+        trainer = super()._instantiate_trainer(config, callbacks if replay is None else [*callbacks, replay])
+        if replay is not None:
+            replay.attach(trainer)
+        skip_empty_hooks(trainer.callbacks)  # type: ignore[attr-defined]
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = DurableIO()
+        return trainer
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Refuse a checkpoint of another network before a run begins; the Trainer would load it much later."""
+        path = self._get(self.config_init, "ckpt_path")
+        if path is not None:
+            weights_only = self._get(self.config_init, "weights_only")
+            load_weights(self.model, self.trainer, path, weights_only, subcommand == "fit")
+        if subcommand == "fit" and isinstance(self.model, SparseClassifier):
+            check_optimizer(self.model)
+        try:
+            super()._run_subcommand(subcommand)
+        except RuntimeError as error:
+            if not _is_of_a_callback(error):
+                raise
+            raise SettingError(compact(error)) from error
+
+    def after_fit(self) -> None:
+        """Evaluate the last weights if that has not been done, and touch the test set once where it was held back."""
+        metrics = dict(self.trainer.callback_metrics)
+        quiet = {"datamodule": self.datamodule, "verbose": False}
+        if self.trainer.enable_validation and self._evaluation.step != self.trainer.global_step:
+            self.trainer.validate(self.model, **quiet)
+            metrics |= self.trainer.callback_metrics
+        if isinstance(self.model, SparseClassifier) and self.model.evaluation_split == "val" and self._sees_test_set:
+            self.trainer.test(self.model, **quiet)
+            metrics |= self.trainer.callback_metrics
+        if self.trainer.is_global_zero:
+            show_summary(metrics, self.trainer.logger)
+
+
+class _Refused(BaseException):
+    """Carries a :class:`SettingError` past jsonargparse, which turns every Exception of a class into a text."""
+
+    def __init__(self, error: SettingError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _unwrapped(instantiate: Callable[..., Any]) -> Callable[..., Any]:
+    """An instantiator of jsonargparse whose :class:`SettingError` reaches the caller as it is."""
+
+    @functools.wraps(instantiate)  # jsonargparse looks at the signature
+    def wrapper(class_type: type, *args: Any, **kwargs: Any) -> Any:
+        if inspect.isabstract(class_type):
+            raise _Refused(SettingError(f"{class_type.__name__} is an abstract class: name a subclass"))
+        try:
+            return instantiate(class_type, *args, **kwargs)
+        except SettingError as error:
+            raise _Refused(error) from error
+
+    return wrapper
+
+
+def _is_of_a_callback(error: Exception) -> bool:
+    """Whether one of Lightning's callbacks raised an error: its settings are wrong (a metric that nothing logs)."""
+    where = traceback.extract_tb(error.__traceback__)[-1].filename
+    return Path(where).parent == Path(str(pl.callbacks.__file__)).parent

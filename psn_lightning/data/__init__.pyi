@@ -1,0 +1,10 @@
+from .datamodules import DATASETS as DATASETS
+from .datamodules import MNIST as MNIST
+from .datamodules import ClassificationData as ClassificationData
+from .datamodules import Digits as Digits
+from .datamodules import EMNISTBalanced as EMNISTBalanced
+from .datamodules import FashionMNIST as FashionMNIST
+from .datamodules import ForestCover as ForestCover
+from .rows import Rows as Rows
+from .sampling import Batch as Batch
+from .sources import Source as Source

@@ -30,10 +30,11 @@ coverage: $(VENV)/installed-test ## The default tests with branch coverage of th
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal --cov=psn_lightning --cov-report=term-missing:skip-covered
 
 .PHONY: lint
-lint: $(VENV)/installed-lint ## Style, format and types; the container files; known vulnerabilities
+lint: $(VENV)/installed-lint ## Style, format, types and spelling; the container files; known vulnerabilities
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/codespell psn_lightning conf docs examples benchmarks README.md CHANGELOG.md --skip '*.png,*.svg,*.json'
 	$(BIN)/hadolint docker/Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml
 	$(BIN)/python .ci/audit.py

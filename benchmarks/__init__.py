@@ -1,1 +1,1 @@
-"""What this package costs: ``make bench``."""
+"""Benchmarks of time and memory: ``make bench``."""

@@ -1,7 +1,7 @@
-"""Everything here is timed in turn: the candidates of a comparison take turns within one run.
+"""Timing in turn: the candidates of a comparison alternate within one run.
 
-A machine's speed changes from minute to minute; what stands side by side must have been measured side by side.
-pytest-benchmark, which measures one candidate after the other, is given the durations for its table and JSON.
+The speed of a machine changes from minute to minute, so candidates that are compared have to be measured together.
+pytest-benchmark measures one candidate after the other; it is given the finished durations for its table and JSON.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _WARM, _BURST, _TURNS = 2, 5, 8
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
-    """Add what the figures depend on."""
+    """Add the number of threads, versions and vector extensions to the machine info."""
     machine_info["threads"] = torch.get_num_threads()
-    machine_info["versions"] = {name: importlib.metadata.version(name) for name in _VERSIONS if _has(name)}
+    machine_info["versions"] = {name: importlib.metadata.version(name) for name in _VERSIONS if _is_installed(name)}
     machine_info["vector_extensions"] = torch.backends.cpu.get_cpu_capability()
 
 
-def _has(name: str) -> bool:
+def _is_installed(name: str) -> bool:
     try:
         importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -36,16 +36,19 @@ def _has(name: str) -> bool:
 
 
 def in_turn(candidates: Mapping[str, Callable[[], object]], seconds: float = 2.0) -> Durations:
-    """Seconds of single calls; each candidate has some calls in a row, as in training, and then the next has its turn.
+    """Measure candidates in turn; in each turn a candidate is called several times in a row, as in training.
 
     Args:
-        candidates: What is called, by name.
-        seconds: For each candidate, in all; slow ones are called at least three times.
+        candidates: Functions to call, by name.
+        seconds: Total seconds for each candidate; slow candidates are called at least three times.
+
+    Returns:
+        Seconds of single calls, by name.
     """
     estimates, durations = {}, {name: [] for name in candidates}
     for name, call in candidates.items():
         call()
-        estimates[name] = _timed(call)
+        estimates[name] = _time_call(call)
     for _ in range(_TURNS):
         for name, call in candidates.items():
             if sum(durations[name]) + estimates[name] > seconds and len(durations[name]) >= 3:
@@ -53,11 +56,12 @@ def in_turn(candidates: Mapping[str, Callable[[], object]], seconds: float = 2.0
             quick = estimates[name] * (_WARM + _BURST) * _TURNS < seconds
             for _ in range(_WARM if quick else 0):
                 call()
-            durations[name] += [_timed(call) for _ in range(_BURST if quick else 1)]
+            durations[name] += [_time_call(call) for _ in range(_BURST if quick else 1)]
     return durations
 
 
-def _timed(call: Callable[[], object]) -> float:
+def _time_call(call: Callable[[], object]) -> float:
+    """Measure the seconds of a call."""
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
@@ -65,10 +69,10 @@ def _timed(call: Callable[[], object]) -> float:
 
 @pytest.fixture
 def report(benchmark: Any) -> Callable[..., None]:
-    """Hands durations that were measured already to pytest-benchmark."""
+    """Function that gives measured durations to pytest-benchmark."""
 
     def hand_over(durations: list[float], **extra: object) -> None:
-        clock = iter(_ticks(durations))
+        clock = iter(_make_ticks(durations))
         benchmark._timer = lambda: next(clock)
         benchmark.extra_info.update(extra)
         benchmark.pedantic(lambda: None, rounds=len(durations), iterations=1)
@@ -76,7 +80,8 @@ def report(benchmark: Any) -> Callable[..., None]:
     return hand_over
 
 
-def _ticks(durations: list[float]) -> Iterator[float]:
+def _make_ticks(durations: list[float]) -> Iterator[float]:
+    """Readings of a clock that give these durations: start and end of each."""
     now = 0.0
     for duration in durations:
         yield now

@@ -1,6 +1,6 @@
-"""Which storage is the faster one for a single Linear, by its size and sparsity: what ``storage: auto`` goes by.
+"""Speed of csr relative to masked for a single Linear, by width and sparsity: the basis of ``storage: auto``.
 
-``python -m benchmarks.crossover`` prints a Markdown table of masked / csr, forward and backward pass, in turn.
+``python -m benchmarks.crossover`` prints Markdown tables of masked / csr, time of a forward and backward pass.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ BATCHES = (128, 2048)
 
 
 def layer(width: int, sparsity: float, storage: str) -> nn.Module:
-    """One sparse Linear."""
+    """Make a sparse Linear."""
     module = nn.Sequential(nn.Linear(width, width))
     sparsify(module, sparsity, storage=storage)
     return module
 
 
 def step(module: nn.Module, x: torch.Tensor) -> Callable[[], None]:
-    """A forward and a backward pass, the gradient to the input included."""
+    """Make the function that runs a forward and a backward pass, with the gradient to the input."""
 
     def run() -> None:
         for parameter in (*module.parameters(), x):
@@ -38,7 +38,14 @@ def step(module: nn.Module, x: torch.Tensor) -> Callable[[], None]:
 
 
 def ratio(width: int, sparsity: float, batch: int, seconds: float = 0.4) -> float:
-    """Median time of masked over that of csr, measured in turn."""
+    """Measure the median time of masked divided by that of csr, in turn.
+
+    Args:
+        width: Number of inputs and of neurons.
+        sparsity: Fraction of absent connections.
+        batch: Number of rows.
+        seconds: Duration of the measurement.
+    """
     x = torch.randn(batch, width, requires_grad=True)
     runs = [step(layer(width, sparsity, storage), x) for storage in ("masked", "csr")]
     times: list[list[float]] = [[], []]
@@ -46,10 +53,10 @@ def ratio(width: int, sparsity: float, batch: int, seconds: float = 0.4) -> floa
         run(), run(), run()
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
-        for run, mine in zip(runs, times, strict=True):
+        for run, own in zip(runs, times, strict=True):
             start = time.perf_counter()
             run()
-            mine.append(time.perf_counter() - start)
+            own.append(time.perf_counter() - start)
     return statistics.median(times[0]) / statistics.median(times[1])
 
 

@@ -1,8 +1,8 @@
-"""The examples on their real data: dense, static sparse, RigL.
+"""Examples on their data sets: dense, static sparse, and RigL.
 
-``python -m benchmarks.examples --example resnet --kinds dense,static,rigl --out results.jsonl`` trains each kind from
-the same initial weights, with the batches in the same order, as ``conf/examples/resnet.yaml`` says, and prints one
-line of JSON per run.
+``python -m benchmarks.examples --example resnet --kinds dense,static,rigl --out results.jsonl`` trains each kind as
+configured in ``conf/examples/resnet.yaml``, with equal initial weights and order of batches, and prints one line of
+JSON for each run.
 """
 
 from __future__ import annotations
@@ -30,44 +30,48 @@ KINDS: dict[str, tuple[type[pl.Callback], ...]] = {"dense": (), "static": (Spars
 
 @dataclass
 class Example:
-    """What a configuration describes."""
+    """Objects of a configuration."""
 
     model: pl.LightningModule
+    """Dense model."""
     data: pl.LightningDataModule
+    """Data set."""
     callbacks: list[pl.Callback]
+    """Callbacks of the Trainer."""
     limits: dict[str, Any]
     """Other arguments of the Trainer."""
 
 
 class StepTimer(pl.Callback):
-    """Times training steps: forward, backward, topology, optimizer, masks; not the loading of data."""
+    """Times training steps: forward, backward, topology update, optimizer and masks, without the loading of data."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
+        """Seconds of each step."""
         self._start = 0.0
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Start."""
-        self._start = _now(pl_module)
+        """Start the clock."""
+        self._start = _read_clock(pl_module)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Stop."""
-        self.seconds.append(_now(pl_module) - self._start)
+        """Stop the clock, and append the seconds of the step."""
+        self.seconds.append(_read_clock(pl_module) - self._start)
 
 
-def _now(pl_module: pl.LightningModule) -> float:
-    """The time when the device has done what it was given."""
+def _read_clock(pl_module: pl.LightningModule) -> float:
+    """Read the clock when the device has finished its work."""
     if pl_module.device.type != "cpu":
         torch.accelerator.synchronize(pl_module.device)
     return time.perf_counter()
 
 
 def make(name: str) -> Example:
-    """Make what ``conf/examples/<name>.yaml`` describes."""
+    """Make the model, data and callbacks of ``conf/examples/<name>.yaml``."""
     config = yaml.safe_load((CONF / f"{name}.yaml").read_text())
     trainer = config["trainer"]
     parser = ArgumentParser()
@@ -86,11 +90,11 @@ def run(name: str, kind: str, seed: int, epochs: int | None = None, **limits: An
         name: Name of the configuration.
         kind: ``dense``, ``static`` or ``rigl``.
         seed: Seed of weights, topology and data order.
-        epochs: Number of epochs; None: that of the configuration.
+        epochs: Number of epochs; the configured one if None.
         limits: Further arguments of the Trainer.
 
     Returns:
-        Metrics and times, as JSON can keep them.
+        Metrics, sizes and times, ready for JSON.
     """
     pl.seed_everything(seed, verbose=False)
     example = make(name)
@@ -104,7 +108,7 @@ def run(name: str, kind: str, seed: int, epochs: int | None = None, **limits: An
     start = time.perf_counter()
     trainer.fit(example.model, example.data)
     seconds = time.perf_counter() - start
-    val = _metrics(trainer, "val")
+    val = _round_metrics(trainer, "val")
     trainer.test(example.model, example.data, verbose=False)
     at_start = next((callback.table for callback in chosen if isinstance(callback, Sparsify)), None)
     at_end = describe(example.model)
@@ -115,7 +119,7 @@ def run(name: str, kind: str, seed: int, epochs: int | None = None, **limits: An
         "epochs": trainer.max_epochs,
         "steps": trainer.global_step,
         **val,
-        **_metrics(trainer, "test"),
+        **_round_metrics(trainer, "test"),
         "seconds_per_step": round(statistics.median(timer.seconds), 5),
         "seconds_of_fit": round(seconds, 2),
         "threads": torch.get_num_threads(),
@@ -123,37 +127,38 @@ def run(name: str, kind: str, seed: int, epochs: int | None = None, **limits: An
         "parameters": parameters,
         "active_parameters": parameters - sum(row.positions - row.connections for row in at_end),
         "sparsity": round(at_end.sparsity, 6) if len(at_end) else 0.0,
-        "ccv_at_start": _ccv(at_start),
-        "ccv": _ccv(at_end),
+        "ccv_at_start": _list_ccv(at_start),
+        "ccv": _list_ccv(at_end),
     }
 
 
-def _metrics(trainer: pl.Trainer, stage: str) -> dict[str, float]:
+def _round_metrics(trainer: pl.Trainer, stage: str) -> dict[str, float]:
+    """Round the metrics of a stage."""
     return {
         name: round(float(value), 6) for name, value in trainer.callback_metrics.items() if name.startswith(f"{stage}/")
     }
 
 
-def _ccv(table: SparsityTable | None) -> dict[str, float]:
-    """Coefficient of variation of the fan-in (std / mean) by layer."""
+def _list_ccv(table: SparsityTable | None) -> dict[str, float]:
+    """List the CCV, the coefficient of variation of the fan-in (std / mean), by layer."""
     return {row.name: round(row.ccv, 4) for row in table or ()}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the kinds one after the other."""
+    """Train the kinds one after the other."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = sorted(path.stem for path in CONF.glob("*.yaml"))
     parser.add_argument("--example", choices=names, required=True)
     parser.add_argument("--kinds", default=",".join(KINDS), help="comma-separated (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=42)
-    parser.add_argument("--epochs", type=int, help="default: that of the configuration")
-    parser.add_argument("--limit_batches", type=int, help="batches of an epoch, in training, validation and test")
+    parser.add_argument("--epochs", type=int, help="number of epochs; default: the configured one")
+    parser.add_argument("--limit_batches", type=int, help="batches of an epoch in training, validation and test")
     parser.add_argument("--accelerator", default="cpu")
-    parser.add_argument("--out", type=Path, help="file that each line is appended to")
+    parser.add_argument("--out", type=Path, help="file to which each line is appended")
     options = parser.parse_args(arguments)
     kinds = options.kinds.split(",")
     if unknown := sorted(set(kinds) - set(KINDS)):
-        parser.error(f"--kinds {','.join(unknown)}: choose from {', '.join(KINDS)}")
+        parser.error(f"--kinds {','.join(unknown)} is not one of {', '.join(KINDS)}")
     limits: dict[str, Any] = {"accelerator": options.accelerator}
     if options.limit_batches is not None:
         limits |= dict.fromkeys((f"limit_{part}_batches" for part in ("train", "val", "test")), options.limit_batches)

@@ -1,6 +1,6 @@
-"""One point of the curve: time of a training step, and memory, of a network of some width.
+"""Time of a training step and peak memory of a network of a given width.
 
-``python -m benchmarks.growth 4096`` prints the number of connections, seconds of some steps, and the peak memory in
+``python -m benchmarks.growth 4096`` prints the number of connections, the seconds of each step, and the peak memory in
 bytes.
 """
 
@@ -17,11 +17,11 @@ import torch.nn.functional as F
 from psn_lightning.nn import SparseMLP
 from psn_lightning.topology import Topology, Uniform
 
-PER_NEURON = 60  # connections in both hidden layers together
+PER_NEURON = 60  # mean fan-in, summed over both hidden layers
 
 
 def main(width: int) -> None:
-    """Train a 784–width–width–10 network for some steps."""
+    """Train a network 784–width–width–10 for at least twelve steps, and print the results as JSON."""
     sparsity = 1 - PER_NEURON * width / (784 * width + width * width)
     network = SparseMLP([784, width, width, 10], Topology(Uniform(), sparsity, "er"), storage="csr", seed=1)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)

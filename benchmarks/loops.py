@@ -1,7 +1,7 @@
-"""The real job without Lightning: bare PyTorch loops, as fast as plain PyTorch goes.
+"""Bare PyTorch loops, the baseline of ``psn-train fit``: fused Adam, and batches indexed from tensors in memory.
 
-``python -m benchmarks.loops dense FashionMNIST`` prints the seconds of each epoch: training, and the test set once,
-as in ``psn-train fit``. Fused Adam, whole batches cut out of tensors in memory.
+``python -m benchmarks.loops dense FashionMNIST`` prints the seconds of each epoch, which is training and one pass over
+the test set.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BATCH = {"FashionMNIST": 128, "ForestCover": 256}
 
 
 class MaskedNetwork(nn.Module):
-    """What a researcher writes first: weight times mask in every forward pass."""
+    """Network that multiplies weight and mask in every forward pass, the simplest implementation of sparsity."""
 
     def __init__(self, network: nn.Sequential, sparsity: float) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class MaskedNetwork(nn.Module):
         self.masks = [torch.rand_like(layer.weight) >= sparsity for layer in hidden]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits."""
+        """Compute the logits."""
         i = 0
         for module in self.network:
             if isinstance(module, nn.Linear) and i < len(self.masks):
@@ -42,7 +42,7 @@ class MaskedNetwork(nn.Module):
 
 
 def dense(n_in: int, hidden: list[int], n_classes: int) -> nn.Sequential:
-    """The network with dense layers."""
+    """Make a network of dense layers, each followed by LayerNorm and ReLU."""
     modules: list[nn.Module] = []
     for width in hidden:
         modules += [nn.Linear(n_in, width), nn.LayerNorm(width), nn.ReLU()]
@@ -51,7 +51,13 @@ def dense(n_in: int, hidden: list[int], n_classes: int) -> nn.Sequential:
 
 
 def epochs(kind: str, name: str, n_epochs: int = 3) -> list[float]:
-    """Seconds of each epoch."""
+    """Measure the seconds of each epoch.
+
+    Args:
+        kind: ``dense`` or ``masked``.
+        name: Class name of the data set.
+        n_epochs: Number of epochs.
+    """
     rows = getattr(data, name)()
     rows.prepare_data()
     rows.setup()

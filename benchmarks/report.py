@@ -1,4 +1,4 @@
-"""Turns ``results.json`` into tables (``docs/benchmarks.md``) and a figure (``docs/speed.png``)."""
+"""Makes tables (``docs/benchmarks.md``) and a figure (``docs/speed.png``) from ``benchmarks/results.json``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ one run. A ratio says how many times as long as csr something takes."""
 
 
 def main() -> None:
-    """Read, tabulate, draw."""
+    """Read the results, write the tables and draw the figure."""
     results = json.loads((ROOT / "benchmarks" / "results.json").read_text())
     rows = [bench["extra_info"] | {"median": bench["stats"]["median"]} for bench in results["benchmarks"]]
     info = results["machine_info"]
@@ -32,18 +32,24 @@ def main() -> None:
 
 
 def table(title: str, columns: list[str], lines: list[list[str]]) -> str:
-    """Markdown."""
+    """Format a table as Markdown, with its title.
+
+    Args:
+        title: Title of the table.
+        columns: Titles of the columns.
+        lines: Cells, ``len(columns)`` in each row.
+    """
     rule = ["---"] * len(columns)
     return "\n".join([f"## {title}\n", *("| " + " | ".join(cells) + " |" for cells in (columns, rule, *lines)), ""])
 
 
 def select(rows: Rows, **wanted: object) -> Rows:
-    """Rows in which these fields have these values."""
+    """Select the rows whose fields have the given values."""
     return [row for row in rows if all(row.get(key) == value for key, value in wanted.items())]
 
 
 def epochs(rows: Rows) -> str:
-    """The real job."""
+    """Make the table of the seconds per epoch of a fit."""
     lines = []
     for row in select(rows, part="epoch"):
         sparsity = row["kind"].split()[1]
@@ -56,7 +62,7 @@ def epochs(rows: Rows) -> str:
 
 
 def layers(rows: Rows) -> str:
-    """One layer of every shape."""
+    """Make the table of the forward and backward pass of one layer, by width, batch and sparsity."""
     own = select(rows, part="layer")
     lines = []
     for width, batch, sparsity in sorted({(r["width"], r["batch"], r["sparsity"]) for r in select(own, kind="csr")}):
@@ -69,7 +75,7 @@ def layers(rows: Rows) -> str:
 
 
 def storages(rows: Rows) -> str:
-    """Where csr begins to win."""
+    """Make the table of the speed of csr relative to masked, by network and sparsity."""
     own, lines = select(rows, part="storage"), []
     for name in dict.fromkeys(row["name"] for row in own):
         (masked,) = select(own, name=name, kind="masked")
@@ -80,7 +86,7 @@ def storages(rows: Rows) -> str:
 
 
 def updates(rows: Rows) -> str:
-    """RigL updates."""
+    """Make the table of the time of a RigL update, by storage."""
     at = {row["kind"]: row["median"] * 1e3 for row in select(rows, part="update")}
     lines = []
     for storage in ("csr", "masked"):
@@ -90,13 +96,13 @@ def updates(rows: Rows) -> str:
 
 
 def topologies(rows: Rows) -> str:
-    """Building."""
+    """Make the table of the time to build a topology."""
     lines = [[row["kind"], f"{row['median'] * 1e3:.1f}"] for row in select(rows, part="topology")]
     return table("Building the topology 784–1024–1024–10 at 90%", ["family, spreading", "ms"], lines)
 
 
 def growth(rows: Rows) -> str:
-    """Time and memory by connections."""
+    """Make the table of time and memory by number of connections."""
     lines = []
     for row in select(rows, part="growth"):
         n, ms = row["connections"], row["median"] * 1e3
@@ -106,7 +112,7 @@ def growth(rows: Rows) -> str:
 
 
 def draw(rows: Rows, machine: str) -> None:
-    """Three panels: layer, job, growth."""
+    """Draw the figure: one layer, an epoch, and growth with the number of connections."""
     plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
     _draw_layers(left, rows)
@@ -117,6 +123,7 @@ def draw(rows: Rows, machine: str) -> None:
 
 
 def _draw_layers(axes: Axes, rows: Rows) -> None:
+    """Draw the speed of one layer relative to a dense one, over the sparsity."""
     own = [row for row in select(rows, part="layer") if {k: row[k] for k in SHAPE} == SHAPE]
     dense = select(own, kind="dense torch")[0]["median"]
     for kind in ("csr", "sparselab", "torch csr"):
@@ -129,6 +136,7 @@ def _draw_layers(axes: Axes, rows: Rows) -> None:
 
 
 def _draw_epochs(axes: Axes, rows: Rows) -> None:
+    """Draw the seconds per epoch of the storages and of bare loops."""
     own = select(rows, part="epoch", data="FashionMNIST")
     names = [row["kind"] for row in own]
     colors = ["C0" if name.startswith("csr") else "0.6" for name in names]
@@ -139,6 +147,7 @@ def _draw_epochs(axes: Axes, rows: Rows) -> None:
 
 
 def _draw_growth(axes: Axes, rows: Rows) -> None:
+    """Draw time and memory over the number of connections."""
     own = select(rows, part="growth")
     n = [row["connections"] for row in own]
     axes.loglog(n, [row["median"] * 1e3 for row in own], marker="o", label="ms per step")

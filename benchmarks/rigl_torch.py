@@ -1,7 +1,7 @@
-"""RigL of rigl-torch 0.5.2 and ours, on the same network and data: where the fan-in CCV goes.
+"""Fan-in CCV (std / mean) of RigL in rigl-torch 0.5.2 and in psn_lightning, with equal network and data.
 
 ``python -m benchmarks.rigl_torch --epochs 20`` trains 784–1024–1024–10 on Fashion-MNIST at 90%, uniform density,
-ΔT = 100, α = 0.3, until 75% of the run, batch 128, Adam at 0.001, and prints one line of JSON for each package.
+ΔT = 100, α = 0.3, until 75% of the run, batch 128, Adam at 0.001, and prints a line of JSON for each package.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ class Norm(nn.Module):
     """LayerNorm without parameters: rigl-torch makes every parameter named weight sparse."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalised rows."""
+        """Normalise each row."""
         return F.layer_norm(x, x.shape[1:])
 
 
 class Output(nn.Module):
-    """A dense layer that rigl-torch does not find."""
+    """Dense layer without a parameter named weight, so that rigl-torch keeps it dense."""
 
     def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__()
@@ -41,12 +41,12 @@ class Output(nn.Module):
         self.bias = nn.Parameter(torch.zeros(n_out))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits."""
+        """Compute the logits."""
         return F.linear(x, self.matrix, self.bias)
 
 
 class Network(nn.Module):
-    """784–1024–1024–10; the first Linear of rigl-torch's list is always dense, and here not used."""
+    """Network 784–1024–1024–10, with an unused Linear first: rigl-torch keeps the first one dense."""
 
     def __init__(self, seed: int) -> None:
         super().__init__()
@@ -59,13 +59,13 @@ class Network(nn.Module):
         self.body = nn.Sequential(hidden[0], Norm(), nn.ReLU(), hidden[1], Norm(), nn.ReLU(), Output(1024, 10))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits."""
+        """Compute the logits."""
         logits: Tensor = self.body(x)
         return logits
 
 
 def theirs(network: Network, optimizer: torch.optim.Optimizer, steps: int) -> Callable[[], None]:
-    """What takes the optimizer's step in rigl-torch."""
+    """Make the function that takes an optimizer step or a topology update in rigl-torch."""
     scheduler = RigLScheduler(
         network, optimizer, 1 - SPARSITY, T_end=int(END * steps), delta=PERIOD, alpha=ALPHA, ignore_linear_layers=False
     )
@@ -73,7 +73,7 @@ def theirs(network: Network, optimizer: torch.optim.Optimizer, steps: int) -> Ca
 
 
 def ours(network: Network, optimizer: torch.optim.Optimizer, steps: int) -> Callable[[], None]:
-    """What takes it here."""
+    """Make the function that takes an optimizer step or a topology update in psn_lightning."""
     make_sparse(network, SPARSITY, Bernoulli(), "uniform", exclude=["unused"])
     schedule = CosineSchedule(ALPHA, PERIOD, 0, END)
     updater = TopologyUpdater(sparse_layers(network), RigLRule(), schedule, optimizer, steps)
@@ -86,7 +86,13 @@ def ours(network: Network, optimizer: torch.optim.Optimizer, steps: int) -> Call
 
 
 def run(make: Callable[[Network, torch.optim.Optimizer, int], Callable[[], None]], epochs: int, seed: int) -> None:
-    """Train, and print what came of it."""
+    """Train the network, and print CCV, accuracy and time as JSON.
+
+    Args:
+        make: :func:`theirs` or :func:`ours`.
+        epochs: Number of epochs.
+        seed: Seed of weights and order of batches.
+    """
     data = FashionMNIST()
     data.prepare_data()
     data.setup()
@@ -108,7 +114,7 @@ def run(make: Callable[[Network, torch.optim.Optimizer, int], Callable[[], None]
     linears = [module for module in network.body if isinstance(module, nn.Linear)]
     masks = [Connectivity.from_mask((layer.weight != 0).numpy()) for layer in linears]
     ccvs = [fan_in_ccv(mask) for mask in masks]
-    figures = {
+    results = {
         "package": "rigl-torch 0.5.2" if make is theirs else "psn_lightning",
         "epochs": epochs,
         "seed": seed,
@@ -119,11 +125,11 @@ def run(make: Callable[[Network, torch.optim.Optimizer, int], Callable[[], None]
         "seconds_per_epoch": round(statistics.median(seconds), 2),
         "threads": torch.get_num_threads(),
     }
-    print(json.dumps(figures), flush=True)
+    print(json.dumps(results), flush=True)
 
 
 def main() -> None:
-    """Both packages, one after the other."""
+    """Train with both packages, one after the other."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seed", type=int, default=42)

@@ -1,4 +1,4 @@
-"""Seconds per epoch of the real job: ``psn-train fit`` with everything on against bare PyTorch loops."""
+"""Seconds per epoch of ``psn-train fit`` with all callbacks, compared with bare PyTorch loops."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchmarks.conftest import Durations
 ROOT = Path(__file__).parent.parent
 CONFIGS = {"FashionMNIST": "conf/fashion_rigl.yaml", "ForestCover": "conf/forest_rigl.yaml"}
 SPARSITIES = {"FashionMNIST": (0.9, 0.95, 0.98), "ForestCover": (0.9,)}
-ROUNDS, EPOCHS = 2, 3  # the first epoch, which compiles and warms, is left out
+ROUNDS, EPOCHS = 2, 3  # the first epoch, which compiles the kernels, is left out
 KINDS = {
     data: ["bare dense", "bare masked", *(f"{kind} {s:g}" for s in sparsities for kind in ("csr", "masked"))]
     for data, sparsities in SPARSITIES.items()
@@ -24,7 +24,7 @@ KINDS = {
 
 
 def fitted(data: str, storage: str, sparsity: float) -> list[float]:
-    """Seconds of each epoch of ``psn-train fit``: RigL, evaluation, checkpoints, MLflow, progress bar."""
+    """Measure the seconds of each epoch of ``psn-train fit``: RigL, evaluation, checkpoints, MLflow, progress bar."""
     with tempfile.TemporaryDirectory() as folder:
         command = [Path(sys.executable).with_name("psn-train"), "fit", "--config", ROOT / CONFIGS[data]]
         options = {"model.storage": storage, "model.sparsity": sparsity, "trainer.max_epochs": EPOCHS}
@@ -36,7 +36,7 @@ def fitted(data: str, storage: str, sparsity: float) -> list[float]:
 
 
 def looped(data: str, kind: str) -> list[float]:
-    """Seconds of each epoch of a bare loop."""
+    """Measure the seconds of each epoch of a bare loop."""
     command = [sys.executable, "-m", "benchmarks.loops", kind, data, str(EPOCHS)]
     output = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     return [float(word) for word in output.split()]
@@ -44,7 +44,7 @@ def looped(data: str, kind: str) -> list[float]:
 
 @functools.cache
 def measured(data: str) -> Durations:
-    """All candidates in turn, each a process of its own."""
+    """Measure all candidates in turn, each in a separate process."""
     durations: Durations = {kind: [] for kind in KINDS[data]}
     for _ in range(ROUNDS):
         for kind in KINDS[data]:

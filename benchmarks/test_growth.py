@@ -1,4 +1,4 @@
-"""How time and memory grow with the number of connections: two decades of widths, the same fan-in."""
+"""Time and memory over the number of connections: two decades of widths with constant fan-in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One layer, forward and backward: csr, masked, dense torch, torch's own CSR, sparselab."""
+"""Forward and backward pass of one layer: csr, masked, dense torch, torch.sparse CSR, and sparselab."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from torch import Tensor, nn
 from benchmarks.conftest import Durations, in_turn
 from psn_lightning.nn import MaskedLayer
 from psn_lightning.nn.init import initial_values
-from psn_lightning.nn.storages import csr_linear
+from psn_lightning.nn.storages import make_csr_linear
 from psn_lightning.topology import Bernoulli, LayerBudget, spread
 
 sparselab = pytest.importorskip("sparselab", reason="the comparison needs the extra bench")
 
 WIDTHS, BATCHES, SPARSITIES = (512, 1024, 2048, 4096), (32, 128, 512), (0.8, 0.9, 0.95, 0.98, 0.99, 0.999)
 SHAPES = [(width, batch) for width in WIDTHS for batch in BATCHES]
-POSSIBLE = {width: [s for s in SPARSITIES if s <= 1 - 1 / width] for width in WIDTHS}  # a neuron has an input
-SPARSE = ("csr", "torch csr", "sparselab")  # what they cost depends on the sparsity
+POSSIBLE = {width: [s for s in SPARSITIES if s <= 1 - 1 / width] for width in WIDTHS}  # fan-in of at least 1
+SPARSE = ("csr", "torch csr", "sparselab")  # their time depends on the sparsity
 
 
 class TorchCSR(nn.Module):
-    """torch.sparse's CSR product. Its backward pass makes the gradient to the weight dense."""
+    """Layer with the CSR product of torch.sparse, whose gradient to the weight is dense."""
 
     def __init__(self, dense: Tensor) -> None:
         super().__init__()
         self.weight = nn.Parameter(dense.to_sparse_csr())
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x Wᵀ``."""
+        """Compute ``x Wᵀ``."""
         return (self.weight @ x.T).T
 
 
 def layer_of(kind: str, width: int, sparsity: float) -> nn.Module:
-    """A square layer with random connections."""
+    """Make a square layer with random connections."""
     if kind == "dense torch":
         return nn.Linear(width, width)
     if kind == "sparselab":
@@ -48,14 +48,14 @@ def layer_of(kind: str, width: int, sparsity: float) -> nn.Module:
         return TorchCSR(torch.from_numpy(connectivity.mask()) * torch.randn(width, width))
     values = torch.from_numpy(initial_values(connectivity, "mean_fan_in", rng)).float()
     if kind == "csr":
-        return csr_linear(connectivity, values, torch.zeros(width))
+        return make_csr_linear(connectivity, values, torch.zeros(width))
     linear = nn.Linear(width, width)
     MaskedLayer(linear, "weight", connectivity).set_values(values)
     return linear
 
 
 def pass_of(layer: nn.Module, width: int, batch: int) -> Callable[[], None]:
-    """One pass each way, as in training: gradients to the weights, the bias and the input."""
+    """Make the function that runs a forward and a backward pass, with gradients to weights, bias and input."""
     x, g = torch.randn(batch, width, requires_grad=True), torch.randn(batch, width)
     parameters = list(layer.parameters())
 
@@ -70,7 +70,7 @@ def pass_of(layer: nn.Module, width: int, batch: int) -> Callable[[], None]:
 
 @functools.cache
 def measured(width: int, batch: int) -> Durations:
-    """All kinds and sparsities of one shape, in turn."""
+    """Measure all kinds and sparsities of one shape in turn."""
     kinds = [("dense torch", 0.0), ("masked", 0.9), *((kind, s) for s in POSSIBLE[width] for kind in SPARSE)]
     candidates = {f"{kind} {s:g}": pass_of(layer_of(kind, width, s), width, batch) for kind, s in kinds}
     return in_turn(candidates, seconds=0.6)

@@ -1,4 +1,4 @@
-"""From which sparsity csr is faster than masked: training steps of networks small and large, see ``CSR_WINS_FROM``."""
+"""Training steps with csr and masked, by size of the network and sparsity; see ``CSR_WINS_FROM``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KINDS = [("masked", 0.7), *(("csr", sparsity) for sparsity in (0.4, 0.5, 0.6, 0.
 
 
 def step_of(sizes: tuple[int, ...], batch: int, storage: StorageName, sparsity: float) -> Callable[[], None]:
-    """A training step."""
+    """Make the function that runs a training step."""
     network = SparseMLP(sizes, Topology(Bernoulli(), sparsity), storage=storage, seed=1)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
     x, y = torch.randn(batch, sizes[0]), torch.randint(0, sizes[-1], (batch,))
@@ -39,7 +39,7 @@ def step_of(sizes: tuple[int, ...], batch: int, storage: StorageName, sparsity: 
 
 @functools.cache
 def measured(sizes: tuple[int, ...], batch: int) -> Durations:
-    """All in turn; what masked costs does not depend on the sparsity."""
+    """Measure all kinds in turn; masked at one sparsity, because its time does not depend on it."""
     return in_turn({f"{kind} {s:g}": step_of(sizes, batch, kind, s) for kind, s in KINDS}, seconds=1.0)
 
 

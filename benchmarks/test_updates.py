@@ -1,4 +1,4 @@
-"""What one topology update costs, beside a training step."""
+"""Time of a topology update, compared with a training step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from psn_lightning.topology import Bernoulli, Topology
 
 
 def steps_of(storage: StorageName) -> tuple[Callable[[], None], Callable[[], None]]:
-    """A training step at 90%; and one whose place a RigL update takes, with the next."""
+    """Make two functions: a training step at 90%, and a RigL update in place of a step, followed by a step."""
     network = SparseMLP([784, 1024, 1024, 10], Topology(Bernoulli(), 0.9, "erk"), storage=storage, seed=1)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
     generator, layers = torch.Generator(), list(network.sparse_layers().values())
@@ -38,7 +38,7 @@ def steps_of(storage: StorageName) -> tuple[Callable[[], None], Callable[[], Non
         for layer in layers:
             update_layer(layer, RigLRule(), 0.3, optimizer, generator)
             layer.record_dense_gradient = False
-        step()  # which finds everything about the connections new
+        step()  # the first step after an update rebuilds all tables of the connections
 
     step()
     return step, update
@@ -46,7 +46,7 @@ def steps_of(storage: StorageName) -> tuple[Callable[[], None], Callable[[], Non
 
 @functools.cache
 def measured() -> Durations:
-    """Both storages in turn."""
+    """Measure both storages in turn."""
     candidates = {}
     for storage in ("csr", "masked"):
         candidates[f"{storage} step"], candidates[f"{storage} update and step"] = steps_of(storage)

@@ -11,7 +11,7 @@ HERE = Path(__file__).parent
 
 
 def main() -> None:
-    """Draw both."""
+    """Draw both figures into the folder of this script."""
     runs = Runs(read(HERE.parent / "results" / "runs.jsonl").values())
     settled_figure(runs).savefig(HERE / "equilibrium.png", dpi=110)
     law_figure(layers(runs)).savefig(HERE / "equilibrium_law.png", dpi=110)

@@ -1,4 +1,4 @@
-"""Draws docs/profiles.png, the gallery of the README: python docs/make_gallery.py."""
+"""Draws docs/profiles.png, the gallery of profiles in the README: ``python docs/make_gallery.py``."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ GALLERY: dict[str, FanIn] = {
 
 
 def main() -> None:
-    """Fan-in of every family at 90% sparsity on 784 inputs, 1,024 neurons, seed 42."""
+    """Draw the fan-in of every family at 90% sparsity with 784 inputs and 1,024 neurons, seed 42."""
     budget = LayerBudget(n_in=784, n_out=1024, sparsity=0.9)
     figure = Figure(figsize=(13, 7.2), layout="constrained")
     axes = figure.subplots(3, 5, sharex=True).ravel()

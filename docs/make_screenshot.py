@@ -1,4 +1,4 @@
-"""Photographs MLflow's pages about some runs.
+"""Takes screenshots of the pages of MLflow that show runs.
 
     python docs/make_screenshot.py charts ADDRESS EXPERIMENT_ID RUN_NAME_PATTERN   docs/mlflow_compare.png
     python docs/make_screenshot.py study ADDRESS EXPERIMENT_ID STUDY               docs/mlflow_study.png
@@ -19,13 +19,21 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 METRICS = "^(fan_in/ccv|gradient/ratio|sparsity/realised|test/accuracy|test/loss|time/epoch_seconds|train/loss)$"
-COLUMNS = ("Dataset", "Source", "Models", "test/accuracy", "val/accuracy", "cell", "killed")  # to switch on or off
+COLUMNS = ("Dataset", "Source", "Models", "test/accuracy", "val/accuracy", "cell", "killed")  # columns to toggle
 _NO_TOOLBARS = "<style>.modebar-container {display: none}</style>"
-_LOADING = 8.0  # seconds; the page loads its charts piece by piece
+_LOADING = 8.0  # seconds until all charts of a page are loaded
 
 
 def browse(address: str, experiment: str, condition: str, mode: str, height: int) -> webdriver.Chrome:
-    """An experiment's page in a headless browser, without the assistant's pane."""
+    """Open the page of an experiment in a headless browser, and close the pane of the assistant.
+
+    Args:
+        address: Address of ``mlflow ui``.
+        experiment: Id of the experiment.
+        condition: Filter in MLflow's search language.
+        mode: View of the runs: ``CHART`` or ``TABLE``.
+        height: Height of the window in pixels.
+    """
     options = webdriver.ChromeOptions()
     for argument in ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"):
         options.add_argument(argument)
@@ -40,7 +48,7 @@ def browse(address: str, experiment: str, condition: str, mode: str, height: int
 
 
 def charts(address: str, experiment: str, pattern: str) -> None:
-    """Charts of the runs that have such names."""
+    """Save a screenshot of the charts of the runs whose names match a pattern."""
     browser = browse(address, experiment, f"attributes.run_name LIKE '{pattern}'", "CHART", 2500)
     browser.find_element(By.CSS_SELECTOR, "input[placeholder='Search metric charts']").send_keys(METRICS)
     time.sleep(_LOADING)
@@ -50,7 +58,7 @@ def charts(address: str, experiment: str, pattern: str) -> None:
 
 
 def study(address: str, experiment: str, name: str) -> None:
-    """A study's run with the runs of its trials below it."""
+    """Save a screenshot of the run of a study and the runs of its trials."""
     browser = browse(address, experiment, f"tags.study = '{name}'", "TABLE", 1000)
     browser.find_element(By.XPATH, "//button[contains(., 'Columns')]").click()
     search = browser.find_element(By.CSS_SELECTOR, "input[placeholder='Search columns']")

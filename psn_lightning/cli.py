@@ -98,5 +98,6 @@ def _find_command(name: str) -> Callable[[list[str]], None]:
 def entry_point() -> None:
     """Run ``psn-train`` and exit."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # the sender retries
     sys.path.append(str(Path.cwd()))  # the user's own classes, by class path
     sys.exit(main(sys.argv[1:]))

@@ -303,17 +303,17 @@ CASES = [
     setting(
         "a login in an address", "--tracking.uri=http://me:secret@x", "http://me:***@x", "MLFLOW_TRACKING_PASSWORD"
     ),
-    setting("a port that is no number", "--tracking.uri=http://127.0.0.1:abc", "no address", "http://127.0.0.1:abc"),
-    setting("an address with a space", "--tracking.uri=http://a\tb", "no address"),
-    setting("an address with half a bracket", "--tracking.uri=http://[::1", "no address"),
-    setting("a database with no port", "--tracking.uri=postgresql://h:port/d", "no address"),
+    setting("a port that is no number", "--tracking.uri=http://127.0.0.1:abc", "not an address", "http://127.0.0.1:abc"),
+    setting("an address with a space", "--tracking.uri=http://a\tb", "not an address"),
+    setting("an address with half a bracket", "--tracking.uri=http://[::1", "not an address"),
+    setting("a database with no port", "--tracking.uri=postgresql://h:port/d", "not an address"),
     setting("a store without a file", "--tracking.uri=sqlite://", "names no file", "sqlite:///mlruns/mlflow.db"),
     setting("a store that is a folder", "--tracking.uri=file:runs", "MLflow 3 takes no folders", "sqlite:///"),
     setting(
         "a server that is away", "--tracking.uri=http://127.0.0.1:9", "tracking.uri 'http://127.0.0.1:9'", "start it"
     ),
     setting(
-        "a choice that there is not", "--tracking.on_error=spol", "tracking.on_error", "spol", "did you mean spool?"
+        "a choice that there is not", "--tracking.on_error=queu", "tracking.on_error", "queu", "did you mean queue?"
     ),
     Case(
         "a store in a place where none can be",
@@ -419,17 +419,17 @@ CASES = [
     reproduction("a reproduction that is no YAML", [], "conf/reproduce/small.yaml", content=b"title: ["),
     reproduction("a misspelt reproduction", [], "small.yaml", "titel", content=b"titel: x"),
     reproduction("a reproduction without seeds", [], "conf/reproduce/small.yaml: seeds [] is empty", seeds=[]),
-    Case("a folder as a record", ["report", "--record", "."], (". is a folder", "name the record in it")),
-    record("a binary record", b"\0\1\xff\xfe", "r.jsonl cannot be read as a record", "name another file"),
-    record("a text as a record", b"hello\n", "r.jsonl, line 1 is damaged", "take it out"),
-    record("a record that is nested deeply", b"[" * 100_000, "r.jsonl, line 1 is damaged", "take it out"),
+    Case("a folder as a record", ["report", "--record", "."], (". is a folder", "results/runs.jsonl")),
+    record("a binary record", b"\0\1\xff\xfe", "r.jsonl cannot be read as a record"),
+    record("a text as a record", b"hello\n", "r.jsonl, line 1 is damaged"),
+    record("a record that is nested deeply", b"[" * 100_000, "r.jsonl, line 1 is damaged"),
     record("a run without its accuracy", {"metrics": {}}, "r.jsonl, line 1 is damaged (metrics", "test/accuracy"),
     record("metrics that are none", {"metrics": [1]}, "r.jsonl, line 1 is damaged (metrics"),
     record("a text among metrics", {"metrics": {"test/accuracy": "x"}}, "r.jsonl, line 1 is damaged (metrics"),
     record("a cell that is a list", {"cell": [1]}, "r.jsonl, line 1 is damaged (cell"),
-    record("a seed that is a text", {"seed": "one"}, "r.jsonl, line 1 is damaged (seed", "whole number"),
+    record("a seed that is a text", {"seed": "one"}, "r.jsonl, line 1 is damaged (seed", "'one'"),
     record("a date that is a number", {"date": 20261124}, "r.jsonl, line 1 is damaged (date"),
-    record("seconds that are a text", {"seconds": "x"}, "r.jsonl, line 1 is damaged (seconds", "number"),
+    record("seconds that are a text", {"seconds": "x"}, "r.jsonl, line 1 is damaged (seconds", "'x'"),
     record(
         "a cell that no table knows", {"reproduction": "static", "data": "mnist"}, "r.jsonl", "'profile'", "--debug"
     ),

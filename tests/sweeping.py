@@ -1,4 +1,4 @@
-"""Starts real sweeps in processes of their own, and looks at what they left."""
+"""Studies in memory, and real sweeps in processes of their own."""
 
 import contextlib
 import functools
@@ -12,6 +12,7 @@ import time
 import mlflow
 import optuna
 import yaml
+from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
 from psn_lightning.sweeps.liveness import WORKER
@@ -34,8 +35,30 @@ FASHION = {
 }
 
 
+class MemoryStorage(optuna.storages.InMemoryStorage):
+    """A storage that is fast and takes heartbeats."""
+
+    def record_heartbeat(self, trial_id):
+        pass
+
+
+def make_study(direction="maximize"):
+    """A study in memory, and its storage."""
+    storage = MemoryStorage()
+    return optuna.create_study(storage=storage, direction=direction), storage
+
+
+def claim(tickets, study, storage):
+    """Claim the first ticket that waits; None if there is none."""
+    for ticket in tickets.state(study).waiting:
+        trial = tickets.claim(study, storage, RandomSampler(seed=ticket), ticket)
+        if trial is not None:
+            return trial
+    return None
+
+
 def uri_of(folder):
-    """Where its runs are tracked by default."""
+    """Default tracking URI of a folder's runs."""
     return f"sqlite:///{folder}/mlruns/mlflow.db"
 
 
@@ -64,7 +87,7 @@ def finished(process):
 @functools.cache
 def storage_of(folder, name, storage):
     """A sweep's storage, opened from here; once, a server has a bounded number of connections."""
-    with contextlib.chdir(folder):  # the journal's place is relative
+    with contextlib.chdir(folder):  # the path of the file is relative
         return open_storage(storage, name)
 
 

@@ -170,7 +170,7 @@ def test_missing_data_is_told_before_a_run_begins(workdir, client, capsys, monke
 def test_a_damaged_store_is_told(workdir, capsys):
     (workdir / "junk.db").write_text("no database " * 100)
     assert main(["fit", *QUICKSTART, *QUIET, "--tracking.uri=sqlite:///junk.db"]) == 2
-    assert "tracking.uri 'sqlite:///junk.db': junk.db is no SQLite database" in capsys.readouterr().err
+    assert "tracking.uri 'sqlite:///junk.db': junk.db is not an SQLite database" in capsys.readouterr().err
 
 
 def test_a_checkpoint_of_another_network_is_told(fit, client, workdir, capsys):

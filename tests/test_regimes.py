@@ -316,5 +316,5 @@ def test_max_steps_of_two_optimizers_are_shared_out():
 def test_a_fused_optimizer_under_fp16_is_refused_in_words():
     plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))
     module = plain("transformer", optimizer=lambda m: torch.optim.AdamW(m.parameters(), fused=True))
-    with pytest.raises(SettingError, match="AdamW is fused, and under 16-mixed"):
+    with pytest.raises(SettingError, match=r"AdamW .*16-mixed"):
         train(module, RigL(period=2, end=1.0), plugins=[plugin])

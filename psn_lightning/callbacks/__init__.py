@@ -1,4 +1,4 @@
-"""Lightning faces of the library: masks, gradients, topology updates, recording, guards."""
+"""Lightning callbacks: sparsification, topology updates, masks, logging, guards."""
 
 from psn_lightning.callbacks.dynamic import DynamicTopology
 from psn_lightning.callbacks.equilibrium import EquilibriumMonitor

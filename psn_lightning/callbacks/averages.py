@@ -1,4 +1,4 @@
-"""Averaged copies of a model (Lightning's EMA and SWA callbacks) follow its connections."""
+"""Connections of averaged copies of a model, which Lightning's EMA and SWA callbacks keep."""
 
 from __future__ import annotations
 
@@ -7,24 +7,29 @@ from collections.abc import Iterator
 import lightning.pytorch as pl
 from torch import nn
 
+from psn_lightning.callbacks.lightning_private import get_average_model
 from psn_lightning.nn import sparse_layers
 
 
 def follow_connections(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-    """Give every averaged copy the model's connections: a dropped connection leaves the average, too.
+    """Copy the model's connections to its averaged copies.
 
-    Averages of connections that stay keep their value; those of new ones begin at 0, as the weights do.
+    Averages of connections that stay active keep their value, averages of grown connections start at 0.
+
+    Args:
+        trainer: Trainer whose callbacks may keep averaged copies.
+        pl_module: Trained module.
     """
-    for copy in _averaged_copies(trainer):
+    for copy in find_average_models(trainer):
         layers = sparse_layers(copy)
         for name, layer in sparse_layers(pl_module).items():
             layers[name].set_active(layer.active_positions())
 
 
-def _averaged_copies(trainer: pl.Trainer) -> Iterator[nn.Module]:
-    """The copies that ``StochasticWeightAveraging`` and ``WeightAveraging`` keep, under a private name."""
+def find_average_models(trainer: pl.Trainer) -> Iterator[nn.Module]:
+    """Find the averaged copies that the callbacks of a trainer keep."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        average = getattr(callback, "_average_model", None)
+        average = get_average_model(callback)
         if isinstance(average, nn.Module):
-            inner = getattr(average, "module", average)  # torch's AveragedModel wraps it
+            inner = getattr(average, "module", average)  # torch's AveragedModel wraps the copy
             yield inner if isinstance(inner, nn.Module) else average

@@ -1,4 +1,4 @@
-"""Dynamic sparse training: Lightning's hooks around the updater."""
+"""Dynamic sparse training as a Lightning callback."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch.optim import Optimizer
 
 from psn_lightning.callbacks.averages import follow_connections
-from psn_lightning.callbacks.layers import chosen_layers, log_now, seed_of_run
+from psn_lightning.callbacks.layers import log_now, seed_of_run, select_layers
 from psn_lightning.callbacks.ranks import check_equal_connectivity, refuse_sharding
 from psn_lightning.callbacks.sparsify import sparsify_first
-from psn_lightning.callbacks.steps import total_steps
+from psn_lightning.callbacks.steps import count_total_steps
 from psn_lightning.dynamics import Change, Rule, Schedule, TopologyUpdater, Window, check_layers
 from psn_lightning.errors import SettingError
 from psn_lightning.nn import SparseLayer
+from psn_lightning.nn.torch_private import handles_amp_scaling
 
 
 class DynamicTopology(pl.Callback):
-    """Lets a rule rewrite the topology of any LightningModule's sparse layers on a schedule.
+    """Updates the topology of the sparse layers of a LightningModule by a rule on a schedule.
 
-    The gradient is read in ``on_before_optimizer_step``: accumulated over micro-batches, averaged over
-    processes, unscaled and not yet clipped. Where it is not finite (a step that AMP's scaler will skip)
-    the topology step is skipped too; the last one of a run is made up for at once. Every process computes
-    the same update from the same gradient and the same generator; that their connections are equal is
-    checked after each. Of several optimizers (manual optimization) each updates the layers whose weights it holds,
-    by its own count of steps.
+    The gradient is read in ``on_before_optimizer_step``: accumulated over micro-batches, averaged over processes,
+    unscaled and not yet clipped. If it is not finite, so that the AMP scaler skips the step, the update is skipped too;
+    the last update of a run is then made at the next step. All processes compute the same update from the same gradient
+    and random generator; their connections are compared after each update. With several optimizers (manual
+    optimization), each updates the layers whose parameters it holds, by its own count of steps.
 
     Args:
-        rule: How connections are scored.
-        schedule: When, and how many.
-        skip_step_on_update: Whether an update takes the place of the optimizer step, as in RigL's original.
-        layers: Glob patterns of the layers to rewrite; None: every sparse layer.
-        seed: Seed of random growth; None: that of ``seed_everything``.
+        rule: Rule that scores the connections.
+        schedule: Schedule of the updates.
+        skip_step_on_update: Whether an update replaces the optimizer step, as in RigL (Evci et al., 2020).
+        layers: Glob patterns of the names of the layers to update; all sparse layers by default.
+        seed: Seed of random growth; the seed of ``seed_everything`` by default.
     """
 
     def __init__(
@@ -52,41 +52,44 @@ class DynamicTopology(pl.Callback):
         self.layers = layers
         self.seed = seed
         self.window: Window | None = None
-        """The updates of this run; known once the run is set up."""
+        """Steps of the updates of the run; None before ``setup``."""
         self.changes: dict[str, Change] = {}
-        """What the update of the present batch did to each layer; empty without one."""
+        """Changes of the present batch by layer name; empty if the batch had no update."""
         self._updaters: list[TopologyUpdater] = []
         self._restored: list[Mapping[str, Any]] = []
         self._lengths = (math.inf, math.inf)
-        self._clip: float | None = None  # the trainer's, while nothing is to be clipped
+        self._clip: float | None = None  # the trainer's clip value while clipping is off, see _restore_clipping
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Refuse what cannot work before anything is run.
+        """Check rule, schedule and layers before the run starts.
 
         Raises:
-            SettingError: If another rule is there, the module has no sparse layer, or the rule cannot work on one.
+            SettingError: If there is a second DynamicTopology, the module has no sparse layer, the strategy shards
+                weights, the rule cannot update a layer, or no update fits into the run.
         """
         if stage != "fit":
             return
         if sum(isinstance(callback, DynamicTopology) for callback in trainer.callbacks) > 1:  # type: ignore[attr-defined]
-            raise SettingError("two callbacks would rewrite the same masks: keep one")
+            found = [type(c).__name__ for c in trainer.callbacks if isinstance(c, DynamicTopology)]  # type: ignore[attr-defined]
+            raise SettingError(f"{' and '.join(found)} would change the same masks: keep one of these callbacks")
         refuse_sharding(type(trainer.strategy).__name__)
         sparsify_first(trainer, pl_module)
-        check_layers(chosen_layers(pl_module, self.layers), self.rule)
-        n_steps = total_steps(trainer)
+        check_layers(select_layers(pl_module, self.layers), self.rule)
+        n_steps = count_total_steps(trainer)
         per_epoch = trainer.num_training_batches / trainer.accumulate_grad_batches
         self._lengths = n_steps, per_epoch if math.isinf(per_epoch) else math.ceil(per_epoch)
         self.window = self.schedule.window(*self._lengths)
         if self.window.is_empty or self.window.period > n_steps:
+            count = "no topology update" if self.window.is_empty else "a single topology update"
             rank_zero_warn(
-                f"period {self.schedule.period} is longer than the run, which has {n_steps:g} optimizer steps: the "
-                f"topology {'never changes' if self.window.is_empty else 'changes once'}"
+                f"the run of {n_steps:g} optimizer steps has {count} (period {self.schedule.period}, begin "
+                f"{self.schedule.begin}): lower the period or train longer"
             )
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """All processes start from the same connections."""
+        """Make an updater for each optimizer, and check that all processes have the same connections."""
         check_equal_connectivity(trainer, pl_module)
-        layers = chosen_layers(pl_module, self.layers)
+        layers = select_layers(pl_module, self.layers)
         self._check_scaler(trainer)
         n = len(trainer.optimizers)
         if not pl_module.automatic_optimization and n > 1 and trainer.max_steps > 0:
@@ -101,34 +104,39 @@ class DynamicTopology(pl.Callback):
         self._restored = []
 
     def _check_scaler(self, trainer: pl.Trainer) -> None:
-        """Refuse optimizers that ask the gradient scaler for what it found in gradients that an update has taken away.
+        """Check that the gradient scaler accepts steps without gradients, which an update leaves to the optimizer.
 
         Raises:
-            SettingError: If one is fused under 16-mixed.
+            SettingError: If an optimizer is fused, the precision is 16-mixed, and updates replace optimizer steps.
         """
         scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
         for optimizer in trainer.optimizers if scaled and self.skip_step_on_update else ():
-            if getattr(optimizer, "_step_supports_amp_scaling", False):
+            if handles_amp_scaling(optimizer):
                 raise SettingError(
-                    f"{type(optimizer).__name__} is fused, and under 16-mixed cannot pass over the steps that are "
-                    "updates: give fused=False, skip_step_on_update=False, or precision bf16-mixed"
+                    f"fused {type(optimizer).__name__} under 16-mixed cannot skip the optimizer step of an update: use "
+                    "fused=False, skip_step_on_update=False, or precision bf16-mixed"
                 )
 
     def updater(self, layers: Mapping[str, SparseLayer], optimizer: Optimizer) -> TopologyUpdater:
-        """What updates the layers of one optimizer."""
+        """Make the updater of one optimizer.
+
+        Args:
+            layers: Sparse layers by name.
+            optimizer: Optimizer that holds the parameters of some or all of them.
+        """
         settings = (self.rule, self.schedule, optimizer, *self._lengths, seed_of_run(self.seed))
         return TopologyUpdater(layers, *settings, self.skip_step_on_update)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Nothing has changed yet."""
+        """Clear the changes of the previous batch."""
         self.changes = {}
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
-        """Update the topology when it is due."""
+        """Update the topology if an update is due, and log its counts."""
         updater = next(updater for updater in self._updaters if updater.optimizer is optimizer)
         fraction = updater.fraction if updater.is_due else 0.0
         changes = updater.before_step()
@@ -136,7 +144,7 @@ class DynamicTopology(pl.Callback):
             return
         self.changes |= changes
         if self.skip_step_on_update:
-            # There is no gradient left, and torch cannot clip the values of none.
+            # The update has set all gradients to None, and torch's clipping by value fails without gradients.
             self._clip, trainer.gradient_clip_val = trainer.gradient_clip_val, None
         follow_connections(trainer, pl_module)
         check_equal_connectivity(trainer, pl_module)
@@ -146,26 +154,33 @@ class DynamicTopology(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Clip again after a step that was an update."""
-        if self._clip is not None:
-            self._clip, trainer.gradient_clip_val = None, self._clip
+        """Restore gradient clipping after an update."""
+        self._restore_clipping(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Leave layers that can be trained on without this callback."""
+        """Stop recording gradients, so that the layers can be trained without this callback."""
         for updater in self._updaters:
             updater.stop()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Leave layers, and a Trainer, that can be used without this callback."""
-        if self._clip is not None:
-            self._clip, trainer.gradient_clip_val = None, self._clip
+        """Restore gradient clipping and stop recording gradients."""
+        self._restore_clipping(trainer)
         for updater in self._updaters:
             updater.stop()
 
+    def _restore_clipping(self, trainer: pl.Trainer) -> None:
+        """Give the trainer back the clip value that an update has switched off."""
+        if self._clip is not None:
+            self._clip, trainer.gradient_clip_val = None, self._clip
+
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next update depends on."""
+        """States of the updaters, one for each optimizer."""
         return {"updaters": [updater.state_dict() for updater in self._updaters] or list(self._restored)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where the checkpoint stopped."""
+        """Keep the states of the updaters until training starts.
+
+        Args:
+            state_dict: State from :meth:`state_dict`.
+        """
         self._restored = state_dict["updaters"]

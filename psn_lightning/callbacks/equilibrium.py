@@ -1,4 +1,4 @@
-"""Measures where a dynamic rule settles."""
+"""Measurement of the fan-in CCV at which a dynamic rule settles."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from psn_lightning.topology.fan_in import coefficient_of_variation
 
 
 class EquilibriumMonitor(pl.Callback):
-    """Logs each layer's fan-in CCV at every topology update, and at the end whether it has settled.
+    """Logs the fan-in CCV of each layer at every topology update, and at the end of the run whether it has settled.
 
-    ``equilibrium/trajectory/<layer>`` is the CCV after an update; ``equilibrium/ccv/<layer>`` and
+    CCV is the coefficient of variation of the fan-in: standard deviation / mean. ``equilibrium/trajectory/<layer>`` is
+    the CCV after an update. ``equilibrium/ccv/<layer>``, ``equilibrium/drift/<layer>`` and
     ``equilibrium/converged/<layer>`` (0 or 1) are the verdict of
-    :func:`psn_lightning.topology.equilibrium.settlement`, which states its rule. Does nothing in a run
-    without a dynamic rule.
+    :func:`~psn_lightning.topology.equilibrium.settlement`. Without a :class:`DynamicTopology` nothing is logged.
     """
 
     def __init__(self) -> None:
         self.trajectories: dict[str, Trajectory] = {}
+        """CCV after each update, by layer name."""
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Take the CCV down where the topology has just changed."""
+        """Record and log the CCV of the layers that were updated in this batch."""
         changes = next((c.changes for c in trainer.callbacks if isinstance(c, DynamicTopology)), {})  # type: ignore[attr-defined]
         if not changes:
             return
@@ -40,11 +41,11 @@ class EquilibriumMonitor(pl.Callback):
         log_now(trainer, metrics, step=step)
 
     def verdicts(self) -> dict[str, Settlement]:
-        """Whether and where each layer has settled."""
+        """Return whether and at which CCV each layer has settled, by layer name."""
         return {name: settlement(trajectory) for name, trajectory in self.trajectories.items()}
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log the verdict."""
+        """Log the verdicts."""
         metrics = {}
         for name, verdict in self.verdicts().items():
             metrics[f"equilibrium/ccv/{name}"] = verdict.ccv
@@ -54,9 +55,9 @@ class EquilibriumMonitor(pl.Callback):
             log_now(trainer, metrics, step=trainer.global_step - 1)
 
     def state_dict(self) -> dict[str, Any]:
-        """The trajectories so far."""
+        """Trajectories by layer name."""
         return {name: vars(trajectory) for name, trajectory in self.trajectories.items()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """See :meth:`state_dict`."""
+        """Restore the trajectories from :meth:`state_dict`."""
         self.trajectories = {name: Trajectory(**columns) for name, columns in state_dict.items()}

@@ -1,4 +1,4 @@
-"""Gradient concentration at hub neurons."""
+"""Logging of gradient concentration at hub neurons."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from psn_lightning.topology.statistics import gradient_ratio
 
 
 class GradientRatio(pl.Callback):
-    """Logs the gradient ratio of hubs to specialists on the last training batch of every epoch (section 2.9).
+    """Logs the gradient ratio of hubs to specialists on the last training batch of every epoch.
 
-    ``gradient/ratio/<layer>`` is the paper's definition (mean over all positions of the masked gradient),
-    ``gradient/ratio_active/<layer>`` counts active connections only, ``gradient/ratio`` is the mean over layers.
+    The ratio is defined in arXiv 2604.10560, section 2.9. ``gradient/ratio/<layer>`` averages |gradient| over all
+    positions of a neuron, absent ones as 0, as in the paper; ``gradient/ratio_active/<layer>`` averages over active
+    connections only; ``gradient/ratio`` is the mean of ``gradient/ratio/<layer>`` over layers.
     """
 
     def __init__(self) -> None:
@@ -25,12 +26,12 @@ class GradientRatio(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Decide whether this batch is measured."""
+        """Determine whether this batch is the last of the epoch or the run."""
         ends_run = trainer.global_step + 1 == trainer.max_steps
         self._due = ends_run or batch_idx + 1 == trainer.num_training_batches or trainer.is_last_batch
 
     def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Measure; here the gradient is reduced over processes, and no topology update has used it up."""
+        """Measure the ratio while the gradient is averaged over processes and not yet removed by a topology update."""
         if not self._due:
             return
         ratios, actives = {}, {}
@@ -45,14 +46,14 @@ class GradientRatio(pl.Callback):
             self._metrics["gradient/ratio"] = float(np.mean(list(ratios.values())))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log what was measured."""
+        """Log the ratios of the epoch."""
         log_epoch(trainer, pl_module, self._metrics)
         self._metrics = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """What was measured and not logged yet."""
+        """Ratios that were measured but not logged yet."""
         return dict(self._metrics)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """See :meth:`state_dict`."""
+        """Restore the ratios from :meth:`state_dict`."""
         self._metrics = dict(state_dict)

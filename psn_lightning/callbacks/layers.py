@@ -1,4 +1,4 @@
-"""What the callbacks ask of any LightningModule: its sparse layers, the seed, somewhere to log."""
+"""Functions that the callbacks share: sparse layers of a LightningModule, seed of the run, logging."""
 
 from __future__ import annotations
 
@@ -14,9 +14,13 @@ from psn_lightning.nn import SparseLayer, sparse_layers
 
 
 def layers_of(pl_module: pl.LightningModule) -> dict[str, SparseLayer]:
-    """The sparse layers of a module, by the names under which their metrics are logged.
+    """Return the sparse layers of a module, by the names under which their metrics are logged.
 
-    These are the qualified names, unless the module has a method ``sparse_layers()`` that gives others.
+    Args:
+        pl_module: Any LightningModule. Its method ``sparse_layers()``, if there is one, provides layers and names.
+
+    Returns:
+        Layers by name; by qualified name for a module without that method.
     """
     named = getattr(pl_module, "sparse_layers", None)
     own = named() if callable(named) and not inspect.signature(named).parameters else None
@@ -25,38 +29,57 @@ def layers_of(pl_module: pl.LightningModule) -> dict[str, SparseLayer]:
     return sparse_layers(pl_module)
 
 
-def chosen_layers(pl_module: pl.LightningModule, patterns: Sequence[str] | None) -> dict[str, SparseLayer]:
-    """The sparse layers whose names match a glob pattern; None: all.
+def select_layers(pl_module: pl.LightningModule, patterns: Sequence[str] | None) -> dict[str, SparseLayer]:
+    """Select the sparse layers whose names match a glob pattern.
+
+    Args:
+        pl_module: Any LightningModule.
+        patterns: Glob patterns of layer names; None selects all layers.
+
+    Returns:
+        Layers by name.
 
     Raises:
-        SettingError: If there are none, or a pattern matches none.
+        SettingError: If the module has no sparse layer, or a pattern matches none.
     """
     layers = layers_of(pl_module)
     if not layers:
         raise SettingError(
-            f"{type(pl_module).__name__} has no sparse layer: call psn_lightning.sparsify(model), or add the callback "
+            f"{type(pl_module).__name__} has no sparse layer: call psn_lightning.sparsify(model) or add the callback "
             "Sparsify"
         )
     for pattern in patterns or ():
         if not any(fnmatchcase(name, pattern) for name in layers):
-            raise SettingError(f"layers {pattern!r} matches none of the sparse layers {', '.join(layers)}")
+            raise SettingError(f"layers pattern {pattern!r} matches no sparse layer; layers: {', '.join(layers)}")
     if patterns is None:
         return layers
     return {name: layer for name, layer in layers.items() if any(fnmatchcase(name, pattern) for pattern in patterns)}
 
 
 def seed_of_run(seed: int | None) -> int:
-    """A seed as given; None: that of Lightning's ``seed_everything``, else 42."""
+    """Return a given seed; for None the seed of Lightning's ``seed_everything``, or 42 if it was not called."""
     return int(os.environ.get("PL_GLOBAL_SEED", "42")) if seed is None else seed
 
 
 def log_now(trainer: pl.Trainer, metrics: Mapping[str, float], step: int) -> None:
-    """Hand metrics to every logger at once."""
+    """Send metrics to all loggers immediately.
+
+    Args:
+        trainer: Trainer with the loggers.
+        metrics: Values by metric name.
+        step: Optimizer step of the values.
+    """
     for logger in trainer.loggers:
         logger.log_metrics(dict(metrics), step=step)
 
 
 def log_epoch(trainer: pl.Trainer, pl_module: pl.LightningModule, metrics: dict[str, float]) -> None:
-    """Log figures of an epoch at once: Lightning would do so only after the epoch's checkpoint is saved."""
+    """Send the metrics of an epoch to all loggers now; Lightning would send them after saving the epoch's checkpoint.
+
+    Args:
+        trainer: Trainer with the loggers.
+        pl_module: Trained module, through which callbacks can monitor the metrics.
+        metrics: Values by metric name.
+    """
     pl_module.log_dict(metrics, logger=False, sync_dist=True)
     log_now(trainer, metrics, trainer.global_step - 1)

@@ -1,4 +1,4 @@
-"""The methods by name: a rule, its schedule and its canonical settings as one callback."""
+"""Published methods as callbacks: each combines a rule, a schedule and the settings of its paper."""
 
 from __future__ import annotations
 
@@ -15,16 +15,22 @@ from psn_lightning.dynamics import (
 
 
 class RigL(DynamicTopology):
-    """RigL (Evci et al., 2020): drop the smallest weights, grow the largest gradients, on a cosine schedule.
+    """RigL: drop the smallest |weight|, grow the largest |gradient|, on a cosine schedule.
+
+    Source: Evci et al., 2020, arXiv 1911.11134, section 3.
 
     Args:
-        drop_fraction: Share of a layer's connections that the first update replaces (α).
-        period: Optimizer steps between updates (int, ΔT), or epochs (float).
-        begin: First update: a step (int), a share of the run (float), or null: one period after the start.
-        end: End of the updates: a step (int), or a share of the run (float).
-        skip_step_on_update: Whether an update takes the place of the optimizer step, as in the original.
-        layers: Glob patterns of the layers to rewrite; null: every sparse layer.
-        seed: Seed of random growth; null: that of seed_everything.
+        drop_fraction: Share of a layer's connections that the first update replaces (α), in (0, 1].
+        period: Time between updates: optimizer steps (int, ΔT) or epochs (float).
+        begin: First update: an optimizer step (int), a share of the run (float), or None for one period after the
+            start.
+        end: End of the updates: an optimizer step (int) or a share of the run (float).
+        skip_step_on_update: Whether an update replaces the optimizer step, as in the paper.
+        layers: Glob patterns of the names of the layers to update; all sparse layers by default.
+        seed: Seed of random growth; the seed of seed_everything by default.
+
+    Raises:
+        SettingError: If an argument is out of range.
     """
 
     def __init__(
@@ -43,17 +49,23 @@ class RigL(DynamicTopology):
 
 
 class SRigL(DynamicTopology):
-    """SRigL (Lasby et al., 2024): RigL with the same fan-in for every neuron, and neuron ablation.
+    """SRigL: RigL with an equal fan-in of all neurons and neuron ablation.
+
+    Source: Lasby et al., 2024, arXiv 2305.02299, section 3.
 
     Args:
-        drop_fraction: Share of a layer's connections that the first update replaces (α).
-        gamma_sal: Share of the fan-in that must be salient, or the neuron is ablated (γ_sal).
-        period: Optimizer steps between updates (int, ΔT), or epochs (float).
-        begin: First update: a step (int), a share of the run (float), or null: one period after the start.
-        end: End of the updates: a step (int), or a share of the run (float).
-        skip_step_on_update: Whether an update takes the place of the optimizer step, as in RigL.
-        layers: Glob patterns of the layers to rewrite; null: every sparse layer.
-        seed: Seed of random growth; null: that of seed_everything.
+        drop_fraction: Share of a layer's connections that the first update replaces (α), in (0, 1].
+        gamma_sal: Share of the fan-in that must be salient, or the neuron is ablated (γ_sal), in [0, 1].
+        period: Time between updates: optimizer steps (int, ΔT) or epochs (float).
+        begin: First update: an optimizer step (int), a share of the run (float), or None for one period after the
+            start.
+        end: End of the updates: an optimizer step (int) or a share of the run (float).
+        skip_step_on_update: Whether an update replaces the optimizer step, as in RigL.
+        layers: Glob patterns of the names of the layers to update; all sparse layers by default.
+        seed: Seed of random growth; the seed of seed_everything by default.
+
+    Raises:
+        SettingError: If an argument is out of range.
     """
 
     def __init__(
@@ -72,15 +84,21 @@ class SRigL(DynamicTopology):
 
 
 class SET(DynamicTopology):
-    """SET (Mocanu et al., 2018): after every epoch replace a share of the weights nearest zero by random ones.
+    """SET: after every epoch drop the weights nearest zero and grow as many connections at random.
+
+    Source: Mocanu et al., 2018, Nature Communications 9:2383, Algorithm 1.
 
     Args:
-        drop_fraction: Share of a layer's positive and of its negative weights to replace (ζ).
-        period: Optimizer steps between updates (int), or epochs (float).
-        begin: First update: a step (int), a share of the run (float), or null: one period after the start.
-        end: End of the updates: a step (int), or a share of the run (float).
-        layers: Glob patterns of the layers to rewrite; null: every sparse layer.
-        seed: Seed of random growth; null: that of seed_everything.
+        drop_fraction: Share of a layer's positive and of its negative weights to drop (ζ), in (0, 1].
+        period: Time between updates: optimizer steps (int) or epochs (float).
+        begin: First update: an optimizer step (int), a share of the run (float), or None for one period after the
+            start.
+        end: End of the updates: an optimizer step (int) or a share of the run (float).
+        layers: Glob patterns of the names of the layers to update; all sparse layers by default.
+        seed: Seed of random growth; the seed of seed_everything by default.
+
+    Raises:
+        SettingError: If an argument is out of range.
     """
 
     def __init__(
@@ -96,15 +114,21 @@ class SET(DynamicTopology):
 
 
 class GMP(DynamicTopology):
-    """Gradual magnitude pruning (Zhu & Gupta, 2017): from dense to sparse on a cubic schedule.
+    """Gradual magnitude pruning (GMP): prune the smallest |weight| on a cubic schedule.
+
+    Source: Zhu & Gupta, 2018, arXiv 1710.01878, Eq. 1.
 
     Args:
-        final_sparsity: Sparsity of each hidden layer after the last update.
-        period: Optimizer steps between updates (int, Δt), or epochs (float).
-        begin: First update: a step (int, t_0), a share of the run (float), or null: one period after the start.
-        end: End of the updates: a step (int), or a share of the run (float).
-        layers: Glob patterns of the layers to rewrite; null: every sparse layer.
-        seed: Seed of random growth; null: that of seed_everything.
+        final_sparsity: Sparsity of each layer after the last update (s_f), in [0, 1).
+        period: Time between updates: optimizer steps (int, Δt) or epochs (float).
+        begin: First update: an optimizer step (int, t_0), a share of the run (float), or None for one period after the
+            start.
+        end: End of the updates: an optimizer step (int) or a share of the run (float).
+        layers: Glob patterns of the names of the layers to prune; all sparse layers by default.
+        seed: Seed of the random generator, which GMP does not use; the seed of seed_everything by default.
+
+    Raises:
+        SettingError: If an argument is out of range.
     """
 
     def __init__(

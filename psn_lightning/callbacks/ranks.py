@@ -1,4 +1,4 @@
-"""What all processes of a run must agree on."""
+"""Checks for runs on several processes: equal connections, whole weights."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from psn_lightning.errors import SettingError
 
 
 def check_equal_connectivity(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-    """Compare a digest of the connections over the processes; free where there is only one.
+    """Check that all processes have the same connections, by a digest; every process has to call this function.
 
     Raises:
-        RuntimeError: If they differ.
+        RuntimeError: If the connections differ.
     """
     if trainer.world_size == 1:
         return
@@ -27,23 +27,23 @@ def check_equal_connectivity(trainer: pl.Trainer, pl_module: pl.LightningModule)
     every = cast(torch.Tensor, pl_module.all_gather(mine))
     if (every != mine).any():
         raise RuntimeError(
-            f"step {trainer.global_step}: the processes' connections differ (digests {every.tolist()}); "
-            "something has changed weights, gradients or random numbers on one process only"
+            f"connections differ between processes at step {trainer.global_step} (digests by rank: {every.tolist()}): "
+            "check for code that changes weights, gradients or random numbers on one process only"
         )
 
 
 def refuse_sharding(strategy: str) -> None:
-    """Refuse strategies that cut parameters into pieces.
+    """Check that a strategy keeps whole parameters on every process.
 
     Args:
-        strategy: Name or class of the Trainer's strategy.
+        strategy: Name of the Trainer's strategy, or of its class.
 
     Raises:
-        SettingError: For FSDP, DeepSpeed and model parallelism.
+        SettingError: If the strategy is FSDP, DeepSpeed or model parallelism.
     """
     plain = strategy.lower().replace("_", "")
     if any(kind in plain for kind in ("fsdp", "deepspeed", "modelparallel")):
         raise SettingError(
-            f"strategy {strategy} cuts the weights into pieces, but masks and growth scores need whole layers: "
-            "use ddp, which trains the same network on every process"
+            f"strategy {strategy} shards weights, but masks and growth scores need whole layers: use ddp, which keeps "
+            "a copy of the model on every process"
         )

@@ -1,4 +1,4 @@
-"""Makes any LightningModule sparse before its optimizers exist."""
+"""Callback that makes a LightningModule sparse before its optimizers are made."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from psn_lightning.callbacks.layers import seed_of_run
+from psn_lightning.callbacks.lightning_private import get_average_model
 from psn_lightning.callbacks.ranks import refuse_sharding
 from psn_lightning.errors import SettingError
 from psn_lightning.nn import InitName, LayerSettings, SparseLayer, SparsityTable, StorageName, sparse_layers, sparsify
@@ -19,24 +20,26 @@ from psn_lightning.topology import AllocationName, FanIn, SpreadingName
 
 
 class Sparsify(pl.Callback):
-    """Calls :func:`psn_lightning.sparsify` on the LightningModule, so that a configuration alone makes it sparse.
+    """Calls :func:`psn_lightning.sparsify` on the LightningModule during setup.
 
-    It works on models that are made in ``__init__`` or ``configure_model``. A resumed run gets its connections from
-    the checkpoint.
+    The model has to be made in ``__init__`` or ``configure_model``. A resumed run takes its connections from the
+    checkpoint.
 
     Args:
         sparsity: Share of absent connections over all selected layers, in [0, 1).
-        topology: Family of the fan-in; None is :class:`Uniform`.
-        allocation: Density per layer: uniform, er or erk.
-        include: Glob patterns of the layers to make sparse; None: every Linear, convolution and attention projection.
-        exclude: Glob patterns of layers to leave dense.
-        overrides: Settings (sparsity, topology, storage) of the layers that a glob pattern matches.
-        storage: masked (any device), csr (active weights only, CPU), or auto: csr for Linears where it is faster.
-        spreading: Which inputs a neuron reads: even, random or sequential.
-        init: None keeps the values of the weights that stay; mean_fan_in or per_neuron draw them anew.
+        topology: Family of the fan-in; Uniform by default.
+        allocation: Densities of the layers: uniform, er or erk (Evci et al., 2020, arXiv 1911.11134).
+        include: Glob patterns of the names of the layers to make sparse; every Linear, convolution and attention
+            projection by default.
+        exclude: Glob patterns of the names of layers to keep dense.
+        overrides: Settings (sparsity, topology, storage) by glob pattern of layer names.
+        storage: Storage of the weights: masked (any device), csr (active weights only, CPU), or auto (csr for Linears
+            for which it is faster).
+        spreading: Choice of the inputs of a neuron with given fan-in: even, random or sequential.
+        init: Initialisation of the active weights: None keeps their values, mean_fan_in and per_neuron draw new ones.
         min_fan_in: Smallest fan-in of a neuron.
-        seed: Seed of the topology; None: that of seed_everything.
-        print_table: Whether to print the layers.
+        seed: Seed of topology and newly drawn weights; the seed of seed_everything by default.
+        print_table: Whether to print the table of sparse layers.
     """
 
     def __init__(
@@ -71,59 +74,80 @@ class Sparsify(pl.Callback):
         self._layers: list[SparseLayer] = []
         self._applied: weakref.ref[pl.LightningModule] | None = None
         self.table: SparsityTable | None = None
-        """What became sparse; known once the run is set up."""
+        """Table of the layers that were made sparse; None before ``setup``."""
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Make the module sparse, once."""
+        """Check the strategy and make the module sparse.
+
+        Raises:
+            SettingError: If the strategy shards weights, or the module cannot be made sparse.
+        """
         refuse_sharding(type(trainer.strategy).__name__)
         self.apply(trainer, pl_module)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Mask the gradient of layers that are trained only from now on."""
+        """Register the gradient hooks of layers that were unfrozen since the last batch."""
         if batch_idx == 0 or not self._layers:
             self._layers = list(sparse_layers(pl_module).values())
         for layer in self._layers:
             layer.attach()
 
     def apply(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Make the module sparse, unless this has been done.
+        """Make the module sparse, unless this callback has already done so.
+
+        Args:
+            trainer: Trainer of the run.
+            pl_module: Module to change.
 
         Raises:
-            SettingError: If the module is sparse already, or cannot be made so.
+            SettingError: If the module is sparse already or cannot be made sparse, or if a callback has already copied
+                the dense model.
         """
         if self._applied is not None and self._applied() is pl_module:
             return
         if is_overridden("configure_model", pl_module):
-            pl_module.configure_model()  # Lightning calls it again, later: it must do its work once anyway
+            pl_module.configure_model()  # Lightning calls it again later, so it has to be idempotent anyway
         if sparse_layers(pl_module):
             if trainer.state.fn not in (None, "fit"):
-                return  # a trained model that is evaluated
-            raise SettingError(f"{type(pl_module).__name__} is sparse already: leave the callback Sparsify out")
+                return  # evaluation of a trained model
+            raise SettingError(f"{type(pl_module).__name__} is sparse already: remove the callback Sparsify")
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if getattr(callback, "_average_model", None) is not None:
-                raise SettingError(f"{type(callback).__name__} has copied the dense model: put Sparsify before it")
-        storage = self._storage(trainer)
+            if get_average_model(callback) is not None:
+                raise SettingError(
+                    f"{type(callback).__name__} has already copied the dense model: put Sparsify before it in the list "
+                    "of callbacks"
+                )
+        storage = self._choose_storage(trainer)
         self.table = sparsify(pl_module, **self._settings, storage=storage, seed=seed_of_run(self.seed))
         self._applied = weakref.ref(pl_module)
         if self.print_table and trainer.state.fn == "fit":
             rank_zero_info(f"\n{self.table}")
 
-    def _storage(self, trainer: pl.Trainer) -> StorageName:
-        """The storage, with auto meaning masked where csr could not do what is asked for."""
+    def _choose_storage(self, trainer: pl.Trainer) -> StorageName:
+        """Return the storage, with auto replaced by masked where csr does not support the trainer's settings.
+
+        Raises:
+            SettingError: If storage csr is set but does not support the trainer's device or precision.
+        """
         on_cpu = trainer.strategy.root_device.type == "cpu"
         possible = on_cpu and trainer.world_size == 1 and csr_computes_in(trainer.precision)
         if self.storage == "csr" and not (on_cpu and csr_computes_in(trainer.precision)):
             raise SettingError(
-                f"storage csr computes on the CPU in 32 or 64 bit, not on {trainer.strategy.root_device} in "
+                f"storage csr supports the CPU in 32 or 64 bit, not {trainer.strategy.root_device} in "
                 f"{trainer.precision}: use storage masked or auto"
             )
         return self.storage if possible or self.storage != "auto" else "masked"
 
 
 def sparsify_first(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-    """Have a :class:`Sparsify` of the trainer act now, wherever it stands in the list of callbacks."""
+    """Apply a :class:`Sparsify` of the trainer now, wherever it is in the list of callbacks.
+
+    Args:
+        trainer: Trainer whose callbacks are searched.
+        pl_module: Module to change.
+    """
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, Sparsify):
             callback.apply(trainer, pl_module)

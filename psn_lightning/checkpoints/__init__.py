@@ -1,4 +1,4 @@
-"""Stopping and going on: whole files, exact resume, generators, moments, signals."""
+"""Checkpoints of a run: complete files, exact resume, random generators, moments, stop signals."""
 
 from psn_lightning.checkpoints.best_and_last import BestAndLast
 from psn_lightning.checkpoints.durable import DurableIO

@@ -1,4 +1,4 @@
-"""The best and the last checkpoint of a run."""
+"""Best and last checkpoint of a run."""
 
 from __future__ import annotations
 
@@ -12,34 +12,36 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from psn_lightning.callbacks.steps import total_steps
-from psn_lightning.checkpoints.durable import keep
+from psn_lightning.callbacks.lightning_private import is_accumulating
+from psn_lightning.callbacks.steps import count_total_steps
+from psn_lightning.checkpoints.durable import keep_copy
 from psn_lightning.checkpoints.signals import StopRequest
 from psn_lightning.errors import SettingError
 
 _LOW = ("loss", "err", "mse", "mae", "nll", "perplex", "ppl", "bits")
-"""Parts of the names of metrics that are better the smaller they are."""
+"""Parts of the names of metrics of which smaller values are better."""
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
-"""The checkpoints of a run."""
+"""File names of the checkpoints of a run."""
 
 
 class BestAndLast(ModelCheckpoint):
-    """Keeps ``best.ckpt`` (by a metric that is evaluated after every epoch) and ``last.ckpt``.
+    """Saves the checkpoints ``best.ckpt``, ``last.ckpt`` and ``previous.ckpt``.
 
-    ``last.ckpt`` is written after every epoch, every ``every_n_steps`` steps, and where a run ends within an
-    epoch, be it by ``max_steps``, by ``max_time`` or because it is asked to stop (Ctrl-C, SIGTERM): always
-    between two optimizer steps. A second Ctrl-C stops at once. The one before it is ``previous.ckpt``.
+    ``best.ckpt`` is the checkpoint with the best value of a metric that is evaluated after every epoch. ``last.ckpt``
+    is written after every epoch, every ``every_n_steps`` optimizer steps, and at the end of a run that stops within an
+    epoch by ``max_steps``, ``max_time`` or a stop signal (Ctrl-C, SIGTERM); always between two optimizer steps. A
+    second Ctrl-C stops immediately. ``previous.ckpt`` is the ``last.ckpt`` before the present one.
 
     Args:
-        every_n_steps: Optimizer steps between further writes of ``last.ckpt`` within an epoch; None: none.
-        monitor: Metric that decides which checkpoint is the best. None: the accuracy of :class:`SparseClassifier`; of
-            other modules the first metric with ``val`` and ``acc`` in its name, else with ``val`` and a loss or error.
-        mode: Whether the largest (max) or the smallest (min) value is the best; None: min for a loss or an error
-            (loss, err, mse, mae, nll, perplexity, bits).
+        every_n_steps: Optimizer steps between writes of ``last.ckpt`` within an epoch; None writes after epochs only.
+        monitor: Metric for ``best.ckpt``. By default the accuracy of :class:`SparseClassifier`; for other modules the
+            first metric with ``val`` and ``acc`` in its name, or else with ``val`` and the name of a loss or error.
+        mode: Whether the largest (max) or the smallest (min) value is the best. By default min if the name contains
+            loss, err, mse, mae, nll, perplex, ppl or bits, and max otherwise.
 
     Raises:
-        SettingError: If the interval is not positive.
+        SettingError: If ``every_n_steps`` is below 1.
     """
 
     def __init__(
@@ -49,8 +51,8 @@ class BestAndLast(ModelCheckpoint):
         mode: Literal["min", "max"] | None = None,
     ) -> None:
         if every_n_steps is not None and every_n_steps < 1:
-            raise SettingError(f"every_n_steps {every_n_steps} must be at least 1, or null")
-        # Lightning would write its last.ckpt only where the best one changes as well.
+            raise SettingError(f"every_n_steps {every_n_steps} is below 1: use None to save after epochs only")
+        # Lightning's own last.ckpt is only written when the best checkpoint changes.
         super().__init__(filename="best", save_last=False, mode="max", enable_version_counter=False)
         self.every_n_steps = every_n_steps
         self._wanted, self._wanted_mode = monitor, mode
@@ -60,30 +62,34 @@ class BestAndLast(ModelCheckpoint):
 
     @property
     def state_key(self) -> str:
-        """One key whatever is watched: it is known only when the data are."""
+        """Key of this callback in checkpoints; without the monitor, which may be chosen after the first epoch."""
         return "BestAndLast"
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Choose what is watched; nothing where evaluation is off."""
+        """Check the length of the run, and choose the metric to monitor; none if evaluation is off.
+
+        Raises:
+            SettingError: If the Trainer's arguments do not fit the number of batches.
+        """
         if stage == "fit":
-            total_steps(trainer)  # what cannot be is refused before a run begins
+            count_total_steps(trainer)  # raises before a run is created in MLflow
         split = getattr(pl_module, "evaluation_split", None)
         usual = f"{split}/accuracy" if isinstance(split, str) else None
-        self._watch((self._wanted or usual) if trainer.enable_validation else None)
+        self._set_monitor((self._wanted or usual) if trainer.enable_validation else None)
         super().setup(trainer, pl_module, stage)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Choose among the metrics of a module that is not ours, once they are known."""
+        """Choose the metric to monitor after the first evaluation, if it is not known yet."""
         if self.monitor is None and not trainer.sanity_checking:
-            self._watch(_usual_metric(trainer.callback_metrics))
+            self._set_monitor(_choose_metric(trainer.callback_metrics))
             if self.monitor is None and not self._has_warned:
                 self._has_warned = True
                 rank_zero_warn(
-                    "no metric says which checkpoint is the best, so best.ckpt is the last one: give monitor"
+                    f"no logged metric ranks the checkpoints, {BEST} will be the latest one: set monitor to a metric"
                 )
         super().on_validation_end(trainer, pl_module)
 
-    def _watch(self, monitor: str | None) -> None:
+    def _set_monitor(self, monitor: str | None) -> None:
         self.monitor = monitor
         low = monitor is not None and any(word in monitor.lower() for word in _LOW)
         self.mode = self._wanted_mode or ("min" if low else "max")
@@ -91,75 +97,85 @@ class BestAndLast(ModelCheckpoint):
             self.kth_value = torch.tensor(torch.inf if self.mode == "min" else -torch.inf)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Listen for requests to stop; refuse to save between two micro-batches."""
+        """Check the evaluation interval, remove incomplete files, and listen for stop signals.
+
+        Raises:
+            SettingError: If an evaluation would fall between two micro-batches of one optimizer step.
+        """
         super().on_train_start(trainer, pl_module)
         every, accumulated = trainer.val_check_batch, trainer.accumulate_grad_batches
         if trainer.enable_validation and every and every < trainer.num_training_batches and every % accumulated:
             raise SettingError(
-                f"val_check_interval {trainer.val_check_interval} evaluates after {every} batches, within the "
-                f"{accumulated} whose gradients are accumulated: give a multiple of accumulate_grad_batches"
+                f"val_check_interval {trainer.val_check_interval} ({every} batches) is not a multiple of "
+                f"accumulate_grad_batches {accumulated}: checkpoints between two optimizer steps need one"
             )
         self._saved_step = trainer.global_step
         if trainer.is_global_zero and self.dirpath is not None:
             for unfinished in Path(self.dirpath).glob(f".*{self.FILE_EXTENSION}"):
-                unfinished.unlink()  # a process that was killed was writing it
+                unfinished.unlink()  # left by a process that was killed while writing
         self._stop.listen(trainer)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save where it is due and the epoch goes on; its end has its own."""
+        """Save within an epoch if a save is due or the run stops; ``on_train_epoch_end`` saves at the end of an epoch.
+
+        Raises:
+            SIGTERMException: If a stop was requested.
+        """
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        stop, step = self._stop.asked(trainer), trainer.global_step
-        if trainer.fit_loop._should_accumulate() or not _batches_are_left(trainer):
+        stop, step = self._stop.is_requested(trainer), trainer.global_step
+        if is_accumulating(trainer) or not _has_batches_left(trainer):
             return
         due = self.every_n_steps and step - self._saved_step >= self.every_n_steps
         if stop or due or trainer.should_stop or step == trainer.max_steps:
             self._save_last(trainer)
         if stop:
-            raise self._stopped(trainer)
+            raise self._make_stop_exception(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save after every epoch that has come to its end."""
-        super().on_train_epoch_end(trainer, pl_module)
-        if _batches_are_left(trainer):
-            return  # stopped within the epoch, and saved there
-        self._save_last(trainer)
-        if self._stop.asked(trainer, exchange=True):
-            raise self._stopped(trainer)
+        """Save after every complete epoch.
 
-    def _stopped(self, trainer: pl.Trainer) -> SIGTERMException:
-        return SIGTERMException(
-            f"stopped at step {trainer.global_step}; the same command with --ckpt_path {self.last_model_path} goes on"
-        )
+        Raises:
+            SIGTERMException: If a stop was requested.
+        """
+        super().on_train_epoch_end(trainer, pl_module)
+        if _has_batches_left(trainer):
+            return  # the run stops within the epoch; on_train_batch_end has saved
+        self._save_last(trainer)
+        if self._stop.is_requested(trainer, exchange=True):
+            raise self._make_stop_exception(trainer)
+
+    def _make_stop_exception(self, trainer: pl.Trainer) -> SIGTERMException:
+        return SIGTERMException(f"stopped at step {trainer.global_step}; resume with ckpt_path {self.last_model_path}")
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Give the signals back."""
+        """Restore the previous signal handlers."""
         super().on_exception(trainer, pl_module, exception)
-        self._stop.ignore()
+        self._stop.stop_listening()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Give the signals back."""
-        self._stop.ignore()
+        """Restore the previous signal handlers."""
+        self._stop.stop_listening()
 
     def _save_last(self, trainer: pl.Trainer) -> None:
-        """Write it; the one before becomes ``previous.ckpt``."""
+        """Write ``last.ckpt``, and keep the present one as ``previous.ckpt``."""
         assert self.dirpath is not None
         self._saved_step = trainer.global_step
         last = Path(self.dirpath) / LAST
         self.last_model_path = str(last)
         if trainer.is_global_zero and last.exists():
-            keep(last, PREVIOUS)
+            keep_copy(last, PREVIOUS)
         trainer.save_checkpoint(last, weights_only=False)
 
 
-def _usual_metric(names: Iterable[str]) -> str | None:
-    """The metric that most people would watch."""
+def _choose_metric(names: Iterable[str]) -> str | None:
+    """Choose a validation metric to monitor: an accuracy, or else a loss or error; None if there is neither."""
     validated = [name for name in names if "val" in name.lower()]
     return next((name for word in ("acc", *_LOW) for name in validated if word in name.lower()), None)
 
 
-def _batches_are_left(trainer: pl.Trainer) -> bool:
-    """Whether the epoch is not at its end."""
+def _has_batches_left(trainer: pl.Trainer) -> bool:
+    """Return whether the epoch has further batches."""
     progress = trainer.fit_loop.epoch_loop.batch_progress
     return progress.current.ready < trainer.num_training_batches and not progress.is_last_batch

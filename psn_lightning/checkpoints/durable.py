@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there, and how to tell."""
+"""Checkpoint files that are complete or absent, and the check for damage."""
 
 from __future__ import annotations
 
@@ -10,25 +10,29 @@ from typing import IO, Any, cast
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.fabric.utilities.types import _PATH
 
 from psn_lightning.errors import in_one_line
 from psn_lightning.files import atomically, not_written, write_all
 
 
 class DurableIO(TorchCheckpointIO):
-    """Writes checkpoints beside their place and renames them: a kill or a full disk leaves the one before."""
+    """Writes a checkpoint to a temporary file and renames it, so that a kill or a full disk leaves the previous one."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         """Write a checkpoint.
 
+        Args:
+            checkpoint: Content of the checkpoint.
+            path: File to write.
+            storage_options: Not used; part of Lightning's interface.
+
         Raises:
-            SettingError: If the disk does not take it.
+            SettingError: If the file cannot be written.
         """
         refused: list[OSError] = []
         try:
             with atomically(path) as scratch, scratch.open("wb", buffering=0) as file:
-                torch.save(checkpoint, cast(IO[bytes], _Watched(file, refused)))
+                torch.save(checkpoint, cast(IO[bytes], _ErrorRecordingFile(file, refused)))
         except (OSError, RuntimeError) as error:
             refused += [error] if isinstance(error, OSError) else []
             if not refused:
@@ -36,15 +40,19 @@ class DurableIO(TorchCheckpointIO):
             raise not_written(f"checkpoint {path}", Path(path).parent, refused[0]) from error
 
 
-class _Watched:
-    """A file that remembers what the disk said: torch puts an error of its own in its place."""
+class _ErrorRecordingFile:
+    """File that keeps the errors of the disk: ``torch.save`` raises an error of its own instead of them."""
 
     def __init__(self, file: IO[bytes], refused: list[OSError]) -> None:
         self._file = file
         self._refused = refused
 
     def write(self, data: Any) -> int:
-        """Write all of it."""
+        """Write all data.
+
+        Raises:
+            OSError: If the disk does not take all of it.
+        """
         try:
             return write_all(self._file, data)
         except OSError as error:
@@ -52,41 +60,51 @@ class _Watched:
             raise
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: the file is unbuffered."""
 
 
-def keep(path: Path, as_name: str) -> None:
-    """Keep a file under another name in its folder before it is replaced; it takes no room until then.
+def keep_copy(path: Path, as_name: str) -> None:
+    """Keep a file under a second name before it is replaced: a hard link, which takes no space until then.
+
+    Args:
+        path: File to keep.
+        as_name: Second name in the same folder.
 
     Raises:
-        SettingError: If the disk does not take it.
+        SettingError: If the second name cannot be written.
     """
     try:
         with atomically(path.with_name(as_name)) as scratch:
             try:
                 os.link(path, scratch)
-            except OSError:  # a file system without links
+            except OSError:  # file system without hard links
                 shutil.copyfile(path, scratch)
     except OSError as error:
         raise not_written(f"checkpoint {path.with_name(as_name)}", path.parent, error) from error
 
 
-def damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint's file; None if it is as it was written.
+def find_damage(path: Path) -> str | None:
+    """Check the file of a checkpoint for damage.
 
-    Every byte is read and compared with the checksums that torch writes; nothing is unpickled, and nothing unpacked:
-    torch does not compress, so that a file that does is none of its.
+    Every byte is read and compared with the checksums that torch writes. Nothing is unpickled, and compressed members,
+    which torch never writes, are not unpacked.
+
+    Args:
+        path: File to check.
+
+    Returns:
+        Description of the damage; None for an undamaged file.
     """
     try:
         with zipfile.ZipFile(path) as file:
             members = file.infolist()
             if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-                return "it is compressed, which torch's are not"
+                return "it is compressed, torch writes uncompressed files"
             if sum(member.file_size for member in members) > path.stat().st_size:
-                return "it says to hold more than it has bytes"
+                return "the sizes of its members exceed the size of the file"
             broken = file.testzip()
     except OSError as error:
         return error.strerror or str(error)
-    except Exception as error:  # zipfile raises what it happens to come across in a damaged directory
+    except Exception as error:  # zipfile raises errors of many types for a damaged directory
         return in_one_line(error)
-    return None if broken is None else f"{broken} does not have its checksum"
+    return None if broken is None else f"checksum of {broken} does not match"

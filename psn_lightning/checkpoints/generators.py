@@ -1,4 +1,4 @@
-"""The state of the random generators in every checkpoint."""
+"""State of the global random generators in checkpoints."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
-import torch.distributed as dist
+
+from psn_lightning.checkpoints.rank_states import gather_by_rank, pop_own_state
 
 _KEY = "psn_lightning.generators"
 
 
 class GeneratorState(pl.Callback):
-    """Saves torch's, numpy's and Python's global generators of every process, and restores them.
+    """Saves the global random generators of torch, numpy and Python of every process, and restores them on resume.
 
-    Nothing in this package draws from them during a fit; a user's dropout or augmentation may.
+    This package does not draw from them during a fit; dropout, augmentation and DataLoaders do.
     """
 
     def __init__(self) -> None:
@@ -25,34 +26,24 @@ class GeneratorState(pl.Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Gather the states of all processes; each takes part in saving."""
-        checkpoint[_KEY] = gathered(trainer, generator_states())
+        """Add the states of all processes to the checkpoint."""
+        checkpoint[_KEY] = gather_by_rank(trainer, get_generator_states())
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Keep them until training starts: what is set up until then may draw numbers."""
-        self._restored = checkpoint.get(_KEY, [])
+        """Keep the states until training starts: the setup of a run may draw random numbers."""
+        self._restored = list(checkpoint.get(_KEY, []))
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Set this process's generators; a process that the checkpoint does not know keeps its own."""
-        if trainer.global_rank < len(self._restored):
-            set_generator_states(self._restored[trainer.global_rank])
-        self._restored = []
+        """Restore the generators of this process, unless the checkpoint was written by fewer processes."""
+        if (states := pop_own_state(trainer, self._restored)) is not None:
+            set_generator_states(states)
 
 
-def gathered(trainer: pl.Trainer, mine: Any) -> list[Any]:
-    """An object of every process, by rank; each process has to call it."""
-    if trainer.world_size == 1:
-        return [mine]
-    everyone: list[Any] = [None] * trainer.world_size
-    dist.all_gather_object(everyone, mine)
-    return everyone
-
-
-def generator_states() -> dict[str, Any]:
-    """The global generators' states as tensors and plain Python values (loadable with ``weights_only``)."""
-    numpy = np.random.get_state(legacy=False)  # noqa: NPY002  # the global one is what users' code draws from
+def get_generator_states() -> dict[str, Any]:
+    """Return the states of the global generators as tensors and plain values, which load with ``weights_only``."""
+    numpy = np.random.get_state(legacy=False)  # noqa: NPY002  # code of users draws from the global generator
     assert isinstance(numpy, dict)
     inner = {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in numpy["state"].items()}
     return {
@@ -64,7 +55,11 @@ def generator_states() -> dict[str, Any]:
 
 
 def set_generator_states(states: dict[str, Any]) -> None:
-    """Undo whatever was drawn since :func:`generator_states`."""
+    """Set the states of the global generators.
+
+    Args:
+        states: States from :func:`get_generator_states`.
+    """
     torch.set_rng_state(states["torch"])
     if states["cuda"] is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(states["cuda"])

@@ -1,4 +1,4 @@
-"""Optimizer state of a checkpoint of one storage, read into another."""
+"""Conversion of optimizer state between storages."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from psn_lightning.nn.states import read_connections
 
 
 class PortableMoments(pl.Callback):
-    """Converts the moments of a checkpoint to the storage that the layers have now.
+    """Converts the moments in a checkpoint to the present storage of the layers.
 
-    A checkpoint has them as the optimizer of its run did: dense for masked layers, one per connection for csr.
+    Moments have the shape of the parameter: dense for storage masked, ``(n_connections,)`` for storage csr.
     """
 
     def __init__(self) -> None:
@@ -26,22 +26,25 @@ class PortableMoments(pl.Callback):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Keep it until the optimizers exist."""
+        """Keep the checkpoint until the optimizers are made."""
         self._checkpoint = checkpoint
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Convert; the optimizers are made, and Lightning has not restored their state yet."""
+        """Convert the moments, after the optimizers are made and before Lightning restores their state."""
         convert_moments(self._checkpoint, pl_module, trainer.optimizers)
         self._checkpoint = {}
 
 
 def convert_moments(checkpoint: dict[str, Any], module: torch.nn.Module, optimizers: list[Optimizer]) -> None:
-    """Convert moments of another storage in a checkpoint, in place.
+    """Convert the moments in a checkpoint to the storages of a module, in place.
 
     Args:
-        checkpoint: With ``state_dict`` and ``optimizer_states``.
-        module: The module that the checkpoint is of.
-        optimizers: In the order of ``optimizer_states``; their param groups number the parameters.
+        checkpoint: Checkpoint with the entries ``state_dict`` and ``optimizer_states``.
+        module: Module that the checkpoint is loaded into.
+        optimizers: Optimizers of the module, in the order of ``optimizer_states``.
+
+    Raises:
+        SettingError: If the storage of a layer differs and the optimizer is Adafactor.
     """
     states = checkpoint.get("optimizer_states", [])
     layers = {id(layer.parameter): (name, layer) for name, layer in sparse_layers(module).items()} if states else {}
@@ -51,27 +54,30 @@ def convert_moments(checkpoint: dict[str, Any], module: torch.nn.Module, optimiz
             if index < len(parameters) and id(parameters[index]) in layers:
                 name, layer = layers[id(parameters[index])]
                 was_csr = f"{name}.values" in checkpoint["state_dict"]
-                positions = _positions(checkpoint["state_dict"], name, layer) if was_csr != _is_csr(layer) else None
+                positions = (
+                    _read_positions(checkpoint["state_dict"], name, layer) if was_csr != _is_csr(layer) else None
+                )
                 if positions is not None and isinstance(optimizer, torch.optim.Adafactor):
                     raise SettingError(
-                        f"{name}: Adafactor keeps other statistics for each storage: go on with that of the checkpoint"
+                        f"{name}: the state of Adafactor cannot be converted to storage {layer.storage}: resume with "
+                        "the storage of the checkpoint"
                     )
                 if positions is not None:
-                    entry.update({key: _converted(layer, value, positions) for key, value in entry.items()})
+                    entry.update({key: _convert_moment(layer, value, positions) for key, value in entry.items()})
 
 
 def _is_csr(layer: SparseLayer) -> bool:
     return layer.storage == "csr"
 
 
-def _positions(state_dict: dict[str, Any], name: str, layer: SparseLayer) -> Tensor | None:
-    """Flat positions of a layer's connections in a checkpoint of the other storage; None where it has none."""
+def _read_positions(state_dict: dict[str, Any], name: str, layer: SparseLayer) -> Tensor | None:
+    """Read the flat positions of a layer's connections from a state dict of either storage; None if it has none."""
     found = read_connections(state_dict, f"{name}.", (layer.n_out, layer.n_in))
     return None if found is None else torch.from_numpy(found.connectivity.keys().copy())
 
 
-def _converted(layer: SparseLayer, moment: Any, positions: Tensor) -> Any:
-    """A moment in the layer's own layout; scalars and what has it already stay as they are."""
+def _convert_moment(layer: SparseLayer, moment: Any, positions: Tensor) -> Any:
+    """Convert a moment to the layout of the layer's parameter; other values are returned unchanged."""
     if not isinstance(moment, Tensor):
         return moment
     if layer.storage == "masked" and moment.shape == positions.shape and moment.dim() == 1:

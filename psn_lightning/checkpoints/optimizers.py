@@ -1,23 +1,22 @@
-"""Optimizer settings that were changed on purpose between two parts of a run."""
+"""Optimizer settings that differ between a checkpoint and the resumed run."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.core.optimizer import _configure_optimizers
 
+from psn_lightning.callbacks.lightning_private import list_optimizers
 from psn_lightning.errors import SettingError
 
-_OPTIMIZER = "optimizer.init_args."  # in the keys of a model that is given its optimizer
+_OPTIMIZER = "optimizer.init_args."  # part of the configuration keys of an optimizer's arguments
 
 
 class OptimizerSettings(pl.Callback):
-    """Gives a resumed optimizer the settings that were changed; its checkpoint would silently keep the old ones.
+    """Applies changed optimizer settings to a resumed run; without it the settings of the checkpoint would be kept.
 
     Args:
-        changed: Configuration keys that differ from the checkpoint's.
+        changed: Configuration keys whose values differ from those of the checkpoint.
     """
 
     def __init__(self, changed: Collection[str]) -> None:
@@ -25,17 +24,16 @@ class OptimizerSettings(pl.Callback):
         self.names = {key.rsplit(".", 1)[1] for key in own}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Overwrite what the checkpoint brought.
+        """Overwrite the restored settings of the optimizers with the configured ones.
 
         Raises:
-            SettingError: If the learning rate was changed although a schedule moves it.
+            SettingError: If the learning rate was changed in a run with a learning-rate scheduler.
         """
         if not self.names:
             return
-        configured_by_user: Any = pl_module.configure_optimizers()
-        fresh, *_ = _configure_optimizers(configured_by_user)
+        fresh = list_optimizers(pl_module.configure_optimizers())
         if trainer.lr_scheduler_configs and "lr" in self.names:
-            raise SettingError("the learning rate cannot change within a run whose lr_scheduler moves it")
+            raise SettingError("lr cannot be changed on resume, because an lr_scheduler sets it: keep the former lr")
         for optimizer, configured in zip(trainer.optimizers, fresh, strict=True):
             for group, new in zip(optimizer.param_groups, configured.param_groups, strict=True):
                 group.update({name: new[name] for name in self.names if name in new})

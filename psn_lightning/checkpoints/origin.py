@@ -1,4 +1,4 @@
-"""Where a run that is continued comes from, and whether the configuration still fits it."""
+"""Origin of a resumed run: its checkpoint, and the comparison of the two configurations."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ import yaml
 from packaging.version import InvalidVersion, Version
 
 from psn_lightning import __version__
-from psn_lightning.checkpoints.durable import damage
+from psn_lightning.checkpoints.best_and_last import PREVIOUS
+from psn_lightning.checkpoints.durable import find_damage
 from psn_lightning.checkpoints.flat import flatten
 from psn_lightning.errors import SettingError, in_one_line
 
 _SEED = "seed_everything"
 
 KEY = "psn_lightning.origin"
-"""Where a checkpoint keeps the configuration and the MLflow run that it belongs to."""
+"""Entry of a checkpoint with the configuration and the MLflow run that it belongs to."""
 
 _FREE = (
     "ckpt_path",
@@ -41,96 +42,103 @@ _FREE = (
     "trainer.profiler",
     "trainer.max_time",
 )
-"""Settings (and everything below them) that change nothing about what is computed."""
+"""Settings, with all settings below them, that do not influence the results of a run."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What is known of the run that is to be continued."""
+    """Origin of a resumed run."""
 
     path: Path | None
-    """The checkpoint; None where the run was lost before it wrote one and begins again."""
+    """Checkpoint; None for a run that stopped before it wrote one and starts again."""
     step: int
+    """Optimizer step of the checkpoint."""
     config: dict[str, Any]
-    """Flat: ``{"model.sparsity": 0.9, …}``."""
+    """Configuration of the run, flat: ``{"model.sparsity": 0.9, …}``."""
     run_id: str | None
-    """MLflow run; None where nothing was tracked."""
+    """MLflow run; None if the run was not tracked."""
     version: str = __version__
-    """Of this package, that wrote it."""
+    """Version of this package that wrote the checkpoint."""
 
 
 class DamagedError(SettingError):
-    """A file that is no checkpoint, or not as it was written."""
+    """Error for a file that is damaged or not a checkpoint.
+
+    Args:
+        path: File.
+        reason: Description of the damage.
+    """
 
     def __init__(self, path: Path, reason: str) -> None:
         self.reason = reason
         super().__init__(
-            f"--ckpt_path {path} is no checkpoint, or damaged ({reason}): --ckpt_path last takes the newest whole one"
+            f"checkpoint {path} is damaged or not a checkpoint ({reason}): use another one, such as {PREVIOUS} of the "
+            "same run"
         )
 
 
 def read_origin(path: Path, weights_only: bool) -> Origin | None:
-    """Read a checkpoint's origin; its tensors stay on disk.
+    """Read the origin from a checkpoint; tensors are not loaded.
 
     Args:
-        path: The checkpoint.
-        weights_only: Whether to refuse everything but tensors and plain values, which cannot run code.
+        path: Checkpoint.
+        weights_only: Whether to accept tensors and plain values only, which cannot run code when they are loaded.
 
     Returns:
-        None for a checkpoint that ``psn-train`` did not write.
+        Origin, or None for a checkpoint without the entry :data:`KEY`.
 
     Raises:
-        DamagedError: If the file is no checkpoint, or damaged.
-        SettingError: If it could run code, or is of a later version.
+        DamagedError: If the file is damaged or not a checkpoint.
+        SettingError: If the checkpoint holds other objects, or was written by a later version of this package.
     """
-    if (reason := damage(path)) is not None:
+    if (reason := find_damage(path)) is not None:
         raise DamagedError(path, reason)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=weights_only, mmap=True)
-        origin = _origin(path, checkpoint)
+        origin = _parse_origin(path, checkpoint)
     except pickle.UnpicklingError as error:
         raise SettingError(
-            f"--ckpt_path {path} is not read: it holds more than tensors and plain values, and could run code. If "
-            "these are classes of your own and you trust it: --weights_only false"
+            f"checkpoint {path} holds objects other than tensors and plain values, which can run code when they are "
+            "loaded: set weights_only to false if you trust the file"
         ) from error
-    except Exception as error:  # torch raises what it happens to come across
+    except Exception as error:  # torch raises errors of many types for damaged files
         raise DamagedError(path, in_one_line(error)) from error
     if origin is not None and Version(origin.version) > Version(__version__):
         raise SettingError(
-            f"--ckpt_path {path} was written by psn_lightning {origin.version}, this is {__version__}: update "
-            "psn_lightning"
+            f"checkpoint {path} was written by psn_lightning {origin.version}, the installed version is {__version__}: "
+            "update psn_lightning"
         )
     return origin
 
 
-def _origin(path: Path, checkpoint: Any) -> Origin | None:
-    """What a checkpoint says of its run; whatever else it holds instead, somebody may have put there.
+def _parse_origin(path: Path, checkpoint: Any) -> Origin | None:
+    """Parse the origin in a checkpoint whose content is not trusted.
 
     Raises:
-        Exception: Of any kind, if it says nothing that could be.
+        Exception: An error of any type, if the entry is malformed.
     """
     step, told = checkpoint["global_step"], checkpoint.get(KEY)
     if told is None:
         return None
     config, run_id, version = yaml.safe_load(told["config"]), told["run_id"], told.get("version", __version__)
     if not isinstance(config, dict) or not isinstance(step, int) or step < 0:
-        raise ValueError(f"step {step!r}, or its configuration, cannot be")
+        raise ValueError(f"invalid global_step {step!r} or configuration of type {type(config).__name__}")
     if not isinstance(run_id, str | None):
-        raise TypeError(f"run_id {run_id!r} is not an id")
+        raise TypeError(f"run_id {run_id!r} is not a string")
     Version(version)
     return Origin(path, step, flatten(config) if config else {}, run_id, version)
 
 
 def check_state(path: Path, checkpoint: Mapping[str, Any], goes_on: bool) -> None:
-    """Refuse a checkpoint that lacks what is to be restored, or has something else in its place.
+    """Check that a checkpoint has all entries that are restored.
 
     Args:
-        path: Of the checkpoint.
-        checkpoint: Its content.
-        goes_on: Whether it is trained on, not only looked at.
+        path: File of the checkpoint.
+        checkpoint: Content of the checkpoint.
+        goes_on: Whether training is resumed, which needs more entries than evaluation.
 
     Raises:
-        DamagedError: If it is so.
+        DamagedError: If an entry is missing or has the wrong type.
     """
     kinds: dict[str, type] = {"state_dict": dict}
     if goes_on:
@@ -138,12 +146,12 @@ def check_state(path: Path, checkpoint: Mapping[str, Any], goes_on: bool) -> Non
         kinds |= {"epoch": int, "pytorch-lightning_version": str}
     for key, kind in kinds.items():
         if not isinstance(checkpoint.get(key), kind):
-            raise DamagedError(path, f"it has no {key}")
+            raise DamagedError(path, f"entry {key!r} is missing or not of type {kind.__name__}")
     if goes_on:
         optimizers = checkpoint["optimizer_states"]
         whole = bool(optimizers) and all(isinstance(state, dict) and "state" in state for state in optimizers)
         if not whole or "fit_loop" not in checkpoint["loops"]:
-            raise DamagedError(path, "the state of its optimizers or loops is none")
+            raise DamagedError(path, "states of optimizers or of the fit loop are missing")
         try:
             Version(checkpoint["pytorch-lightning_version"])
         except InvalidVersion as error:
@@ -151,69 +159,84 @@ def check_state(path: Path, checkpoint: Mapping[str, Any], goes_on: bool) -> Non
 
 
 def decisive(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a flat configuration that decide what is computed."""
+    """Select the settings that influence the results of a run.
+
+    Args:
+        config: Flat configuration, see :func:`~psn_lightning.checkpoints.flat.flatten`.
+
+    Returns:
+        Settings sorted by key.
+    """
     return {key: config[key] for key in sorted(config) if not any(key == f or key.startswith(f"{f}.") for f in _FREE)}
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Settings that would change what is computed: ``{key: (before, now)}``, both configurations flat."""
+def find_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Find the differences between two flat configurations that influence the results of a run.
+
+    Args:
+        before: Configuration of the checkpoint.
+        now: Present configuration.
+
+    Returns:
+        Pairs of values ``(before, now)`` by key.
+    """
     before, now, missing = decisive(before), decisive(now), "(absent)"
     pairs = {key: (before.get(key, missing), now.get(key, missing)) for key in sorted({*before, *now})}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def check_same(origin: Origin, now: Mapping[str, Any], allowed: bool) -> dict[str, tuple[Any, Any]]:
-    """Compare a configuration with that of the checkpoint that is to be continued.
+    """Check a configuration against that of the run to resume.
 
     Args:
-        origin: The checkpoint's.
-        now: The present one, flat.
-        allowed: Whether they may differ.
+        origin: Origin of the run.
+        now: Present configuration, flat.
+        allowed: Whether the configurations may differ in settings that can change within a run.
 
     Returns:
-        What differs, see :func:`differences`.
+        Differences, see :func:`find_differences`.
 
     Raises:
-        SettingError: If they differ and may not, or if they differ in what cannot change within a run.
+        SettingError: If the configurations differ and ``allowed`` is False, or differ in a setting that cannot change.
     """
-    changed = differences(origin.config, now) if origin.config else {}
+    changed = find_differences(origin.config, now) if origin.config else {}
     fixed = [key for key in changed if _is_fixed(key)]
     if fixed and allowed:
         raise SettingError(
-            f"{', '.join(fixed)} cannot change within a run: network, masks and optimizer are the checkpoint's. "
-            "Start a new run, or take these back"
+            f"{', '.join(fixed)} cannot change on resume, because network, masks and optimizer come from the "
+            "checkpoint: undo the change or start a new run"
         )
     if changed and not allowed:
-        listed = "; ".join(f"{key}: {before!r} there, {after!r} here" for key, (before, after) in changed.items())
+        listed = "; ".join(f"{key} {after!r}, formerly {before!r}" for key, (before, after) in changed.items())
         source = origin.path or f"run {origin.run_id}"
         raise SettingError(
-            f"the configuration contradicts {source}: {listed}. Take these back, or give --allow_config_changes true "
-            "to go on as an MLflow run of its own"
+            f"the configuration differs from that of {source}: {listed}. Undo the changes, or set "
+            "allow_config_changes to true to resume as a new MLflow run"
         )
     return changed
 
 
 def check_network(origin: Origin, now: Mapping[str, Any]) -> None:
-    """Refuse a configuration of another network than the checkpoint's: what is logged would not be what is tested.
+    """Check that a configuration describes the network of the checkpoint that is evaluated.
 
     Args:
-        origin: The checkpoint's.
-        now: The present configuration, flat.
+        origin: Origin of the checkpoint.
+        now: Present configuration, flat.
 
     Raises:
-        SettingError: If it is one.
+        SettingError: If a setting of the network differs.
     """
-    changed = differences(origin.config, now) if origin.config else {}
-    listed = "; ".join(f"{k}: {a!r} there, {b!r} here" for k, (a, b) in changed.items() if _is_fixed(k) and k != _SEED)
+    changed = find_differences(origin.config, now) if origin.config else {}
+    listed = "; ".join(f"{k} {b!r}, formerly {a!r}" for k, (a, b) in changed.items() if _is_fixed(k) and k != _SEED)
     if listed:
         raise SettingError(
-            f"the configuration contradicts {origin.path}: {in_one_line(ValueError(listed))}. Take these back"
+            f"the configuration differs from that of {origin.path}: {in_one_line(ValueError(listed))}. Undo the changes"
         )
 
 
 def _is_fixed(key: str) -> bool:
-    """Whether a setting is made of what the checkpoint brings: it would be ignored, not changed."""
-    setting = key.replace("model.init_args.", "model.", 1)  # of a model that is named by its class path
+    """Return whether the checkpoint determines a setting, so that a changed value would have no effect."""
+    setting = key.replace("model.init_args.", "model.", 1)  # a model given by class path has its arguments there
     changeable = ("model.lr", "model.storage", "model.compile")
     own = (
         key.startswith("model.") and setting not in changeable and not setting.startswith("model.optimizer.init_args.")

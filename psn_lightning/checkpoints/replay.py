@@ -1,4 +1,4 @@
-"""Exact resume within an epoch for any DataLoader: the order is drawn again, and what was seen is passed over."""
+"""Exact resume within an epoch for any DataLoader: the order is drawn again, and used batches are skipped."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-from psn_lightning.checkpoints.generators import gathered, generator_states, set_generator_states
+from psn_lightning.checkpoints.generators import get_generator_states, set_generator_states
+from psn_lightning.checkpoints.rank_states import gather_by_rank, pop_own_state
 
 _KEY = "psn_lightning.replay"
 
 
 class ReplayOrder(pl.Callback):
-    """Makes a run that is resumed within an epoch see the batches that the epoch had left, in their order.
+    """Resumes a run within an epoch with the remaining batches of that epoch, in their order.
 
-    An iterator draws its order from the global generators when it begins. Their state then is kept in checkpoints; a
-    resumed epoch begins with it, reads the batches that were trained on already without using them (which takes the
-    time that loading them takes), and goes on. It has to stand before callbacks that ask for the run's length, such as
-    :class:`RigL` (or be attached before the fit), and needs :class:`GeneratorState`. Loaders with a
-    ``load_state_dict`` of their own are left alone.
+    A DataLoader draws its order from the global random generators when an iterator is made. Checkpoints hold their
+    state at that moment. A resumed epoch restores it and skips the batches that were used before the checkpoint; they
+    are loaded once more, which takes its time. Place this callback before callbacks that ask for the length of the
+    run, such as :class:`RigL`, or call :meth:`attach` before the fit; :class:`GeneratorState` is needed as well.
+    Loaders with a method ``load_state_dict`` are not changed: Lightning resumes them itself.
     """
 
     def __init__(self) -> None:
@@ -30,22 +31,26 @@ class ReplayOrder(pl.Callback):
         self._trainer: weakref.ref[pl.Trainer] | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """See :meth:`attach`."""
+        """Attach the callback to the trainer of a fit, see :meth:`attach`."""
         if stage == "fit":
             self.attach(trainer)
 
     def attach(self, trainer: pl.Trainer) -> None:
-        """Have the trainer's training loaders wrapped, after Lightning has put its distributed samplers into them."""
+        """Wrap the trainer's training loaders, after Lightning has added distributed samplers to them.
+
+        Args:
+            trainer: Trainer of the coming fit.
+        """
         if self._trainer is not None and self._trainer() is trainer:
             return
         self._trainer, self._loaders = weakref.ref(trainer), []
-        # Lightning cannot know that this one is.
+        # Lightning warns about every loader without state, but this callback makes them resumable.
         warnings.filterwarnings("ignore", message=".*your dataloader is not resumable")
         process = trainer.strategy.process_dataloader
 
         def wrapped(dataloader: object) -> object:
             processed = process(dataloader)
-            if not trainer.training or hasattr(processed, "load_state_dict"):  # Lightning resumes such a loader itself
+            if not trainer.training or hasattr(processed, "load_state_dict"):
                 return processed
             self._loaders.append(ReplayableLoader(processed))
             return self._loaders[-1]
@@ -55,82 +60,81 @@ class ReplayOrder(pl.Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Keep where the epoch's iterators began, on every process, and how many batches are behind."""
+        """Add the start states of the epoch's iterators and the numbers of used batches of all processes."""
         ends = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
-        mine = [] if ends else [(loader.began, loader.behind) for loader in self._loaders]
-        checkpoint[_KEY] = gathered(trainer, mine)
+        own = [] if ends else [(loader.start_states, loader.n_used) for loader in self._loaders]
+        checkpoint[_KEY] = gather_by_rank(trainer, own)
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Keep it until the loaders exist."""
-        self._restored = checkpoint.get(_KEY, [])
+        """Keep the states until the loaders are made."""
+        self._restored = list(checkpoint.get(_KEY, []))
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Have the first iterators begin where those of the checkpoint did."""
-        if trainer.global_rank < len(self._restored):
-            for loader, (began, behind) in zip(self._loaders, self._restored[trainer.global_rank], strict=False):
-                if behind and began is not None:
-                    loader.replay(began, behind)
-        self._restored = []
+        """Let the first iterator of each loader replay that of the checkpoint."""
+        own = pop_own_state(trainer, self._restored) or []
+        for loader, (start_states, n_used) in zip(self._loaders, own, strict=False):
+            if n_used and start_states is not None:
+                loader.replay(start_states, n_used)
 
 
 class ReplayableLoader:
-    """A DataLoader whose next iterator may begin as an earlier one did.
+    """Wrapper of a DataLoader whose next iterator can replay an earlier one.
 
     Args:
-        loader: Any iterable of batches; its attributes are this one's, too.
+        loader: Iterable of batches; the wrapper forwards all other attributes to it.
     """
 
     def __init__(self, loader: Any) -> None:
         self._loader = loader
-        self.began: dict[str, Any] | None = None
-        """The global generators' states when the latest iterator began."""
-        self._given = 0
+        self.start_states: dict[str, Any] | None = None
+        """States of the global random generators at the start of the latest iterator."""
+        self._n_given = 0
         self._replay: tuple[dict[str, Any], int] | None = None
 
     @property
-    def behind(self) -> int:
-        """Batches of the latest iterator that were used; of a loader without length Lightning holds one in advance."""
-        return self._given if _has_length(self._loader) else max(0, self._given - 1)
+    def n_used(self) -> int:
+        """Number of used batches of the latest iterator; Lightning prefetches one batch of a loader without length."""
+        return self._n_given if _has_length(self._loader) else max(0, self._n_given - 1)
 
     def __getattr__(self, name: str) -> Any:
         if name == "_loader":
-            raise AttributeError(name)  # of a copy that is being made
+            raise AttributeError(name)  # while a copy is made, before the attribute exists
         return getattr(self._loader, name)
 
     def __len__(self) -> int:
         return len(self._loader)
 
-    def replay(self, began: dict[str, Any], behind: int) -> None:
-        """Have the iterator whose first batch is still to be asked for begin with these states.
+    def replay(self, start_states: dict[str, Any], n_used: int) -> None:
+        """Replay an iterator: the next one starts with given generator states and skips batches.
 
         Args:
-            began: The generators' states.
-            behind: Number of its batches to pass over.
+            start_states: States of the global random generators, see :func:`get_generator_states`.
+            n_used: Number of batches to skip.
         """
-        self._replay = began, behind
+        self._replay = start_states, n_used
 
     def __iter__(self) -> Iterator[Any]:
-        """Begins with the first batch that is asked for: Lightning makes iterators before a checkpoint is restored."""
+        """Iterate over batches; starts at the first ``next``, because Lightning makes iterators before it restores."""
         if self._replay is None:
-            self.began, self._given = generator_states(), 0
+            self.start_states, self._n_given = get_generator_states(), 0
             iterator = iter(self._loader)
         else:
-            (self.began, self._given), self._replay = self._replay, None
-            now = generator_states()
-            set_generator_states(self.began)
+            (self.start_states, self._n_given), self._replay = self._replay, None
+            now = get_generator_states()
+            set_generator_states(self.start_states)
             iterator = iter(self._loader)
-            for _ in range(self._given):
+            for _ in range(self._n_given):
                 next(iterator, None)
             set_generator_states(now)
         for batch in iterator:
-            self._given += 1
+            self._n_given += 1
             yield batch
 
 
 def _has_length(loader: Any) -> bool:
-    """Whether a loader knows its length; that of an IterableDataset does not."""
+    """Return whether a loader has a length; loaders of an IterableDataset have none."""
     try:
         len(loader)
     except (TypeError, NotImplementedError):

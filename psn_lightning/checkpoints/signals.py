@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request that is answered between two optimizer steps."""
+"""Ctrl-C and SIGTERM as a request to stop between two optimizer steps."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info
 
-from psn_lightning.callbacks.flags import Agreed, Flags, flags_of
+from psn_lightning.callbacks.flags import AgreedFlags, Flags, flags_of
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """Remembers that a stop was asked for, on any of the run's processes.
+    """Request to stop the run, made by a signal to any of its processes.
 
-    Lightning's own handler talks to the other processes from inside the handler, where each may be in the
-    middle of another exchange; here the processes agree at the end of a batch.
+    Lightning's own handler communicates with the other processes while each of them may be in the middle of another
+    collective operation; here the processes exchange the request at the end of a batch.
     """
 
     def __init__(self) -> None:
@@ -27,32 +27,36 @@ class StopRequest:
         self._before: dict[signal.Signals, Any] = {}
 
     def listen(self, trainer: pl.Trainer) -> None:
-        """Take the signals over, where that is possible: in the main thread."""
-        self._flags = flags_of(trainer)
-        self._flags.stop, self._flags.agreed = False, Agreed(False, False)
-        if threading.current_thread() is threading.main_thread() and not self._before:
-            self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
+        """Replace the handlers of SIGINT and SIGTERM, if called in the main thread, which Python requires.
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        rank_zero_info("\nStopping after this step; ask again to stop at once.")
+        Args:
+            trainer: Trainer of the run.
+        """
+        self._flags = flags_of(trainer)
+        self._flags.stop, self._flags.agreed = False, AgreedFlags(False, False)
+        if threading.current_thread() is threading.main_thread() and not self._before:
+            self._before = {number: signal.signal(number, self._handle_signal) for number in _SIGNALS}
+
+    def _handle_signal(self, number: int, frame: FrameType | None) -> None:
+        rank_zero_info("\nStopping after this step; press Ctrl-C again to stop immediately.")
         if self._flags is not None:
             self._flags.stop = True
-        self.ignore()
+        self.stop_listening()
 
-    def ignore(self) -> None:
-        """Give the signals back to whom they belonged; at a run's end Lightning may have done so before."""
+    def stop_listening(self) -> None:
+        """Restore the previous handlers, except where Lightning has already restored them."""
         for number, handler in self._before.items():
-            if signal.getsignal(number) == self._note:
+            if signal.getsignal(number) == self._handle_signal:
                 signal.signal(number, handler)
         self._before = {}
 
-    def asked(self, trainer: pl.Trainer, exchange: bool = False) -> bool:
-        """Whether any process was asked to stop; all of them must call it.
+    def is_requested(self, trainer: pl.Trainer, exchange: bool = False) -> bool:
+        """Return whether any process was asked to stop; every process has to call this method in the same step.
 
         Args:
-            trainer: Of the run.
-            exchange: Whether to compare the processes' flags now; else what :class:`NumericalGuard` found in the step
-                that has just ended, where there is one.
+            trainer: Trainer of the run.
+            exchange: Whether to exchange the flags of the processes now. Otherwise the exchange of a
+                :class:`NumericalGuard` in this step is used, if there is one.
         """
         flags = flags_of(trainer)
         if trainer.world_size == 1:

@@ -1,4 +1,4 @@
-"""``psn-train compare``: runs as a table, those that differ by their seed alone as one row."""
+"""``psn-train compare``: table of runs with one row for each configuration, averaged over the seeds."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _PAGE = 1000
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs by configuration.
+    """Runs grouped by configuration.
 
     Args:
-        settings: Settings that differ, shape (n_configurations, n_settings).
-        in_step: Settings that divide the runs as an earlier one does → the earlier one.
-        mean: Mean of each metric over the seeds, shape (n_configurations, n_metrics).
-        std: Standard deviation (n - 1), same shape; NaN for one seed.
-        n: Number of seeds that each mean is of, same shape.
-        left_out: Runs that were found and not used: reason → number.
+        settings: Settings in which the configurations differ, shape ``(n_configurations, n_settings)``.
+        in_step: Redundant settings: each groups the runs exactly as an earlier setting does; mapped to the latter.
+        mean: Mean of each metric over the seeds, shape ``(n_configurations, n_metrics)``.
+        std: Standard deviation (n - 1) over the seeds, shape ``(n_configurations, n_metrics)``; NaN for one seed.
+        n: Number of seeds of each mean, shape ``(n_configurations, n_metrics)``.
+        left_out: Number of runs that were not used, by reason.
     """
 
     settings: pd.DataFrame
@@ -47,18 +47,18 @@ class Comparison:
     left_out: dict[str, int]
 
     def cells(self) -> pd.DataFrame:
-        """Texts of the table: settings that add something, ``mean ± std`` of each metric, n."""
+        """Table of strings: settings that are not redundant, ``mean ± std`` of each metric, and n."""
         settings = self.settings.drop(columns=list(self.in_step))
         table = settings.apply(_shorten_column).rename(columns=short_names(settings.columns))
         most = self.n.max(axis="columns")
         for metric in self.mean:
             columns = (self.mean[metric], self.std[metric], self.n[metric], most)
-            table[metric] = [_with_spread(*values) for values in zip(*columns, strict=True)]
+            table[metric] = [_format_mean(*values) for values in zip(*columns, strict=True)]
         table["n"] = most
         return table
 
     def numbers(self) -> pd.DataFrame:
-        """Numbers of the table: a column each for mean, standard deviation and n of each metric."""
+        """Table of numbers: all settings, and a column each for mean, standard deviation and n of each metric."""
         parts = [self.settings]
         for metric in self.mean:
             columns = {"mean": self.mean, "std": self.std, "n": self.n}
@@ -69,10 +69,13 @@ class Comparison:
 def run(arguments: Sequence[str]) -> None:
     """Print a comparison of runs.
 
+    Args:
+        arguments: Command line after ``psn-train compare``.
+
     Raises:
         SettingError: If no run is found, or MLflow refuses the filter.
     """
-    options = _parser().parse_args(list(arguments))
+    options = _make_parser().parse_args(list(arguments))
     runs = find(options.uri, options.experiment, options.filter)
     comparison = compare(runs, options.metric)
     if options.format == "csv":
@@ -81,19 +84,22 @@ def run(arguments: Sequence[str]) -> None:
         cells = comparison.cells().astype(str)
         sys.stdout.write(markdown_table(list(map(str, cells.columns)), cells.to_numpy().tolist()))
     else:
-        _show(comparison)
+        _print_table(comparison)
 
 
 def find(uri: str | None, experiment: str, wanted: str | None) -> list[Run]:
     """Find the training runs of an experiment.
 
     Args:
-        uri: MLflow store; None: the default one.
+        uri: MLflow store; the default store if None.
         experiment: Name of the experiment.
-        wanted: Filter in MLflow's search language; None: all runs.
+        wanted: Filter in MLflow's search language; all runs if None.
+
+    Returns:
+        Runs, newest first.
 
     Raises:
-        SettingError: If the store cannot be used, has no such experiment, or does not understand the filter.
+        SettingError: If the store cannot be used, has no such experiment, or refuses the filter.
     """
     store = Store(uri)
     found = None
@@ -105,7 +111,7 @@ def find(uri: str | None, experiment: str, wanted: str | None) -> list[Run]:
                 store.mark_killed([found.experiment_id])
     if found is None:
         raise SettingError(
-            f"--experiment {experiment!r} is not in {store.shown}: see psn-train fit, tracking.experiment"
+            f"--experiment {experiment!r} is not in {store.shown}: give the tracking.experiment of psn-train fit"
         )
     condition = "tags.stage = 'fit'" + (f" AND {wanted}" if wanted else "")
     runs: list[Run] = []
@@ -116,7 +122,7 @@ def find(uri: str | None, experiment: str, wanted: str | None) -> list[Run]:
                 [found.experiment_id], condition, max_results=_PAGE, page_token=token or None
             )
         except MlflowException as error:
-            raise SettingError(f"filter {wanted!r}: {error.message}") from error
+            raise SettingError(f"filter {wanted!r} is refused by MLflow: {error.message}") from error
         runs += page
         token = page.token or None
     return runs
@@ -125,18 +131,18 @@ def find(uri: str | None, experiment: str, wanted: str | None) -> list[Run]:
 def compare(runs: Sequence[Run], metrics: Sequence[str] | None = None) -> Comparison:
     """Group runs by configuration.
 
-    Of several runs with one configuration and seed the newest counts: they are one measurement made again.
+    Runs with equal configuration and seed are repetitions of one measurement; the newest one counts.
 
     Args:
         runs: Runs, newest first.
-        metrics: Names of metrics; None: the usual ones that the runs have.
+        metrics: Names of metrics; the standard metrics that the runs have if None.
 
     Raises:
-        SettingError: If no run has finished, or none has a metric that was asked for.
+        SettingError: If no run has finished, or no run has one of the metrics.
     """
     finished = [run for run in runs if run.info.status == "FINISHED" and run.data.params]
     if not finished:
-        raise SettingError(f"none of {len(runs)} runs has finished: give another filter, or wait")
+        raise SettingError(f"none of {len(runs)} runs has finished: give another filter, or wait for the runs")
     settings = pd.DataFrame([{_SEED: "", **decisive(run.data.params)} for run in finished])
     settings = settings.fillna("")
     seeds = settings.pop(_SEED)
@@ -145,16 +151,18 @@ def compare(runs: Sequence[Run], metrics: Sequence[str] | None = None) -> Compar
     unknown = sorted(set(chosen) - known)
     if unknown:
         nearest = difflib.get_close_matches(unknown[0], known, 3, cutoff=0.3) or sorted(known)[:3]
-        raise SettingError(f"--metric {unknown[0]}: no run has it; there are {', '.join(nearest)} and others")
+        raise SettingError(
+            f"--metric {unknown[0]} is not in any finished run; the metrics of the runs include {', '.join(nearest)}"
+        )
     differing = settings[[key for key in settings if settings[key].nunique() > 1]]
     repeated = settings.assign(**{_SEED: seeds}).duplicated()
     values = pd.DataFrame([{metric: run.data.metrics.get(metric) for metric in chosen} for run in finished])
-    rows = settings.apply(_as_numbers).groupby(list(settings)).ngroup()[~repeated]
+    rows = settings.apply(_convert_to_numbers).groupby(list(settings)).ngroup()[~repeated]
     groups = values[~repeated].groupby(rows)
     left_out = {"not finished": len(runs) - len(finished), "repeated": int(repeated.sum())}
     return Comparison(
         settings=differing.loc[~repeated].groupby(rows).first(),
-        in_step=_in_step(differing),
+        in_step=_find_redundant(differing),
         mean=groups.mean(),
         std=groups.std(),
         n=groups.count(),
@@ -162,41 +170,43 @@ def compare(runs: Sequence[Run], metrics: Sequence[str] | None = None) -> Compar
     )
 
 
-def _in_step(settings: pd.DataFrame) -> dict[str, str]:
-    """Settings that divide the runs as an earlier one does → the earlier one."""
+def _find_redundant(settings: pd.DataFrame) -> dict[str, str]:
+    """Find the settings that group the runs exactly as an earlier setting does, and map each to the latter."""
     first: dict[bytes, str] = {}
     divisions = {str(key): settings[key].factorize()[0].tobytes() for key in settings}
     return {key: first[division] for key, division in divisions.items() if first.setdefault(division, key) != key}
 
 
-def _as_numbers(column: pd.Series) -> pd.Series:
-    """A column of texts as numbers if all of them are: numbers sort otherwise than texts."""
+def _convert_to_numbers(column: pd.Series) -> pd.Series:
+    """Convert a column of strings to numbers if all are numbers, so that rows are sorted by value."""
     numbers = pd.to_numeric(column, errors="coerce")
     return column if numbers.isna().any() else numbers
 
 
 def _shorten_column(column: pd.Series) -> pd.Series:
-    """Values of a setting in short if that keeps them apart: numbers rounded, classes without their module."""
+    """Shorten the values of a setting (numbers rounded, classes without module) unless two would become equal."""
     short = column.map(_shorten)
     return short if short.nunique() == column.nunique() else column
 
 
 def _shorten(setting: str) -> str:
+    """Round a number, and remove the module of a class of this package."""
     try:
         return f"{float(setting):.4g}"
     except ValueError:
         return setting.rsplit(".", 1)[-1] if setting.startswith("psn_lightning.") else setting
 
 
-def _with_spread(mean: float, std: float, n: int, most: int) -> str:
+def _format_mean(mean: float, std: float, n: int, most: int) -> str:
+    """Format ``mean ± std``, with n if the metric has fewer seeds than another metric of the row."""
     if n == 0:
         return ""
     fewer = f" (n={n})" if n < most else ""
     return f"{mean:.4f}{fewer}" if n == 1 else f"{mean:.4f} ± {std:.4f}{fewer}"
 
 
-def _show(comparison: Comparison) -> None:
-    """Print a row per configuration, in the width of the terminal (80 columns in a file)."""
+def _print_table(comparison: Comparison) -> None:
+    """Print a row for each configuration, in the width of the terminal (80 columns in a file)."""
     cells = comparison.cells()
     names = [name for name in cells if name not in (*comparison.mean, "n")]
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
@@ -214,11 +224,17 @@ def _show(comparison: Comparison) -> None:
         console.print(f"Left out: {', '.join(f'{count} {reason}' for reason, count in comparison.left_out.items())}.")
 
 
-def _parser() -> CommandParser:
+def _make_parser() -> CommandParser:
     parser = CommandParser(prog="psn-train compare", description=__doc__)
-    parser.add_argument("filter", nargs="?", help="MLflow's search language: \"tags.study = 'fashion_profiles'\"")
-    parser.add_argument("--experiment", default="psn_lightning", help="MLflow experiment; default psn_lightning")
-    parser.add_argument("--uri", help="MLflow store; default MLFLOW_TRACKING_URI, else sqlite:///mlruns/mlflow.db")
-    parser.add_argument("--metric", action="append", help="may be given several times; default the usual ones")
-    parser.add_argument("--format", choices=["text", "csv", "markdown"], default="text", help="default text")
+    parser.add_argument(
+        "filter", nargs="?", help="filter in MLflow's search language: \"tags.study = 'fashion_profiles'\""
+    )
+    parser.add_argument("--experiment", default="psn_lightning", help="MLflow experiment; default: psn_lightning")
+    parser.add_argument("--uri", help="MLflow store; default: MLFLOW_TRACKING_URI, or sqlite:///mlruns/mlflow.db")
+    parser.add_argument(
+        "--metric", action="append", help="metric; repeat the option for several; default: the standard metrics"
+    )
+    parser.add_argument(
+        "--format", choices=["text", "csv", "markdown"], default="text", help="output format; default: text"
+    )
     return parser

@@ -1,22 +1,31 @@
-"""Text and tables in GitHub's Markdown."""
+"""Text and tables in GitHub-flavoured Markdown."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
 
-_ALIVE = re.compile(r"<(?=[a-zA-Z/!?])|\](?=[(\[])")  # begins a tag or a comment; ends the words of a link or an image
+_MARKUP = re.compile(r"<(?=[a-zA-Z/!?])|\](?=[(\[])")  # start of a tag or comment; end of the text of a link or image
 
 
 def as_text(text: str) -> str:
-    """Text that others wrote, on one line and with nothing that a browser would follow or run.
+    """Escape untrusted text for Markdown: one line, no HTML, no links, no images.
 
-    Entities are taken literally everywhere, behind a backslash too; what is no tag and no link stays as it is.
+    Only the characters that make a tag, a link or an image are replaced, by character references, which Markdown keeps
+    as text even after a backslash. All other text is unchanged.
+
+    Args:
+        text: Text from a record, a configuration or a file.
     """
-    return _ALIVE.sub(lambda match: f"&#{ord(match[0])};", " ".join(text.splitlines()))
+    return _MARKUP.sub(lambda match: f"&#{ord(match[0])};", " ".join(text.splitlines()))
 
 
 def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table; what separates its fields, or would be more than text, may stand in one."""
+    """Format a table; cells are escaped, see :func:`as_text`, and may contain ``|``.
+
+    Args:
+        columns: Titles of the columns.
+        rows: Cells, ``len(columns)`` in each row.
+    """
     lines = [columns, ["---"] * len(columns), *rows]
     return "".join(f"| {' | '.join(as_text(cell).replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)

@@ -1,4 +1,4 @@
-"""Whose model a command line trains: ours, with its flat settings, or any LightningModule by class path."""
+"""Model of a command line: SparseClassifier with its flat settings, or any LightningModule by class path."""
 
 from __future__ import annotations
 
@@ -18,24 +18,31 @@ from psn_lightning.task import SparseClassifier
 
 
 def named_model(arguments: Sequence[str]) -> str | None:
-    """The class path that a command line or its configuration files give the model; the last one counts.
+    """Find the name of the model in a command line and its configuration files; the last one counts.
+
+    The name is given by ``--model Name``, ``--model.class_path Name``, or ``model: {class_path: Name}`` in a file.
 
     Args:
-        arguments: What follows ``psn-train``; ``--model Name``, ``--model.class_path Name``, or ``model: {class_path:
-            Name}`` in a file.
+        arguments: Command line after ``psn-train``.
 
     Returns:
-        None where there is none: the model is a :class:`SparseClassifier`.
+        Class path or short name of the model; None if there is none, for :class:`SparseClassifier`.
     """
-    names = [*_in_files(config_files(arguments)), *_on_the_line(arguments)]
+    names = [*_find_in_files(config_files(arguments)), *_find_in_arguments(arguments)]
     return names[-1] if names else None
 
 
 def model_class(path: str | None) -> type[pl.LightningModule] | None:
-    """The class of that path, ``SparseClassifier`` for None; None where it is a short name.
+    """Import the class of a model.
+
+    Args:
+        path: Class path, short name, or None for :class:`SparseClassifier`.
+
+    Returns:
+        Class of the model; None for a short name, which the parser resolves.
 
     Raises:
-        SettingError: If there is no such class.
+        SettingError: If the class cannot be imported or is not a LightningModule.
     """
     if path in (None, SparseClassifier.__name__):
         return SparseClassifier
@@ -45,35 +52,42 @@ def model_class(path: str | None) -> type[pl.LightningModule] | None:
     try:
         found = getattr(importlib.import_module(module), name, None)
     except ImportError as error:
-        raise SettingError(f"model {path} cannot be imported from {Path.cwd()}: {error}") from error
+        raise SettingError(f"model {path} cannot be imported in {Path.cwd()}: {error}") from error
     if not (isinstance(found, type) and issubclass(found, pl.LightningModule)):
-        what = f"there is no {name} in {module}" if found is None else f"{path} is not a LightningModule"
-        names = _modules_in(module)
-        raise SettingError(f"model: {what}{suggest(name, names)}; it has {', '.join(names) or 'none'}")
+        names = _list_models(module)
+        cause = f"is not in {module}" if found is None else "is not a LightningModule"
+        listed = f"LightningModules of {module}: {', '.join(names) or 'none'}"
+        raise SettingError(f"model {path} {cause}{suggest(name, names)}; {listed}")
     return found
 
 
-def _modules_in(name: str) -> list[str]:
-    members = vars(importlib.import_module(name)).items()
+def _list_models(module: str) -> list[str]:
+    """Names of the LightningModules of a Python module."""
+    members = vars(importlib.import_module(module)).items()
     return [key for key, value in members if isinstance(value, type) and issubclass(value, pl.LightningModule)]
 
 
 def check_alone(path: str, arguments: Sequence[str]) -> None:
-    """Refuse another model beside a file that has settings of ours.
+    """Check that no configuration file has settings of SparseClassifier for another model.
+
+    Args:
+        path: Class path of the model.
+        arguments: Command line after ``psn-train``.
 
     Raises:
-        SettingError: With the file.
+        SettingError: If a file has such settings.
     """
     for file in config_files(arguments):
         model = yaml.safe_load(file.read_text()).get("model")
         if isinstance(model, dict) and model and "class_path" not in model and "init_args" not in model:
             raise SettingError(
                 f"--config {file} has settings of SparseClassifier under model, but the model is {path}: leave the "
-                "file out, or write model: {class_path: …, init_args: …} in one of your own"
+                "file out, or give model: {class_path: …, init_args: …} in another file"
             )
 
 
-def _on_the_line(arguments: Iterable[str]) -> Iterator[str]:
+def _find_in_arguments(arguments: Iterable[str]) -> Iterator[str]:
+    """Names of the model in a command line, in order."""
     before = ""
     for argument in arguments:
         flag, _, value = argument.partition("=")
@@ -87,7 +101,8 @@ def _on_the_line(arguments: Iterable[str]) -> Iterator[str]:
 _FLAGS = ("--model", "--model.class_path")
 
 
-def _in_files(paths: Iterable[Path]) -> Iterator[str]:
+def _find_in_files(paths: Iterable[Path]) -> Iterator[str]:
+    """Names of the model in configuration files, in order."""
     for path in paths:
         content: Any = yaml.safe_load(path.read_text())
         model = content.get("model")

@@ -1,4 +1,4 @@
-"""Predictions as a table."""
+"""Table of predictions."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ from psn_lightning.files import atomically
 
 
 class PredictionTable(BasePredictionWriter):
-    """Writes predictions as CSV, a row for each: of :class:`SparseClassifier` predicted, probability and label.
+    """Writes predictions to a CSV file with a row for each sample.
 
-    Of another model's ``predict_step`` a dict of tensors ``(batch,)`` becomes columns of these names, a tensor
-    ``(batch,)`` the column ``predicted``, and a tensor ``(batch, n)`` the columns ``predicted_0``, ``predicted_1``, ….
+    The columns come from ``predict_step``. A dict of tensors of shape ``(batch,)`` gives a column for each key
+    (predicted, probability and label for :class:`SparseClassifier`), a tensor of shape ``(batch,)`` the column
+    ``predicted``, and a tensor of shape ``(batch, n)`` the columns ``predicted_0``, ``predicted_1``, …. With several
+    predict dataloaders, the first column is the index of the dataloader, and ``row`` counts within each.
 
     Args:
-        path: The file; an existing one is replaced.
+        path: CSV file; an existing file is replaced.
     """
 
     def __init__(self, path: str = "predictions.csv") -> None:
@@ -31,13 +33,13 @@ class PredictionTable(BasePredictionWriter):
         self.path = Path(path)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Refuse several processes: each would write its own part.
+        """Check that there is one process: each process has only a part of the predictions.
 
         Raises:
-            SettingError: If there is more than one.
+            SettingError: If there are several processes.
         """
         if stage == "predict" and trainer.world_size > 1:
-            raise SettingError(f"predict runs on one process, not {trainer.world_size}: give devices 1")
+            raise SettingError(f"predict runs on one process, not {trainer.world_size}: set trainer.devices to 1")
 
     def write_on_epoch_end(
         self,
@@ -48,25 +50,52 @@ class PredictionTable(BasePredictionWriter):
     ) -> None:
         """Write the table.
 
-        Raises:
-            SettingError: If it cannot be written.
-        """
-        import pandas as pd  # 0.4 s, which a fit does not need
+        Args:
+            trainer: Trainer of the predictions.
+            pl_module: Module that made the predictions.
+            predictions: Outputs of ``predict_step`` by batch; with several dataloaders, a list of them for each.
+            batch_indices: Indices of the samples; not used.
 
-        batches = [_columns(batch) for batch in predictions]
-        columns = {name: _as_array([batch[name] for batch in batches]) for name in batches[0]}
+        Raises:
+            SettingError: If ``predict_step`` returned a type that is not supported, or the file cannot be written.
+        """
+        import pandas as pd  # takes 0.4 s, which a fit does not need
+
+        if trainer.predict_loop.num_dataloaders == 1:
+            table = pd.DataFrame(_concatenate(predictions)).rename_axis("row")
+        else:
+            loaders = {i: pd.DataFrame(_concatenate(batches)) for i, batches in enumerate(predictions) if batches}
+            table = pd.concat(loaders, names=["dataloader", "row"])
         try:
             with atomically(self.path) as scratch:
-                pd.DataFrame(columns).rename_axis("row").to_csv(scratch)
+                table.to_csv(scratch)
         except OSError as error:
-            raise SettingError(f"predictions.path {self.path} cannot be written ({error.strerror})") from error
+            raise SettingError(
+                f"predictions.path {self.path} cannot be written ({error.strerror}): give another path"
+            ) from error
 
 
-def _columns(batch: Any) -> dict[str, Tensor]:
-    """What a ``predict_step`` returned, as columns.
+def _concatenate(predictions: Sequence[Any]) -> dict[str, NDArray[Any]]:
+    """Concatenate the batches of one dataloader to columns.
+
+    Args:
+        predictions: Outputs of ``predict_step``, at least one.
+
+    Returns:
+        Arrays of shape ``(n_samples,)`` by column name.
 
     Raises:
-        SettingError: If it is neither a tensor nor a dict of tensors of one dimension.
+        SettingError: If ``predict_step`` returned a type that is not supported.
+    """
+    batches = [_split_columns(batch) for batch in predictions]
+    return {name: _to_array([batch[name] for batch in batches]) for name in batches[0]}
+
+
+def _split_columns(batch: Any) -> dict[str, Tensor]:
+    """Split an output of ``predict_step`` into columns, tensors of shape ``(batch,)``.
+
+    Raises:
+        SettingError: If the output is neither a tensor of one or two dimensions nor a dict of tensors of one dimension.
     """
     if isinstance(batch, Tensor) and batch.dim() == 2:
         batch = {f"predicted_{i}": column for i, column in enumerate(batch.unbind(dim=1))}
@@ -75,13 +104,20 @@ def _columns(batch: Any) -> dict[str, Tensor]:
     if isinstance(batch, dict) and all(isinstance(value, Tensor) and value.dim() == 1 for value in batch.values()):
         return batch
     raise SettingError(
-        f"predict_step returned {type(batch).__name__}: a table needs a tensor (batch,) or (batch, n), or a dict of "
-        "tensors (batch,) per batch"
+        f"predict_step returned {_describe(batch)}, which does not fit into a table: return a tensor of shape (batch,) "
+        "or (batch, n), or a dict of tensors of shape (batch,)"
     )
 
 
-def _as_array(parts: Sequence[Tensor]) -> NDArray[Any]:
-    """One column; numpy has no bfloat16."""
+def _describe(batch: Any) -> str:
+    """Type of an output of ``predict_step``; for tensors also the shape."""
+    if isinstance(batch, dict):
+        return f"a dict of {', '.join(f'{name}: {_describe(value)}' for name, value in batch.items())}"
+    return f"a tensor of shape {tuple(batch.shape)}" if isinstance(batch, Tensor) else type(batch).__name__
+
+
+def _to_array(parts: Sequence[Tensor]) -> NDArray[Any]:
+    """Concatenate the tensors of a column; floats become float32, because numpy has no bfloat16."""
     column = torch.cat(list(parts)).cpu()
     array: NDArray[Any] = (column.float() if column.is_floating_point() else column).numpy()
     return array

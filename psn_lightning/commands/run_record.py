@@ -1,4 +1,4 @@
-"""What a run leaves behind besides its metrics: config, tags, figures, connectivity, checkpoints."""
+"""Record of a run in MLflow besides the metrics: config, tags, figures, connectivity, checkpoints."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ from psn_lightning.tracking.provenance import provenance
 
 
 class ConfigRecord(SaveConfigCallback):
-    """Logs the resolved configuration: ``config.yaml`` as artifact (it reruns the run), flattened as params."""
+    """Logs the resolved configuration: as artifact ``config.yaml``, which repeats the run, and flattened as params."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{**kwargs, "save_to_log_dir": False})
 
     def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Log it to the run, if there is one; a run that is continued has it already."""
+        """Log the configuration, unless the run is continued and has one."""
         logger = trainer.logger
         if not isinstance(logger, MLflowLogger) or logger.configured:
             return
-        text = self._text()
+        text = self._dump()
         logger.log_text(text, "config.yaml")
         logger.log_hyperparams(flatten(yaml.safe_load(text)))
 
-    def _text(self) -> str:
-        """As YAML, without a database's password: who reruns it from elsewhere gives his own."""
+    def _dump(self) -> str:
+        """Dump the configuration as YAML, without the password of a database."""
         config = self.config.clone()
         tracking = config["tracking"]
         tracking.uri = tracking.uri and without_password(tracking.uri)
@@ -52,12 +52,12 @@ class ConfigRecord(SaveConfigCallback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Let every checkpoint know its configuration and its run; send the run all that is behind.
+        """Add configuration and run id to the checkpoint, and send all metrics so far.
 
-        A kill after this moment then loses no metric: what comes later is computed, and logged, again.
+        A resumed run computes and logs only later metrics again, so a kill after this point loses none.
         """
         logger = trainer.logger if isinstance(trainer.logger, MLflowLogger) else None
-        checkpoint[KEY] = {"config": self._text(), "run_id": logger.run_id if logger else None, "version": __version__}
+        checkpoint[KEY] = {"config": self._dump(), "run_id": logger.run_id if logger else None, "version": __version__}
         if logger:
             if trainer.training:
                 _log_step_metrics(trainer)
@@ -65,19 +65,19 @@ class ConfigRecord(SaveConfigCallback):
 
 
 def _log_step_metrics(trainer: pl.Trainer) -> None:
-    """Log a step's metrics now: Lightning does so only after the hooks in which checkpoints are saved."""
+    """Log the metrics of the step: Lightning logs them only after the hooks in which checkpoints are saved."""
     progress: Any = trainer.fit_loop.epoch_loop.batch_progress.total
     if progress.completed < progress.processed:
         trainer._logger_connector.update_train_step_metrics()
 
 
 class RunRecord(pl.Callback):
-    """Tags the run with code and data, and leaves figures, connectivity and checkpoints as artifacts.
+    """Tags the run with code and data, and logs figures, connectivity and checkpoints as artifacts.
 
     Args:
-        topology: Knows the topology that the run began with.
-        equilibrium: Knows how the fan-in CCV moved.
-        checkpoints: Knows where the checkpoints are; None where none are written.
+        topology: Callback with the connectivity at the start of the run.
+        equilibrium: Callback with the trajectories of the fan-in CCV.
+        checkpoints: Callback with the paths of the checkpoints; None if no checkpoints are written.
     """
 
     def __init__(
@@ -90,12 +90,12 @@ class RunRecord(pl.Callback):
 
     @rank_zero_only
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Tag the run, whatever it does first."""
+        """Tag the run in the first stage of the trainer."""
         if isinstance(trainer.logger, MLflowLogger) and not self._tagged:
             self._tagged = True
             tags = provenance() | {
-                "rule": self._rule(trainer),
-                "storage": _storages(pl_module),
+                "rule": self._name_rule(trainer),
+                "storage": _list_storages(pl_module),
             }
             data = getattr(trainer, "datamodule", None)
             if isinstance(data, ClassificationData):
@@ -105,8 +105,8 @@ class RunRecord(pl.Callback):
             trainer.logger.log_tags(tags)
 
     @staticmethod
-    def _rule(trainer: pl.Trainer) -> str:
-        """What rewrites the topology: ``RigL``, say, or the rule of a :class:`DynamicTopology`; else ``static``."""
+    def _name_rule(trainer: pl.Trainer) -> str:
+        """Name of the callback that updates the topology, or of a :class:`DynamicTopology`'s rule; else ``static``."""
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, DynamicTopology):
                 plain = type(callback) is DynamicTopology
@@ -114,13 +114,13 @@ class RunRecord(pl.Callback):
         return "static"
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """A run that was asked to stop has not failed."""
+        """Mark a run that was asked to stop as killed, not failed."""
         if isinstance(exception, SIGTERMException | KeyboardInterrupt) and isinstance(trainer.logger, MLflowLogger):
             trainer.logger.kill(f"stopped at step {trainer.global_step}")
 
     @rank_zero_only
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Leave the artifacts."""
+        """Log the artifacts."""
         logger = trainer.logger
         if not isinstance(logger, MLflowLogger):
             return
@@ -141,12 +141,13 @@ class RunRecord(pl.Callback):
             logger.log_artifacts(folder)
 
 
-def _storages(pl_module: pl.LightningModule) -> str:
-    """How the weights are kept: ``csr``, say; ``csr, masked`` where both are used, ``dense`` without sparse layers."""
+def _list_storages(pl_module: pl.LightningModule) -> str:
+    """Storages of the sparse layers, such as ``csr, masked``; ``dense`` without sparse layers."""
     return ", ".join(sorted({layer.storage for layer in layers_of(pl_module).values()})) or "dense"
 
 
 def _link_checkpoints(checkpoints: BestAndLast, folder: Path) -> None:
+    """Link the best and the last checkpoint into a new folder."""
     folder.mkdir()
     for name, path in (("best.ckpt", checkpoints.best_model_path), ("last.ckpt", checkpoints.last_model_path)):
         if path:

@@ -1,4 +1,4 @@
-"""Tables before and after a fit."""
+"""Tables that are printed before and after a fit."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _ROWS = (
 
 
 _LIBRARY_METRICS = ("sparsity/", "fan_in/", "gradient/", "topology/", "equilibrium/", "time/", "train/loss")
-"""Prefixes of metrics that callbacks log for any model, and of the loss of every step."""
+"""Prefixes of the metrics that callbacks log for any model, and the training loss."""
 
 
 def _list_own_metrics(metrics: Mapping[str, Tensor]) -> list[tuple[str, str, str]]:
-    """Metrics that a model logs by itself; of those that are logged by step and by epoch the latter."""
+    """List the metrics that a model logs itself: title, key and format; by epoch if logged by step and by epoch."""
     known = {key for _, key, _ in _ROWS}
     names = [n for n in metrics if n not in known and not n.startswith(_LIBRARY_METRICS) and not n.endswith("_step")]
     names = [n for n in names if f"{n}_epoch" not in names]
@@ -40,10 +40,10 @@ def _list_own_metrics(metrics: Mapping[str, Tensor]) -> list[tuple[str, str, str
 
 
 class LayerTable(ModelSummary):
-    """Prints the sparse layers before training, in the place of Lightning's summary of modules."""
+    """Prints the table of sparse layers before training, instead of Lightning's summary of modules."""
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Print layer, shape, density, connections and CCV; of a dense model the number of parameters."""
+        """Print the table of sparse layers, or the number of parameters of a dense model."""
         if not trainer.is_global_zero or any(isinstance(c, Sparsify) for c in trainer.callbacks):  # type: ignore[attr-defined]
             return  # Sparsify prints the table itself
         table = describe(pl_module)
@@ -52,7 +52,12 @@ class LayerTable(ModelSummary):
 
 
 def show_summary(metrics: Mapping[str, Tensor], logger: object) -> None:
-    """Print the last metrics of a fit, its run id, and the command that shows the run in MLflow."""
+    """Print the last metrics of a fit, the id of the run, and the command that opens MLflow.
+
+    Args:
+        metrics: Last metrics of the trainer.
+        logger: Logger of the trainer.
+    """
     table = Table("metric", "last value", title="Finished")
     for title, key, form in (*_list_own_metrics(metrics), *_ROWS):
         if key in metrics:
@@ -60,14 +65,21 @@ def show_summary(metrics: Mapping[str, Tensor], logger: object) -> None:
     console = Console()
     console.print(table)
     if isinstance(logger, MLflowLogger) and logger.undelivered:
-        console.print(f"Not all of it is in MLflow yet, but in {logger.undelivered}; when it is back: psn-train sync")
+        console.print(
+            f"Not all of the run is in MLflow yet: the rest is in {logger.undelivered}; when MLflow is back: psn-train "
+            "sync"
+        )
     elif isinstance(logger, MLflowLogger):
         console.print(f"MLflow run {logger.run_id}; compare runs with:", highlight=False)
         console.print(f"  {ui_command(logger.store.shown)}", highlight=False, soft_wrap=True)
 
 
 def ui_command(uri: str) -> str:
-    """Shell command, or address, that shows the runs of a store."""
+    """Shell command that opens the runs of a store.
+
+    Args:
+        uri: MLflow store.
+    """
     if uri.startswith("http"):
         return f"open {uri}"
     mlflow = "mlflow" if shutil.which("mlflow") else str(Path(sys.executable).with_name("mlflow"))

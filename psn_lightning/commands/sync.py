@@ -1,4 +1,4 @@
-"""``psn-train sync``: what runs have logged while MLflow was away, brought there."""
+"""``psn-train sync``: send to MLflow what runs have queued while it was away."""
 
 from __future__ import annotations
 
@@ -10,65 +10,53 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from psn_lightning.commands.messages import CommandParser
 from psn_lightning.errors import SettingError
-from psn_lightning.tracking.delivery import Delivery
-from psn_lightning.tracking.spool import BusyError, Spool, spools
+from psn_lightning.tracking.outbox import BusyError, Outbox, find_outboxes
+from psn_lightning.tracking.sender import Delivery
 from psn_lightning.tracking.store import Store
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Bring everything that is left to MLflow; each metric and artifact arrives once, however often this is run.
+    """Send every outbox of a run whose process has ended; each metric and artifact arrives once.
 
     Raises:
-        SettingError: If a store is still away, or a spool is damaged; the others are sent all the same.
+        SettingError: If a store is away, or an outbox is damaged; the other outboxes are sent nevertheless.
     """
-    folder = _parser().parse_args(list(arguments)).folder
-    console, failed = Console(), []
-    found = spools(folder)
+    home = _parser().parse_args(list(arguments)).folder
+    console, errors = Console(), []
+    found = find_outboxes(home)
     if not found:
-        console.print(f"Nothing is left to send in {folder / 'spool'}.", highlight=False)
+        console.print(f"There is nothing to send in {home}.", highlight=False)
     for path in found:
         try:
-            spool = Spool(path)
-            try:
-                told = _send(spool, console)
-            finally:
-                spool.close(remove=spool.empty)
+            console.print(_send(path, console), highlight=False, soft_wrap=True)
         except BusyError as busy:
-            told = str(busy)
+            console.print(str(busy), highlight=False, soft_wrap=True)
         except FileNotFoundError:
-            continue  # its run has sent it itself in the meantime
+            continue  # its run has sent it meanwhile
         except SettingError as error:
-            if path.exists():
-                failed.append(error)
-            continue
-        console.print(told, highlight=False, soft_wrap=True)
-    if failed:
-        raise failed[0]
+            errors.append(error)
+    if errors:
+        raise errors[0]
 
 
-def _send(spool: Spool, console: Console) -> str:
-    """Empty a spool.
-
-    Returns:
-        What was sent, in words.
-    """
-    store = Store(spool.run.uri)
-    delivery = Delivery(store, spool)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress, store.told():
-        try:
-            left = spool.left()
-            bar = progress.add_task(spool.folder.name, total=sum(1 for _ in spool.pending()))
+def _send(path: Path, console: Console) -> str:
+    """Empty an outbox, and report what was sent."""
+    outbox = Outbox(path)
+    try:
+        store = Store(outbox.run.uri)
+        delivery = Delivery(store, outbox)
+        sent = ", ".join(f"{count} {kind}" for kind, count in outbox.left().items()) or "nothing was left"
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=console, transient=True) as progress, store.told():
+            bar = progress.add_task(path.stem, total=len(outbox))
             store.check()
-            while delivery.next():
+            run_id = delivery.ensure_run()
+            while delivery.send_next():
                 progress.advance(bar)
-        except SettingError:
-            raise
-        except (ValueError, KeyError, TypeError, AttributeError) as error:  # operations that nobody has put in
-            raise spool.damaged(error) from error
-    sent = ", ".join(f"{count} {kind}" for kind, count in left.items()) or "nothing was left"
-    kept = f"; what MLflow refuses is in {spool.refused}" if spool.refused.exists() else ""
-    return f"Run {delivery.run} in {store.shown}: {sent}{kept}"
+    finally:
+        outbox.close()
+    kept = f"; what MLflow refused stays in {path}" if path.exists() else ""
+    return f"Run {run_id} in {store.shown}: {sent}{kept}"
 
 
 def _parser() -> CommandParser:

@@ -1,4 +1,4 @@
-"""``psn-train topology``: look at a topology without training it."""
+"""``psn-train topology``: statistics and figure of a topology, without training."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from psn_lightning.topology.statistics import LayerStatistics, realised_sparsity
 
 
 def show_topology(model: pl.LightningModule, trainer: pl.Trainer, figure_path: str) -> None:
-    """Print fan-in statistics per sparse layer and draw profile, mask and fan-out.
+    """Print the statistics of every sparse layer, and draw profile, mask and fan-out.
 
     Args:
-        model: The model whose topology is shown.
-        trainer: Whose callback :class:`Sparsify`, if it has one, makes the model sparse.
-        figure_path: Where the figure goes; its suffix chooses the format.
+        model: Model, sparse or made sparse by the trainer's callback :class:`Sparsify`.
+        trainer: Trainer with the callbacks of the run.
+        figure_path: File of the figure; the suffix chooses the format.
 
     Raises:
-        SettingError: If the figure cannot be written.
+        SettingError: If the model has no sparse layer, or the figure cannot be written.
     """
     sparsify_first(trainer, model)
     layers = connectivities(model)
@@ -37,9 +37,9 @@ def show_topology(model: pl.LightningModule, trainer: pl.Trainer, figure_path: s
     target = f"target sparsity {model.hparams['sparsity']:g}, " if isinstance(model, SparseClassifier) else ""
     title = f"{target}realised {'' if target else 'sparsity '}{realised_sparsity(layers.values()):.4f}"
     table = Table("", *layers, title=title)
-    columns = [_cells(summarize(connectivity)) for connectivity in layers.values()]
-    for figure in columns[0]:
-        table.add_row(figure, *(column[figure] for column in columns))
+    columns = [_format_statistics(summarize(connectivity)) for connectivity in layers.values()]
+    for statistic in columns[0]:
+        table.add_row(statistic, *(column[statistic] for column in columns))
     console = Console()
     console.print(table)
     path = Path(figure_path)
@@ -48,13 +48,13 @@ def show_topology(model: pl.LightningModule, trainer: pl.Trainer, figure_path: s
             topology_figure(layers).savefig(scratch, dpi=120)
     except (OSError, ValueError) as error:
         raise SettingError(
-            f"--figure {path} cannot be written ({error}); name a .png, .svg or .pdf elsewhere"
+            f"--figure {path} cannot be written ({error}): give another path, ending in .png, .svg or .pdf"
         ) from error
     console.print(f"Profile, mask and fan-out: {path}", highlight=False)
 
 
-def _cells(s: LayerStatistics) -> dict[str, str]:
-    """Figures of one layer, as they are shown."""
+def _format_statistics(s: LayerStatistics) -> dict[str, str]:
+    """Format the statistics of a layer for the table."""
     return {
         "inputs → neurons": f"{s.n_in} → {s.n_out}",
         "connections": f"{s.connections:,}",

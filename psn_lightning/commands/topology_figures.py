@@ -1,4 +1,4 @@
-"""Pictures of topologies."""
+"""Figures of topologies: profile, mask, fan-out, and fan-in CCV (std / mean of the fan-in) over the updates."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ from psn_lightning.topology import Connectivity
 from psn_lightning.topology.equilibrium import Trajectory, settlement, two_level_bound
 from psn_lightning.topology.statistics import fan_in_ccv
 
-_MASK_PIXELS = 256  # a mask is drawn as the density of this many bins a side: no dense matrix is built
+_MASK_PIXELS = 256  # most bins of a mask on each axis: their densities are drawn, without a dense matrix
 
 
 def topology_figure(layers: Mapping[str, Connectivity]) -> Figure:
-    """Fan-in over the neurons, the mask, and the fan-out over the inputs, one row per hidden layer."""
+    """Draw the fan-in over the neurons, the mask, and the fan-out over the inputs; a row for each sparse layer.
+
+    Args:
+        layers: Connectivity by layer name.
+    """
     figure = Figure(figsize=(13, 3.6 * len(layers)), layout="constrained")
     axes = figure.subplots(len(layers), 3, squeeze=False)
     for (name, connectivity), (profile, mask, fan_out) in zip(layers.items(), axes, strict=True):
@@ -39,7 +43,12 @@ def topology_figure(layers: Mapping[str, Connectivity]) -> Figure:
 
 
 def fan_in_histogram(before: Mapping[str, Connectivity], after: Mapping[str, Connectivity]) -> Figure:
-    """Distribution of the fan-in before and after training, one panel per hidden layer."""
+    """Draw the distribution of the fan-in before and after training; a panel for each sparse layer.
+
+    Args:
+        before: Connectivity before training, by layer name.
+        after: Connectivity after training, by layer name.
+    """
     figure = Figure(figsize=(5 * len(before), 3.6), layout="constrained")
     for axis, name in zip(figure.subplots(1, len(before), squeeze=False)[0], before, strict=True):
         top = max(int(c[name].fan_in.max()) for c in (before, after))
@@ -53,11 +62,13 @@ def fan_in_histogram(before: Mapping[str, Connectivity], after: Mapping[str, Con
 
 
 def equilibrium_figure(trajectories: Mapping[str, Trajectory], sparsity: Mapping[str, float]) -> Figure:
-    """Fan-in CCV over the topology updates, one panel per hidden layer, with the updates that decide.
+    """Draw the fan-in CCV over the topology updates; a panel for each sparse layer.
+
+    The updates over which convergence is decided are shaded, see :func:`psn_lightning.topology.equilibrium.settlement`.
 
     Args:
-        trajectories: By layer; at least one update each.
-        sparsity: Realised sparsity by layer; gives the two-level bound that no mask can pass.
+        trajectories: Trajectories of at least one update, by layer name.
+        sparsity: Realised sparsity by layer name, for the two-level bound of the CCV.
     """
     figure = Figure(figsize=(5.5 * len(trajectories), 3.8), layout="constrained")
     for axis, (name, path) in zip(
@@ -82,7 +93,12 @@ def equilibrium_figure(trajectories: Mapping[str, Trajectory], sparsity: Mapping
 
 
 def draw_mask(axis: Axes, connectivity: Connectivity) -> None:
-    """Density of connections, binned; neurons from top to bottom."""
+    """Draw a mask as the density of connections in bins; neurons from top to bottom.
+
+    Args:
+        axis: Axes to draw on.
+        connectivity: Connectivity of the layer.
+    """
     bins = (min(_MASK_PIXELS, connectivity.n_out), min(_MASK_PIXELS, connectivity.n_in))
     extent = ((0, connectivity.n_out), (0, connectivity.n_in))
     counts, _, _ = np.histogram2d(connectivity.rows(), connectivity.indices, bins=bins, range=extent)

@@ -1,4 +1,4 @@
-"""Rules, schedules, and the engine that applies them."""
+"""Dynamic sparse training without Lightning: rules, schedules, and the engine that applies them."""
 
 from psn_lightning.dynamics.engine import Change, moments_of, update_layer
 from psn_lightning.dynamics.rules import (

@@ -1,4 +1,4 @@
-"""Schedules: when the topology changes, and how much of it."""
+"""Schedules of topology updates: at which optimizer steps, and which share of the connections."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from psn_lightning.errors import SettingError
 
 @dataclass(frozen=True)
 class Window:
-    """The updates of one run: ``begin``, ``begin + period``, … below ``end``, in optimizer steps from 0."""
+    """Steps of the updates of one run: ``begin``, ``begin + period``, … below ``end``, in optimizer steps from 0."""
 
     begin: int
+    """Step of the first update."""
     end: int
+    """Bound of the steps; the last update is before it."""
     period: int
+    """Steps from one update to the next."""
 
     @property
     def is_empty(self) -> bool:
-        """Whether the run ends before the first update."""
+        """Whether the run has no update."""
         return self.begin >= self.end
 
     @property
@@ -28,23 +31,23 @@ class Window:
         return self.begin + (self.end - 1 - self.begin) // self.period * self.period
 
     def is_update(self, step: int) -> bool:
-        """Whether the topology changes at optimizer step ``step``."""
+        """Return whether the topology is updated at optimizer step ``step``."""
         return self.begin <= step < self.end and (step - self.begin) % self.period == 0
 
 
 @dataclass(frozen=True)
 class Schedule(ABC):
-    """Updates every ``period`` steps from ``begin`` until before ``end``; subclasses say how much each changes.
+    """Base class of schedules: updates every ``period`` steps from ``begin`` to ``end``; subclasses define the decay.
 
     Args:
         drop_fraction: Share of the connections that the first update replaces (α), in (0, 1].
-        period: Optimizer steps between updates (int), or epochs (float: 1.0 is once per epoch).
-        begin: Step of the first update (int), or a share of the run (float in [0, 1)); None is one period
+        period: Time between updates: optimizer steps (int, ΔT in RigL) or epochs (float; 1.0 is one epoch).
+        begin: First update: an optimizer step (int) or a share of the run (float in [0, 1)); None means one period
             after the start.
-        end: Step before which the last update lies (int), or a share of the run (float in (0, 1]).
+        end: End of the updates, exclusive: an optimizer step (int) or a share of the run (float in (0, 1]).
 
     Raises:
-        SettingError: If a value is out of range.
+        SettingError: If an argument is out of range.
     """
 
     drop_fraction: float = 0.3
@@ -56,98 +59,118 @@ class Schedule(ABC):
         if not 0 < self.drop_fraction <= 1:
             raise SettingError(f"drop_fraction {self.drop_fraction} is not in (0, 1]")
         if not 0 < self.period < math.inf or (isinstance(self.period, int) and self.period < 1):
-            raise SettingError(f"period {self.period} must be at least 1 step (int), or epochs above 0 (float)")
+            raise SettingError(f"period {self.period} is neither an int ≥ 1 (optimizer steps) nor a float > 0 (epochs)")
         if self.begin is not None and (self.begin < 0 or (isinstance(self.begin, float) and not self.begin < 1)):
-            raise SettingError(f"begin {self.begin} must be a step ≥ 0 (int), or a share of the run in [0, 1) (float)")
+            raise SettingError(
+                f"begin {self.begin} is neither an int ≥ 0 (step) nor a float in [0, 1) (share of the run)"
+            )
         if isinstance(self.end, float) and not 0 < self.end <= 1:
-            raise SettingError(f"end {self.end} is not in (0, 1]: give a share of the run, or an integer of steps")
+            raise SettingError(f"end {self.end} is not in (0, 1]: use a share of the run (float) or a step (int)")
 
     def window(self, total_steps: float, steps_per_epoch: float = math.inf) -> Window:
-        """The updates of a run.
+        """Compute the updates of a run.
 
         Args:
             total_steps: Optimizer steps of the run; may be infinite.
             steps_per_epoch: Optimizer steps of an epoch; may be infinite.
 
         Returns:
-            An empty window where the run is too short for any update.
+            Steps of the updates; an empty window if the run ends before the first update.
 
         Raises:
-            SettingError: If the end does not lie behind the beginning, or a share is asked of something endless.
+            SettingError: If ``end`` is not after ``begin``, or a share of an infinite length is given.
         """
-        period = self._steps("period", self.period, steps_per_epoch, "an epoch", "max_steps and period as steps")
-        begin = period if self.begin is None else self._steps("begin", self.begin, total_steps, "a run", "max_epochs")
-        end = self._steps("end", self.end, total_steps, "a run", "max_epochs, or end as steps")
+        period = self._to_steps("period", self.period, steps_per_epoch, "epoch")
+        begin = period if self.begin is None else self._to_steps("begin", self.begin, total_steps, "run")
+        end = self._to_steps("end", self.end, total_steps, "run")
         alike = type(self.begin) is type(self.end)
         contradicts = self.begin >= self.end if alike else 0 < end <= begin < total_steps  # type: ignore[operator]
         if self.begin is not None and contradicts:
-            raise SettingError(f"no topology update fits: begin {self.begin} is not before end {self.end}")
+            raise SettingError(
+                f"no topology update fits into the run: begin {self.begin} (step {begin}) is not before end {self.end} "
+                f"(step {end}): lower begin or raise end"
+            )
         return Window(begin, max(begin, int(min(end, total_steps))), max(1, period))
 
     @staticmethod
-    def _steps(name: str, value: int | float, whole: float, of: str, remedy: str) -> int:
-        """A number of steps as it is, a share as steps of its whole."""
+    def _to_steps(name: str, value: int | float, length: float, unit: str) -> int:
+        """Convert a share of a length (float) to steps; steps (int) are returned unchanged."""
         if isinstance(value, int):
             return value
-        if math.isinf(whole):
-            raise SettingError(f"{name} {value} is a share of {of} without end: give {remedy}")
-        return round(value * whole)
+        if math.isinf(length):
+            raise SettingError(
+                f"{name} {value} is a share of the {unit}, whose number of steps is unknown: give {name} as an int "
+                f"(optimizer steps), or give the {unit} a finite length"
+            )
+        return round(value * length)
 
     def fraction(self, step: int, window: Window) -> float:
-        """Share that is left to change at ``step``: ``drop_fraction`` at the first update, then falling."""
-        return self.drop_fraction * self.factor((step - window.begin) / self._span(window))
+        """Compute the share of the connections to replace: ``drop_fraction`` at the first update, decreasing after it.
 
-    def _span(self, window: Window) -> int:
-        """Steps over which the factor falls; at least 1."""
+        Args:
+            step: Optimizer step of the update.
+            window: Updates of the run, see :meth:`window`.
+
+        Returns:
+            Share in [0, ``drop_fraction``].
+        """
+        return self.drop_fraction * self.factor((step - window.begin) / self._get_span(window))
+
+    def _get_span(self, window: Window) -> int:
+        """Return the number of steps over which the factor decreases, at least 1."""
         return window.end - window.begin
 
     @abstractmethod
     def factor(self, progress: float) -> float:
-        """What is left of ``drop_fraction`` at ``progress``, which runs from 0 at the first update towards 1."""
+        """Compute the factor of ``drop_fraction``.
+
+        Args:
+            progress: Share of the updates' time that has passed: 0 at the first update, up to 1.
+        """
 
 
 @dataclass(frozen=True)
 class CosineSchedule(Schedule):
-    """f(t) = α/2 · (1 + cos(π (t − begin) / (end − begin))) (Evci et al., 2020): α at first, 0 at ``end``."""
+    """Cosine decay: f(t) = α/2 · (1 + cos(π (t − begin) / (end − begin))) (Evci et al., 2020, arXiv 1911.11134)."""
 
     def factor(self, progress: float) -> float:
-        """Half a cosine."""
+        """Cosine from 1 at progress 0 to 0 at progress 1."""
         return (1 + math.cos(math.pi * progress)) / 2
 
 
 @dataclass(frozen=True)
 class ConstantSchedule(Schedule):
-    """f(t) = α: every update changes as much as the first (SET's ζ)."""
+    """Constant fraction: f(t) = α, the ζ of SET (Mocanu et al., 2018)."""
 
     def factor(self, progress: float) -> float:
-        """Always 1."""
+        """Factor 1 at every progress."""
         return 1.0
 
 
 @dataclass(frozen=True)
 class LinearSchedule(Schedule):
-    """f(t) = α · (1 − (t − begin) / (end − begin))."""
+    """Linear decay: f(t) = α · (1 − (t − begin) / (end − begin))."""
 
     def factor(self, progress: float) -> float:
-        """A straight line."""
+        """Line from 1 at progress 0 to 0 at progress 1."""
         return 1 - progress
 
 
 @dataclass(frozen=True)
 class CubicSchedule(Schedule):
-    """f(t) = α · (1 − (t − begin) / (last − begin))³ (Zhu & Gupta, 2017, Eq. 1): 0 at the *last update*.
+    """Cubic decay: f(t) = α · (1 − (t − begin) / (last − begin))³ (Zhu & Gupta, 2018, arXiv 1710.01878, Eq. 1).
 
-    There a pruning method has arrived at its final sparsity.
+    The fraction is 0 at the last update, where gradual magnitude pruning reaches its final sparsity.
     """
 
     def factor(self, progress: float) -> float:
-        """A falling cubic."""
+        """Cubic from 1 at progress 0 to 0 at progress 1."""
         return (1 - progress) ** 3
 
-    def _span(self, window: Window) -> int:
-        """To the last update. A single update has nothing left to do later, see :meth:`fraction`."""
+    def _get_span(self, window: Window) -> int:
+        """Return the number of steps from the first to the last update, at least 1."""
         return max(1, window.last - window.begin)
 
     def fraction(self, step: int, window: Window) -> float:
-        """As in the base class; the only update of a run goes all the way."""
+        """Compute the fraction as in the base class; 0 if the run has a single update, which is then the last."""
         return 0.0 if window.last == window.begin else super().fraction(step, window)

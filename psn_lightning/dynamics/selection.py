@@ -1,4 +1,4 @@
-"""Exact selection of the highest scores: ties go to the lower position, NaN is the lowest score."""
+"""Exact selection of the highest scores: ties go to the lower position, NaN counts as the lowest score."""
 
 from __future__ import annotations
 
@@ -6,45 +6,45 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_SAMPLE, _SMALL_SAMPLE = 2**14, 2**11  # scores that a first bound is taken from
+_SAMPLE, _SMALL_SAMPLE = 2**14, 2**11  # sizes of the samples of scores from which a bound is estimated
 
 
-def top(scores: Tensor, count: int) -> Tensor:
-    """Positions of exactly ``count`` scores, the highest ones.
+def select_top(scores: Tensor, count: int) -> Tensor:
+    """Select exactly ``count`` highest scores.
 
     Args:
-        scores: Shape ``(n,)``.
-        count: How many, at most ``n``.
+        scores: Scores, shape ``(n,)``.
+        count: Number of scores to select, at most ``n``.
 
     Returns:
-        Positions in ascending order, int64, shape ``(count,)``.
+        Positions of the selected scores, ascending, int64, shape ``(count,)``.
     """
     if count == 0:
         return torch.empty(0, dtype=torch.int64, device=scores.device)
     scores = torch.nan_to_num(scores, nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
-    threshold = _kth_highest(scores, count)
+    threshold = _find_kth_highest(scores, count)
     chosen = scores > threshold
-    above = _where(chosen)
-    chosen[_where(scores == threshold)[: count - len(above)]] = True
-    return _where(chosen)
+    above = _find_true(chosen)
+    chosen[_find_true(scores == threshold)[: count - len(above)]] = True
+    return _find_true(chosen)
 
 
-def ascending(positions: Tensor) -> Tensor:
-    """Positions sorted; of few ascending runs, which numpy only has to merge."""
+def sort_ascending(positions: Tensor) -> Tensor:
+    """Sort positions made of a few ascending runs, which numpy's stable sort merges in linear time."""
     if positions.device.type == "cpu":
         return torch.from_numpy(np.sort(positions.numpy(), kind="stable"))
     return positions.sort().values
 
 
-def _where(mask: Tensor) -> Tensor:
-    """Positions of what is set; numpy finds them in half the time."""
+def _find_true(mask: Tensor) -> Tensor:
+    """Return the positions where a mask is True; on the CPU by numpy, in half of torch's time."""
     if mask.device.type == "cpu":
         return torch.from_numpy(np.flatnonzero(mask.numpy()))
     return mask.nonzero().squeeze(1)
 
 
-def _kth_highest(scores: Tensor, count: int) -> Tensor:
-    """The ``count``-th highest score; of many, only those near it are selected from, where a sample shows it to be."""
+def _find_kth_highest(scores: Tensor, count: int) -> Tensor:
+    """Find the ``count``-th highest score; of many scores, search only those near its estimate from a sample."""
     stride = len(scores) // _SMALL_SAMPLE
     if stride < 16:
         return scores.topk(count, sorted=False).values.min()
@@ -52,20 +52,20 @@ def _kth_highest(scores: Tensor, count: int) -> Tensor:
     place, margin = count // stride, len(sample) // 20
     high, low = sample[max(0, place - margin)], sample[min(len(sample) - 1, place + margin)]
     near = scores[(scores <= high) & (scores >= low)]
-    rank = count - len(_where(scores > high))
-    if not 0 < rank <= len(near):  # the sample was not like the rest
+    rank = count - len(_find_true(scores > high))
+    if not 0 < rank <= len(near):  # the sample was not representative
         return scores.topk(count, sorted=False).values.min()
     return near.topk(rank, sorted=False).values.min()
 
 
 class RunningTop:
-    """:func:`top` over scores that arrive block by block, in ascending order of position.
+    """:func:`select_top` over scores that arrive block by block, in ascending order of position.
 
-    Holds at most ``count`` scores beside those of a block, so that a layer whose dense scores would not
-    fit into memory can be searched.
+    At most ``count`` scores are kept beside those of a block, so that dense scores of a layer never have to fit into
+    memory at once.
 
     Args:
-        count: How many positions are wanted.
+        count: Number of positions to select.
     """
 
     def __init__(self, count: int) -> None:
@@ -74,60 +74,61 @@ class RunningTop:
         self._positions: Tensor | None = None
 
     def add(self, scores: Tensor, candidates: Tensor, offset: int) -> None:
-        """Take a block into account.
+        """Add the scores of a block.
 
         Args:
-            scores: Any shape.
-            candidates: Which of them may be chosen, boolean, same shape.
-            offset: Position of the block's first score.
+            scores: Scores, any shape.
+            candidates: Mask of the scores that may be selected, boolean, same shape.
+            offset: Flat position of the first score.
         """
         if self._scores is not None and self._positions is not None and len(self._scores) == self.count > 0:
-            candidates = candidates & (scores > self._scores.min())  # equal ones came too late
-        index = _promising(scores.flatten(), candidates.flatten(), self.count)
+            candidates = candidates & (scores > self._scores.min())  # ties go to earlier positions
+        index = _find_promising(scores.flatten(), candidates.flatten(), self.count)
         values, positions = scores.flatten()[index], index + offset
         if self._scores is not None and self._positions is not None:
             values, positions = torch.cat([self._scores, values]), torch.cat([self._positions, positions])
-        chosen = top(values, min(self.count, len(values)))
+        chosen = select_top(values, min(self.count, len(values)))
         self._scores = torch.nan_to_num(values[chosen], nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
         self._positions = positions[chosen]
 
     def positions(self) -> Tensor:
-        """The chosen positions in ascending order, int64.
+        """Return the selected positions, ascending, int64, shape ``(count,)``.
 
         Raises:
-            RuntimeError: If fewer candidates came than are wanted.
+            RuntimeError: If the blocks had fewer than ``count`` candidates.
         """
         if self._positions is None or len(self._positions) < self.count:
-            raise RuntimeError(f"{self.count} connections are to grow, but fewer positions are free")
+            found = 0 if self._positions is None else len(self._positions)
+            raise RuntimeError(f"cannot grow {self.count} connections: only {found} positions are absent")
         return self._positions
 
 
-def _promising(scores: Tensor, candidates: Tensor, count: int) -> Tensor:
-    """Positions of candidates, the ``count`` best among them: those above a bound that a sample suggests.
+def _find_promising(scores: Tensor, candidates: Tensor, count: int) -> Tensor:
+    """Find a small set of candidates that contains the ``count`` best: those above a bound estimated from a sample.
 
-    To look through a million scores takes a tenth of the time that selecting from them does.
+    Comparing a million scores with a bound takes a tenth of the time of selecting from them.
     """
     stride = scores.numel() // _SAMPLE
-    rank = int(1.2 * count / max(stride, 1)) + 20  # a margin; where it does not suffice, nothing is left out
+    rank = int(1.2 * count / max(stride, 1)) + 20  # with a margin; if it does not suffice, all candidates are returned
     if stride < 2 or rank > _SAMPLE // 2 or not scores.is_floating_point():
-        return _where(candidates)
+        return _find_true(candidates)
     lowest = torch.finfo(scores.dtype).min
     sample = torch.nan_to_num(scores[::stride], nan=lowest)
     bound = sample.masked_fill(~candidates[::stride], lowest).topk(rank, sorted=False).values.min()
-    fewer = _where(candidates & (scores >= bound))
-    return fewer if len(fewer) >= count else _where(candidates)
+    fewer = _find_true(candidates & (scores >= bound))
+    return fewer if len(fewer) >= count else _find_true(candidates)
 
 
-def top_per_row(scores: Tensor, candidates: Tensor, counts: Tensor) -> Tensor:
-    """Mask of the highest scores among each row's candidates.
+def select_top_per_row(scores: Tensor, candidates: Tensor, counts: Tensor) -> Tensor:
+    """Select the highest scores among the candidates of each row.
 
     Args:
-        scores: Shape ``(rows, n)``.
-        candidates: Which of them may be chosen, boolean, same shape.
-        counts: How many in each row, shape ``(rows,)``; at most the row's candidates.
+        scores: Scores, shape ``(rows, n)``.
+        candidates: Mask of the scores that may be selected, boolean, shape ``(rows, n)``.
+        counts: Number of scores to select in each row, at most its candidates, int64, shape ``(rows,)``.
 
     Returns:
-        Boolean, shape ``(rows, n)``.
+        Mask of the selected scores, boolean, shape ``(rows, n)``.
     """
     lowest = torch.finfo(scores.dtype).min
     scores = torch.nan_to_num(scores, nan=lowest).masked_fill(~candidates, -torch.inf)

@@ -1,4 +1,4 @@
-"""Dynamic sparse training in any loop: a rule on a schedule, between the backward pass and the optimizer step."""
+"""Dynamic sparse training in any training loop: a rule on a schedule, between backward pass and optimizer step."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from psn_lightning.nn.layer import SparseLayer
 
 
 class TopologyUpdater:
-    """Lets a rule rewrite the connections of sparse layers, in step with one optimizer.
+    """Updates the topology of sparse layers by a rule on a schedule, in step with one optimizer.
 
-    Call :meth:`before_step` between ``loss.backward()`` (with AMP: ``scaler.unscale_(optimizer)``) and
-    ``optimizer.step()``, before gradients are clipped. Steps are counted by these calls. Where a gradient is not
-    finite (AMP skips the step) the topology stays as well; the last update of a run is then made in a later step.
+    Call :meth:`before_step` between ``loss.backward()`` (with AMP: after ``scaler.unscale_(optimizer)``) and
+    ``optimizer.step()``, before gradients are clipped. Each call counts as one optimizer step. If a gradient is not
+    finite, which makes AMP skip the optimizer step, the update is skipped too; the last update of a run is then made at
+    the next step with finite gradients.
 
-    Several processes must use the same seed, and the same gradients (DDP's); they then compute the same connections.
+    Processes with the same seed and the same gradients (averaged by DDP) compute the same connections.
 
     Args:
-        layers: The layers, as :func:`psn_lightning.sparse_layers` returns them. Those whose weight the optimizer does
-            not hold are left alone.
-        rule: How connections are scored.
-        schedule: When, and how many.
-        optimizer: Its moments move with the weights.
-        total_steps: Optimizer steps of the whole run, for schedules in shares of it.
-        steps_per_epoch: Optimizer steps of an epoch, for schedules in epochs.
+        layers: Sparse layers by name, see :func:`psn_lightning.sparse_layers`. Layers whose parameter the optimizer
+            does not hold are not updated.
+        rule: Rule that scores the connections.
+        schedule: Schedule of the updates.
+        optimizer: Optimizer whose moments move with the weights.
+        total_steps: Optimizer steps of the run, needed if the schedule is given in shares of the run.
+        steps_per_epoch: Optimizer steps of an epoch, needed if the schedule is given in epochs.
         seed: Seed of random growth.
-        skip_step_on_update: Whether an update takes the place of the optimizer step, as in RigL's original: the
+        skip_step_on_update: Whether an update replaces the optimizer step, as in RigL (Evci et al., 2020): all
             gradients are set to None.
 
     Raises:
-        SettingError: If the rule cannot work on a layer, the schedule has no update, or the optimizer is LBFGS, whose
-            history belongs to no single parameter.
+        SettingError: If the rule cannot update a layer, no update fits into the run, or the optimizer is LBFGS.
     """
 
     def __init__(
@@ -55,7 +55,10 @@ class TopologyUpdater:
         skip_step_on_update: bool = True,
     ) -> None:
         if isinstance(optimizer, LBFGS):
-            raise SettingError("LBFGS keeps one history for all parameters, which cannot move with the connections")
+            raise SettingError(
+                "LBFGS keeps one history for all parameters, which cannot move with the connections: use Adam, AdamW, "
+                "SGD or Adafactor"
+            )
         self.layers = dict(layers)
         self.rule = rule
         self.schedule = schedule
@@ -63,13 +66,13 @@ class TopologyUpdater:
         self.window: Window = schedule.window(total_steps, steps_per_epoch)
         self.skip_step_on_update = skip_step_on_update
         self.step = 0
-        """Number of the optimizer step that comes next."""
+        """Number of the next optimizer step, from 0."""
         self.generator = torch.Generator().manual_seed(seed)
-        self._initial = check_layers(layers, rule)
-        self._owed = False  # the last update fell on a step that was skipped
-        self._prepared: dict[str, SparseLayer] = {}  # of the coming step, if that does anything
+        self._initial_counts = check_layers(layers, rule)
+        self._is_owed = False  # whether the last update is due again, because its step was skipped
+        self._prepared: dict[str, SparseLayer] = {}  # layers that record a gradient or are updated in the next step
         self.prepare_step()
-        if isinstance(optimizer, torch.optim.Muon):  # its steps are dense whatever the gradient is
+        if isinstance(optimizer, torch.optim.Muon):  # orthogonalised steps are dense even for a masked gradient
             optimizer.register_step_post_hook(self._apply_masks)
 
     def _apply_masks(self, *_: Any) -> None:
@@ -78,44 +81,44 @@ class TopologyUpdater:
 
     @property
     def is_due(self) -> bool:
-        """Whether the coming step is an update."""
-        return self._owed or self.window.is_update(self.step)
+        """Whether the next step is an update."""
+        return self._is_owed or self.window.is_update(self.step)
 
     def prepare_step(self) -> None:
-        """Have the coming backward passes record what the step needs; called by itself after every step."""
+        """Let the layers record the dense gradient if the next step needs it; called after every step."""
         for layer in self.layers.values():
             layer.attach()
         for layer in self._prepared.values():
             layer.record_dense_gradient = False
         records = self.records_gradient()
-        self._prepared = self._own_layers() if records or self.is_due else {}
+        self._prepared = self._find_own_layers() if records or self.is_due else {}
         for layer in self._prepared.values():
             layer.record_dense_gradient = records
 
     def records_gradient(self) -> bool:
-        """Whether the coming step needs the dense gradient."""
+        """Return whether the next step needs the dense gradient."""
         return self.is_due and self.rule.needs_gradient
 
     def before_step(self) -> dict[str, Change]:
-        """Update the topology if it is due.
+        """Update the topology if an update is due, and mask recorded gradients otherwise.
 
         Returns:
-            What changed in each layer; empty without an update.
+            Changes by layer name; empty if there was no update.
 
         Raises:
-            SettingError: If a layer would be left without connections.
+            SettingError: If the update would leave a layer without connections.
         """
         changes: dict[str, Change] = {}
         if self.is_due:
-            layers = self._ready_layers()
-            ready = bool(layers) and self._gradients_are_finite()
-            self._owed = not ready and self.step >= self.window.last
+            layers = self._find_ready_layers()
+            ready = bool(layers) and self._are_gradients_finite()
+            self._is_owed = not ready and self.step >= self.window.last
             if ready:
-                changes = self._update(layers)
+                changes = self._update_layers(layers)
         if changes and self.skip_step_on_update:
-            self.optimizer.zero_grad(set_to_none=True)  # an optimizer passes over parameters without gradient
+            self.optimizer.zero_grad(set_to_none=True)  # optimizers skip parameters without gradient
         else:
-            for layer in self._prepared.values():  # the gradient was recorded dense, or masked as the layer was before
+            for layer in self._prepared.values():  # their gradient is dense, or masked by the previous connections
                 layer.mask_gradient()
         self.step += 1
         self.prepare_step()
@@ -123,33 +126,39 @@ class TopologyUpdater:
 
     @property
     def fraction(self) -> float:
-        """Share of the connections that an update at the present step changes."""
+        """Fraction of the schedule at the next step, in [0, 1]."""
         return self.schedule.fraction(min(self.step, self.window.last), self.window)
 
-    def _ready_layers(self) -> dict[str, SparseLayer]:
-        """The layers of this step that the rule can work on; one that took no part in the loss has no gradient."""
+    def _find_ready_layers(self) -> dict[str, SparseLayer]:
+        """Return the layers that can be updated in this step: a layer without part in the loss has no gradient."""
         return {
             name: layer
             for name, layer in self._prepared.items()
             if layer.parameter.grad is not None or not self.rule.needs_gradient
         }
 
-    def _update(self, layers: Mapping[str, SparseLayer]) -> dict[str, Change]:
+    def _update_layers(self, layers: Mapping[str, SparseLayer]) -> dict[str, Change]:
         fraction = self.fraction
         self.rule.prepare({name: layer.active_values() for name, layer in layers.items()}, fraction)
         return {name: self.update_layer(name, layer, fraction) for name, layer in layers.items()}
 
     def update_layer(self, name: str, layer: SparseLayer, fraction: float) -> Change:
-        """Update one layer; see :func:`psn_lightning.dynamics.update_layer`."""
-        n_initial, gradient = self._initial[name], self.growth_gradient(name, layer)
+        """Update one layer; see :func:`psn_lightning.dynamics.update_layer`.
+
+        Args:
+            name: Name of the layer.
+            layer: Layer to update.
+            fraction: Fraction from the schedule, in [0, 1].
+        """
+        n_initial, gradient = self._initial_counts[name], self.growth_gradient(name, layer)
         return update_layer(layer, self.rule, fraction, self.optimizer, self.generator, name, n_initial, gradient)
 
     def growth_gradient(self, name: str, layer: SparseLayer) -> Callable[[slice], Tensor]:
-        """What growth looks at, by block of neurons: here the gradient of the update's own step."""
+        """Return the gradient for growth scores, as a function from a block of neurons to ``(neurons, n_in)``."""
         return layer.dense_gradient
 
-    def _own_layers(self) -> dict[str, SparseLayer]:
-        """The layers whose weights the optimizer holds; it may be given further ones during the run."""
+    def _find_own_layers(self) -> dict[str, SparseLayer]:
+        """Return the trainable layers whose parameters the optimizer holds; param groups may be added during a run."""
         held = {id(parameter) for group in self.optimizer.param_groups for parameter in group["params"]}
         return {
             name: layer
@@ -157,38 +166,49 @@ class TopologyUpdater:
             if id(layer.parameter) in held and layer.parameter.requires_grad
         }
 
-    def _gradients_are_finite(self) -> bool:
+    def _are_gradients_finite(self) -> bool:
         gradients = [p.grad for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
         return all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
 
     def stop(self) -> None:
-        """Have no further gradient recorded; the layers can be trained on without this object."""
+        """Stop recording gradients, so that the layers can be trained without this object."""
         for layer in self.layers.values():
             layer.record_dense_gradient = False
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the coming updates depend on; connections and moments are the model's and the optimizer's."""
+        """State of the updater: step, random generator, initial counts; without the model and the optimizer."""
         return {
             "step": self.step,
             "generator": self.generator.get_state(),
-            "initial": dict(self._initial),
-            "owed": self._owed,
+            "initial": dict(self._initial_counts),
+            "owed": self._is_owed,
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on where the checkpoint stopped; load model and optimizer as well."""
+        """Restore the state of the updater; load the states of model and optimizer before it.
+
+        Args:
+            state_dict: State from :meth:`state_dict`.
+        """
         self.step = state_dict["step"]
         self.generator.set_state(state_dict["generator"])
-        self._initial = dict(state_dict["initial"])
-        self._owed = state_dict["owed"]
+        self._initial_counts = dict(state_dict["initial"])
+        self._is_owed = state_dict["owed"]
         self.prepare_step()
 
 
 def check_layers(layers: Mapping[str, SparseLayer], rule: Rule) -> dict[str, int]:
-    """Refuse layers that a rule cannot work on; returns the connections of each.
+    """Check that a rule can update all layers.
+
+    Args:
+        layers: Sparse layers by name.
+        rule: Rule to check.
+
+    Returns:
+        Number of connections by layer name.
 
     Raises:
-        SettingError: With the layer's name.
+        SettingError: If the rule cannot update a layer.
     """
     counts = {name: len(layer.active_positions()) for name, layer in layers.items()}
     for name, layer in layers.items():

@@ -1,1 +1,1 @@
-"""The compiled csr engine: numba kernels over tiles of connections; knows numpy, torch and numba only."""
+"""Compiled csr engine: numba kernels for layers that store active weights only. Imports numpy, torch and numba only."""

@@ -1,4 +1,4 @@
-"""How the processor treats subnormal numbers, which some compute with a hundred times more slowly."""
+"""Floating-point mode of a thread: subnormal numbers, on which some processors are a hundred times slower."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-_FLUSHES = ir.Constant(ir.IntType(32), 0x8040)  # x86: results that are subnormal become 0, and inputs count as 0
+_FLUSH_BITS = ir.Constant(ir.IntType(32), 0x8040)  # MXCSR bits FTZ (subnormal results) and DAZ (subnormal operands)
 _IS_X86 = binding.get_default_triple().startswith("x86_64")
 
 
 @intrinsic
 def flush_subnormals(typingctx):  # type: ignore[no-untyped-def]
-    """Have the calling thread take subnormal numbers as 0; returns its mode before. Does nothing but on x86."""
+    """Set the calling thread to treat subnormal numbers as 0 and return the previous mode; a no-op except on x86-64."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         if not _IS_X86:
@@ -23,7 +23,7 @@ def flush_subnormals(typingctx):  # type: ignore[no-untyped-def]
         place = cgutils.alloca_once(builder, ir.IntType(32))
         _call(builder, "stmxcsr", place)
         before = builder.load(place)
-        builder.store(builder.or_(before, _FLUSHES), place)
+        builder.store(builder.or_(before, _FLUSH_BITS), place)
         _call(builder, "ldmxcsr", place)
         return before
 
@@ -31,8 +31,8 @@ def flush_subnormals(typingctx):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def restore(typingctx, mode):  # type: ignore[no-untyped-def]
-    """Undo :func:`flush_subnormals`."""
+def restore_mode(typingctx, mode):  # type: ignore[no-untyped-def]
+    """Restore the floating-point mode that :func:`flush_subnormals` returned."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         if _IS_X86:

@@ -1,4 +1,4 @@
-"""From a batch ``(n_rows, n)`` to tiles ``(n, width)`` and back."""
+"""Conversion of a batch ``(n_rows, n)`` to tiles ``(n, width)`` and back: a blockwise transpose."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ _I64 = ir.IntType(64)
 
 
 @njit
-def pack(batch, row, tile):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
-    """Fill a tile with the rows of a batch from ``row`` on; columns beyond the batch become 0."""
-    _move(batch, row, tile, True)
+def pack_tile(batch, row, tile):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    """Copy rows ``row`` to ``row + width`` of a batch into a tile; columns beyond the batch are set to 0."""
+    _copy_tile(batch, row, tile, True)
     tile[:, max(0, len(batch) - row) :] = 0
 
 
 @njit
-def unpack(tile, batch, row):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
-    """The opposite of :func:`pack`."""
-    _move(batch, row, tile, False)
+def unpack_tile(tile, batch, row):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    """Copy a tile into rows ``row`` to ``row + width`` of a batch; the inverse of :func:`pack_tile`."""
+    _copy_tile(batch, row, tile, False)
 
 
 @njit
-def _move(batch, row, tile, packing):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+def _copy_tile(batch, row, tile, packing):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
     (n_rows, n), width, lanes = batch.shape, tile.shape[1], 64 // batch.itemsize
     count = min(width, n_rows - row)
     for column in range(0, count, lanes):
@@ -38,7 +38,7 @@ def _move(batch, row, tile, packing):  # type: ignore[no-untyped-def]  # pragma:
                 _transpose_block(batch, in_batch, n, tile, in_tile, width)
             else:
                 _transpose_block(tile, in_tile, width, batch, in_batch, n)
-        for i in range(whole, n):  # what is left at the edges
+        for i in range(whole, n):  # edges that do not fill a square block
             for k in range(column, min(column + lanes, count)):
                 if packing:
                     tile[i, k] = batch[row + k, i]
@@ -50,16 +50,16 @@ def _move(batch, row, tile, packing):  # type: ignore[no-untyped-def]  # pragma:
 def _transpose_block(  # type: ignore[no-untyped-def]
     typingctx, source, source_offset, source_stride, target, target_offset, target_stride
 ):
-    """Copy a square of as many rows and columns as a vector has lanes, transposed; offsets are in numbers."""
+    """Copy and transpose a square block with as many rows and columns as a vector has lanes; offsets in elements."""
     signature = types.void(source, source_offset, source_stride, target, target_offset, target_stride)
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         emit = Emitter(context, builder, signature.args[0].dtype, 1)
-        source, target = (emit.pointer(signature.args[i], arguments[i]) for i in (0, 3))
+        source, target = (emit.get_pointer(signature.args[i], arguments[i]) for i in (0, 3))
         start, stride = arguments[1], arguments[2]
         rows = [emit.load(source, builder.add(start, builder.mul(stride, _I64(i)))) for i in range(emit.lanes)]
         bit = 1
-        while bit < emit.lanes:  # exchange lanes and rows, one bit of their numbers at a time
+        while bit < emit.lanes:  # transpose in log2(lanes) passes, each exchanging one bit of row and lane index
             for i in (i for i in range(emit.lanes) if not i & bit):
                 a, b = rows[i], rows[i | bit]
                 lanes = range(emit.lanes)

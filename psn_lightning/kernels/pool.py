@@ -1,11 +1,9 @@
-"""Runs kernels on torch's own threads.
+"""Execution of compiled kernels on torch's own threads.
 
-A second pool (numba's) beside torch's would hold the same cores: while one works, the other's
-threads still wait by spinning. Here ``GOMP_parallel`` of the OpenMP library that torch has loaded starts a
-compiled kernel on torch's threads, as many as torch uses.
+A second thread pool (numba's) would compete with torch's for the same cores, because idle OpenMP threads wait by
+spinning. Kernels are therefore started with ``GOMP_parallel`` of the OpenMP library that torch has loaded.
 
-Each thread works on tiles of its own, by its number: from one kernel to the next a tile stays in the cache of the
-core that made it.
+Work is divided by thread number: from one kernel to the next a tile stays in the cache of the core that wrote it.
 """
 
 from __future__ import annotations
@@ -24,16 +22,16 @@ from numba import cfunc, njit, types
 from numba.extending import intrinsic
 
 Job = types.CPointer(types.int64)
-"""What a kernel is given: addresses of the team's functions (:func:`team`, :func:`wait_for_all`), and from element 3
-on its own arguments."""
+"""Argument of a kernel: an int64 array. Elements 0 to 2 are addresses of functions of the thread team (see
+:func:`get_team` and :func:`wait_for_all`); the kernel's own arguments start at element 3."""
 
 REALS: dict[int, Any] = {4: types.float32, 8: types.float64}
-"""The number types that kernels are compiled for, by their size in bytes."""
+"""Number types that kernels are compiled for, by size in bytes."""
 
 
 @intrinsic
 def _call(typingctx, address):  # type: ignore[no-untyped-def]
-    """Call the function without arguments at this address, and return its number, if it has one."""
+    """Call a function without arguments at an address and return its int32 result as int64."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         function = ir.FunctionType(ir.IntType(32), []).as_pointer()
@@ -43,27 +41,27 @@ def _call(typingctx, address):  # type: ignore[no-untyped-def]
 
 
 @njit
-def team(job):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
-    """Number of the calling thread, and how many there are: perhaps fewer than were asked for."""
+def get_team(job):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    """Return the number of the calling thread and the size of its team, which may be smaller than requested."""
     return _call(job[0]), _call(job[1])
 
 
 @njit
 def wait_for_all(job):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
-    """Go on when all threads are here: each of them then sees what the others have written."""
+    """Wait for all threads of the team; afterwards each thread sees the memory that the others have written."""
     _call(job[2])
 
 
 @njit
-def own_share(job, n):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
-    """First and last + 1 of the ``n`` tiles, or whatever it is, that the calling thread owns."""
-    thread, n_threads = team(job)
+def get_own_share(job, n):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    """Return the range ``(begin, end)`` of the ``n`` items that the calling thread works on."""
+    thread, n_threads = get_team(job)
     return thread * n // n_threads, (thread + 1) * n // n_threads
 
 
 @intrinsic
-def at(typingctx, address, dtype):  # type: ignore[no-untyped-def]
-    """An address as a pointer to numbers or records of a type, for ``carray``."""
+def cast(typingctx, address, dtype):  # type: ignore[no-untyped-def]
+    """Cast an address to a pointer to numbers or records of a type, for ``carray``."""
     pointer = types.CPointer(dtype.dtype)
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -72,59 +70,67 @@ def at(typingctx, address, dtype):  # type: ignore[no-untyped-def]
     return pointer(address, dtype), codegen
 
 
-def compiled(kernel: Callable[[Any], None]) -> int:
-    """Address of a kernel, compiled now or taken from numba's cache on disk.
+def compile_kernel(kernel: Callable[[Any], None]) -> int:
+    """Compile a kernel, or load it from numba's cache on disk.
 
-    numba looks only at the file that a function is in; here its cache depends on all files of this package.
+    numba invalidates a cached function when the function's own file changes. A checksum of all files of this package
+    in the kernel's name extends that to the functions which the kernel calls.
+
+    Args:
+        kernel: Python function that takes a :data:`Job`.
+
+    Returns:
+        Address of the compiled kernel.
     """
-    kernel.__qualname__ += f"-{_sources():08x}"
+    kernel.__qualname__ += f"-{_hash_sources():08x}"
     signature = types.void(Job)
     try:
         address: int = cfunc(signature, cache=True)(kernel).address
-    except (RuntimeError, OSError, EOFError):  # no place to write to, or it is full, or was when it was written
+    except (RuntimeError, OSError, EOFError):  # cache directory missing, not writable or full; cached file truncated
         address = cfunc(signature)(kernel).address
     return address
 
 
 @functools.cache
-def _sources() -> int:
-    """Checksum of what kernels are made from."""
+def _hash_sources() -> int:
+    """Compute a checksum of the source files of this package."""
     files = sorted(Path(__file__).parent.glob("*.py"))
     return functools.reduce(lambda total, file: zlib.crc32(file.read_bytes(), total), files, 0)
 
 
-def run(kernel: int, n_threads: int, *arguments: int) -> None:
-    """Run a kernel to its end.
+def run_kernel(kernel: int, n_threads: int, *arguments: int) -> None:
+    """Run a kernel and wait for its end.
 
     Args:
-        kernel: Address of a function that takes a :data:`Job`.
-        n_threads: How many threads share the work, at most.
-        arguments: Integers; addresses are of memory that lives until this returns.
+        kernel: Address of a compiled kernel, see :func:`compile_kernel`.
+        n_threads: Largest number of threads.
+        arguments: Integers and addresses for the kernel. The caller keeps the memory behind the addresses alive.
     """
-    start, functions = _openmp()
+    start, functions = _find_openmp()
     job = (ctypes.c_int64 * (len(functions) + len(arguments)))(*functions, *arguments)
     start(kernel, ctypes.addressof(job), n_threads, 0)
 
 
 @functools.cache
-def _openmp() -> tuple[Callable[[int, int, int, int], Any], tuple[int, ...]]:
-    """``GOMP_parallel``, and the addresses of the functions that tell a thread about its team or wait for it.
+def _find_openmp() -> tuple[Callable[[int, int, int, int], Any], tuple[int, ...]]:
+    """Find ``GOMP_parallel`` and the addresses of the functions of a thread team in torch's OpenMP library.
 
-    Where torch has another kind of pool: the calling thread, which does everything.
+    Where torch uses another kind of thread pool, kernels run on the calling thread, with a warning.
     """
     for path in (Path(torch.__file__).parent / "lib").glob("libtorch_cpu.*"):
-        library = ctypes.CDLL(str(path))  # loaded already; looked up through it, the symbols are those it calls itself
+        library = ctypes.CDLL(str(path))  # already loaded: symbols found through it are the ones that torch calls
         if hasattr(library, "GOMP_parallel"):
             start: Any = library.GOMP_parallel
             start.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
             start.restype = None
             names = ("omp_get_thread_num", "omp_get_num_threads", "GOMP_barrier")
-            return start, tuple(_address(getattr(library, name)) for name in names)
-    warnings.warn("torch's OpenMP library was not found: storage csr runs on one thread", stacklevel=4)
-    return _one_by_one()
+            return start, tuple(_get_address(getattr(library, name)) for name in names)
+    warnings.warn("torch's OpenMP library not found: storage csr runs on one thread", stacklevel=4)
+    return _make_single_thread()
 
 
-def _one_by_one() -> tuple[Callable[[int, int, int, int], Any], tuple[int, ...]]:
+def _make_single_thread() -> tuple[Callable[[int, int, int, int], Any], tuple[int, ...]]:
+    """Make a substitute for :func:`_find_openmp` that runs kernels on the calling thread."""
     kind, signature = ctypes.CFUNCTYPE(ctypes.c_int), ctypes.CFUNCTYPE(None, ctypes.c_void_p)
     functions = [kind(lambda: 0), kind(lambda: 1), kind(lambda: 0)]
 
@@ -132,10 +138,10 @@ def _one_by_one() -> tuple[Callable[[int, int, int, int], Any], tuple[int, ...]]
         signature(kernel)(job)
 
     start.keeps_alive = functions  # type: ignore[attr-defined]
-    return start, tuple(_address(function) for function in functions)
+    return start, tuple(_get_address(function) for function in functions)
 
 
-def _address(function: Any) -> int:
+def _get_address(function: Any) -> int:
     address = ctypes.cast(function, ctypes.c_void_p).value
     assert address is not None
     return address

@@ -1,8 +1,8 @@
-"""The products of a sparse layer on one tile: with its input, and of two activations at its connections.
+"""Products of a sparse layer on one tile: weights with activations, and activations with gradients.
 
-A tile has the shape ``(n_features, width)``: feature-major, so that a connection reads one contiguous row.
-Connections are taken in blocks of inputs that fit into a core's first-level cache: ``blocks[b, j]`` is the first
-connection of row j whose input is in block b, shape ``(n_blocks + 1, n_rows)``.
+A tile has shape ``(n_features, width)``, feature-major, so that a connection reads one contiguous row. Connections
+are processed in blocks of inputs whose tile rows fit into a core's first-level cache. ``blocks``, shape
+``(n_blocks + 1, n_rows)``, holds at ``[b, j]`` the index of the first connection of row j with an input in block b.
 """
 
 from __future__ import annotations
@@ -21,51 +21,53 @@ _I64 = ir.IntType(64)
 
 @njit
 def multiply(width, blocks, indices, order, values, x, bias, out):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
-    """``out[j, :] = bias[j] + Σ_k values[order[k]] · x[indices[k], :]`` over the connections k of row j.
+    """Compute ``out[j, :] = bias[j] + Σ_k values[order[k]] · x[indices[k], :]`` over the connections k of row j.
 
-    ``order`` or ``bias`` may be None: values in order, no bias.
+    ``x`` has shape ``(n_in, width)``, ``out`` has shape ``(n_rows, width)``. ``order`` is None where the values are
+    in the order of the connections, ``bias`` is None without a bias.
     """
     n_blocks, n_rows = len(blocks) - 1, len(out)
     for j in range(n_rows):
         first = 0 if bias is None else bias[j]
-        _add_row(width, values, order, indices, blocks[0, j], blocks[1, j], x, first, out[j])
+        _multiply_row(width, values, order, indices, blocks[0, j], blocks[1, j], x, first, out[j])
     for b in range(1, n_blocks):
         for j in range(n_rows):
             start, stop = blocks[b, j], blocks[b + 1, j]
             if start < stop:
-                _add_row(width, values, order, indices, start, stop, x, None, out[j])
+                _multiply_row(width, values, order, indices, start, stop, x, None, out[j])
 
 
 @njit
-def dots(width, blocks, indices, x, g, out):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
-    """``out[k] += x[indices[k], :] · g[j, :]`` for every connection k of row j."""
+def add_dot_products(width, blocks, indices, x, g, out):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    """Add the gradient to the values: ``out[k] += x[indices[k], :] · g[j, :]`` for every connection k of row j."""
     n_blocks, n_rows = len(blocks) - 1, len(g)
     for b in range(n_blocks):
         for j in range(n_rows):
             start, stop = blocks[b, j], blocks[b + 1, j]
             if start < stop:
-                _row_dots(width, indices, start, stop, x, g[j], out)
+                _add_row_dot_products(width, indices, start, stop, x, g[j], out)
 
 
 @intrinsic
-def _add_row(  # type: ignore[no-untyped-def]
+def _multiply_row(  # type: ignore[no-untyped-def]
     typingctx, width, values, order, indices, start, stop, x, first, out
 ):
-    """``out[:] = first + Σ_k values[order[k]] · x[indices[k], :]`` for ``start ≤ k < stop``.
+    """Compute ``out[:] = first + Σ_k values[order[k]] · x[indices[k], :]`` for ``start ≤ k < stop``.
 
-    ``x`` is a tile, ``out`` a row of one. None for ``order``: the values are in order; for ``first``: what ``out`` is.
+    ``x`` is a tile, ``out`` a row of a tile. ``order`` is None where the values are in the order of the connections;
+    ``first`` is None where the sum starts from the present ``out``.
     """
     signature = types.void(width, values, order, indices, start, stop, x, first, out)
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         emit = Emitter(context, builder, signature.args[1].dtype, len(signature.args[0]))
-        value, index, source, target = (emit.pointer(signature.args[i], arguments[i]) for i in (1, 3, 6, 8))
+        value, index, source, target = (emit.get_pointer(signature.args[i], arguments[i]) for i in (1, 3, 6, 8))
         ordered = isinstance(signature.args[2], types.NoneType)
-        place = None if ordered else emit.pointer(signature.args[2], arguments[2])
+        place = None if ordered else emit.get_pointer(signature.args[2], arguments[2])
 
         def body(k: Any, sums: Vectors) -> Vectors:
-            factor = emit.number(value, k if ordered else _number(builder, place, k))
-            row = emit.load_row(emit.row_at(source, _number(builder, index, k)))
+            factor = emit.load_scalar(value, k if ordered else _load_index(builder, place, k))
+            row = emit.load_row(emit.get_row(source, _load_index(builder, index, k)))
             return [emit.fma(factor, x, total) for x, total in zip(row, sums, strict=True)]
 
         if isinstance(signature.args[7], types.NoneType):
@@ -81,29 +83,29 @@ def _add_row(  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def _row_dots(  # type: ignore[no-untyped-def]
+def _add_row_dot_products(  # type: ignore[no-untyped-def]
     typingctx, width, indices, start, stop, x, row, out
 ):
-    """``out[k] += x[indices[k], :] · row`` for ``start ≤ k < stop``; ``x`` is a tile, ``row`` a row of one."""
+    """Add ``out[k] += x[indices[k], :] · row`` for ``start ≤ k < stop``; ``x`` is a tile, ``row`` a row of a tile."""
     signature = types.void(width, indices, start, stop, x, row, out)
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         emit = Emitter(context, builder, signature.args[6].dtype, len(signature.args[0]))
-        index, source, other, target = (emit.pointer(signature.args[i], arguments[i]) for i in (1, 4, 5, 6))
+        index, source, other, target = (emit.get_pointer(signature.args[i], arguments[i]) for i in (1, 4, 5, 6))
         row = emit.load_row(other)
 
         def product(k: Any) -> Any:
-            return emit.product(emit.load_row(emit.row_at(source, _number(builder, index, k))), row)
+            return emit.multiply_rows(emit.load_row(emit.get_row(source, _load_index(builder, index, k))), row)
 
         def several(n: int) -> Callable[[Any, Vectors], Vectors]:
             def body(k: Any, nothing: Vectors) -> Vectors:
-                sums = emit.lane_sums([product(builder.add(k, _I64(i))) for i in range(n)])
-                emit.add_numbers(target, k, sums, n)
+                sums = emit.sum_lanes_of_each([product(builder.add(k, _I64(i))) for i in range(n)])
+                emit.add_lanes(target, k, sums, n)
                 return nothing
 
             return body
 
-        # As many connections at a time as a vector has lanes: their sums over the lanes are one vector.
+        # One vector holds the lane sums of as many connections as it has lanes, so that is the step of the loop.
         k = arguments[2]
         for n in (emit.lanes, 4, 1):
             k, _ = emit.loop(k, builder.sub(arguments[3], _I64(n - 1)), [], several(n), step=n)
@@ -112,6 +114,6 @@ def _row_dots(  # type: ignore[no-untyped-def]
     return signature, codegen
 
 
-def _number(builder: Any, pointer: Any, k: Any) -> Any:
-    """Element ``k`` of an array of int32."""
+def _load_index(builder: Any, pointer: Any, k: Any) -> Any:
+    """Load element ``k`` of an int32 array as int64."""
     return builder.sext(builder.load(builder.gep(pointer, [k])), _I64)

@@ -1,4 +1,4 @@
-"""The index arrays of one connectivity, as the csr kernels read them."""
+"""Index arrays of one connectivity in the layout that the csr kernels read."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from numpy.typing import NDArray
 
 from psn_lightning.kernels.connections import order_by_input
 
-_CACHED_INPUTS = 256  # tile rows of so many inputs stay in a core's first-level cache
-_MIN_RUN = 16  # connections that a row should have in a block, or taking it up costs more than the cache saves
+_CACHED_INPUTS = 256  # inputs whose tile rows stay in a core's first-level cache
+_MIN_RUN = 16  # mean connections of a row in a block; with fewer, starting a run costs more than the cache saves
 
 IntVector = NDArray[np.int64]
 IndexVector = NDArray[np.int32]
 
 
 class Structure:
-    """Rows, and the same connections again by column for the gradient to the input.
+    """Connections of a layer by neuron (CSR) and, for the gradient to the input, again by input.
 
     Args:
-        positions: Flat position ``neuron * n_in + input`` of each connection, ascending.
+        positions: Flat position ``neuron * n_in + input`` of each connection, ascending, shape ``(n_connections,)``.
         n_out: Number of neurons.
         n_in: Number of inputs.
     """
@@ -28,45 +28,46 @@ class Structure:
     def __init__(self, positions: IntVector, n_out: int, n_in: int) -> None:
         self.positions = positions
         self.shape = (n_out, n_in)
-        self.rows = Half(positions, n_out, n_in)
-        self._columns: Half | None = None
+        self.rows = BlockedRows(positions, n_out, n_in)
+        self._columns: BlockedRows | None = None
 
     @property
     def neurons(self) -> IntVector:
-        """Neuron of each connection."""
+        """Neuron of each connection, shape ``(n_connections,)``."""
         return self.positions // self.shape[1]
 
     @property
     def fan_in(self) -> IntVector:
-        """Connections of each neuron."""
+        """Number of connections of each neuron, shape ``(n_out,)``."""
         fan_in: IntVector = self.rows.blocks[-1] - self.rows.blocks[0]
         return fan_in
 
-    def rows_as_integers(self) -> dict[str, int]:
-        """Numbers and addresses for the kernels."""
+    def describe_rows(self) -> dict[str, int]:
+        """Return the fields of :data:`~psn_lightning.kernels.network.LAYER` for the connections by neuron."""
         n_out, n_in = self.shape
         fields = {"n_in": n_in, "n_out": n_out, "n_connections": len(self.positions)}
-        return fields | {f"row_{name}": value for name, value in self.rows.integers.items()}
+        return fields | {f"row_{name}": value for name, value in self.rows.fields.items()}
 
-    def columns_as_integers(self) -> dict[str, int]:
-        """The connections by input, and which of ``positions`` each of them is; made on first use.
+    def describe_columns(self) -> dict[str, int]:
+        """Return the fields of :data:`~psn_lightning.kernels.network.LAYER` for the connections by input.
 
-        The first layer of a network never needs them.
+        The arrays are built on first use: the first layer of a network needs them only where the gradient to the
+        batch is asked for.
         """
         if self._columns is None:
             n_out, n_in = self.shape
             self._order: IndexVector = order_by_input(self.rows.indices, n_in)
             transposed = self.rows.indices[self._order].astype(np.int64) * n_out + self.neurons[self._order]
-            self._columns = Half(transposed, n_in, n_out)
-        fields = {f"column_{name}": value for name, value in self._columns.integers.items()}
+            self._columns = BlockedRows(transposed, n_in, n_out)
+        fields = {f"column_{name}": value for name, value in self._columns.fields.items()}
         return fields | {"column_order": self._order.ctypes.data}
 
 
-class Half:
-    """Compressed sparse rows, cut into blocks of inputs.
+class BlockedRows:
+    """Compressed sparse rows (CSR), cut into blocks of columns.
 
     Args:
-        positions: ``row * n_columns + column``, ascending.
+        positions: Flat positions ``row * n_columns + column``, ascending, shape ``(n_connections,)``.
         n_rows: Number of rows.
         n_columns: Number of columns.
     """
@@ -78,10 +79,10 @@ class Half:
         edges = np.linspace(0, n_columns, max(1, round(n_columns / block)) + 1).astype(np.int64)
         grid: Any = np.arange(n_rows, dtype=np.int64) * n_columns + edges[:, None]
         self.blocks: IntVector = np.searchsorted(positions, grid)
-        """``blocks[b, j]``: first connection of row j in block b; shape ``(n_blocks + 1, n_rows)``."""
+        """Index of the first connection of row j in block b at ``[b, j]``, shape ``(n_blocks + 1, n_rows)``."""
 
     @property
-    def integers(self) -> dict[str, int]:
-        """Number of blocks, and addresses."""
+    def fields(self) -> dict[str, int]:
+        """Number of blocks, and addresses of the index arrays."""
         starts, indices = self.blocks.ctypes.data, self.indices.ctypes.data
         return {"blocks": len(self.blocks) - 1, "starts": starts, "indices": indices}

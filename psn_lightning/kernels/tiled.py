@@ -1,4 +1,4 @@
-"""A stack of sparse layers as one autograd function: batches become tiles once, and stay."""
+"""A stack of sparse layers as one autograd function: a batch is converted to tiles once for all layers."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch import Tensor
 
 from psn_lightning.kernels.workspace import Stage, Workspace
 
-_EVALUATED_AT_ONCE = 256  # rows; without gradients nothing needs them together, and so many stay in the cache
-_SHAPES = 4  # kinds of batches whose workspaces are kept: training and evaluation, and the last ones of both
+_EVALUATION_ROWS = 256  # rows per pass without gradients; their activations stay in the cache
+_MAX_SHAPES = 4  # kinds of batches with a kept workspace: training, evaluation, and the last batch of either
 
 
 class Stack:
-    """The layers of a network, or one of them, and the workspaces that they have used.
+    """Sparse layers that are computed in one pass, with a pool of workspaces.
 
     Args:
-        stages: The layers.
+        stages: Layers in the order of the forward pass.
     """
 
     def __init__(self, stages: Sequence[Stage]) -> None:
@@ -27,75 +27,81 @@ class Stack:
         self.connect(stages)
 
     def connect(self, stages: Sequence[Stage]) -> None:
-        """Go on with other connections, or another ε, in the same memory."""
+        """Replace the layers by layers of the same widths with other connections or another epsilon."""
         self.stages = stages
         self._sizes = [size for stage in stages for size in stage.parameters.values()]
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy works in memory of its own."""
+        """State without the workspaces: a copy allocates its own."""
         return {**self.__dict__, "_free": OrderedDict()}
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # the kernels are compiled already
     def __call__(self, x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
-        """Take a batch through: ``(…, n_in)`` → ``(…, n_out)``.
+        """Compute the output of the last layer.
 
         Args:
-            x: The batch.
-            parameters: Those of all stages, in order.
+            x: Input, shape ``(…, n_in)``.
+            parameters: Parameters of all layers in order, see :attr:`Stage.parameters`.
+
+        Returns:
+            Output, shape ``(…, n_out)``.
 
         Raises:
-            ValueError: If the batch has another number of features.
-            RuntimeError: If it is not on a CPU, the parameters are neither float32 nor float64, or not what the
-                stages have.
+            ValueError: If the last dimension of ``x`` is not ``n_in``.
+            RuntimeError: If ``x`` is not on a CPU, the parameters are neither float32 nor float64, the dtype of ``x``
+                differs from theirs, their sizes do not fit the layers, or the call is traced or exported.
         """
         (n_out, n_in) = self.stages[-1].structure.shape[0], self.stages[0].structure.shape[1]
         if x.dim() == 0 or x.shape[-1] != n_in:
-            raise ValueError(f"the input has shape {tuple(x.shape)}, but the layer reads {n_in} features")
+            raise ValueError(f"input of shape {tuple(x.shape)}, expected (…, {n_in}): the layer has {n_in} inputs")
         dtype = parameters[0].dtype
         if torch.compiler.is_exporting() or torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
-            raise RuntimeError(
-                "storage csr cannot be exported or traced: psn_lightning.densify(model) gives a plain model"
-            )
+            raise RuntimeError("storage csr cannot be exported or traced: call psn_lightning.densify(model) first")
         if x.device.type != "cpu":
-            raise RuntimeError(f"storage csr runs on CPUs only, not on {x.device}: use storage masked, or the CPU")
+            raise RuntimeError(f"storage csr runs on CPUs only, input is on {x.device}: use storage masked or a CPU")
         if dtype not in {torch.float32, torch.float64}:
             raise RuntimeError(
-                f"storage csr computes in float32 or float64, not {dtype}: use one of them, or storage masked"
+                f"storage csr supports float32 and float64, weights are {dtype}: convert them or use storage masked"
             )
         if x.dtype != dtype and not torch.is_autocast_enabled("cpu"):
-            raise RuntimeError(f"the input is {x.dtype}, but the layer's weights are {dtype}: convert one of them")
+            raise RuntimeError(f"dtype of the input is {x.dtype}, of the weights {dtype}: convert one of them")
         if any(p.numel() != size or p.dtype != dtype for p, size in zip(parameters, self._sizes, strict=True)):
             found = ", ".join(f"{tuple(p.shape)} {p.dtype}" for p in parameters)
-            raise RuntimeError(f"the parameters {found} do not fit to {self._sizes} numbers of one type")
+            raise RuntimeError(f"parameters {found} do not match sizes {self._sizes} and dtype {dtype}")
         parameters = [p.contiguous() for p in parameters]
-        rows = x if x.dim() == 2 else x.reshape(-1, n_in)  # a view has a node of its own in the graph
+        rows = x if x.dim() == 2 else x.reshape(-1, n_in)  # reshaping a matrix would add a node to the graph
         rows = rows.to(dtype).contiguous()
         if torch.is_grad_enabled():
-            result: Tensor = _Pass.apply(rows, self, *parameters)
+            result: Tensor = _StackFunction.apply(rows, self, *parameters)
         else:
-            parts = [self._evaluated(part, parameters) for part in torch.split(rows, _EVALUATED_AT_ONCE)]
+            parts = [self._evaluate(part, parameters) for part in torch.split(rows, _EVALUATION_ROWS)]
             result = parts[0] if len(parts) == 1 else torch.cat(parts)
         return result if x.dim() == 2 else result.view(*x.shape[:-1], n_out)
 
-    def _evaluated(self, rows: Tensor, parameters: Sequence[Tensor]) -> Tensor:
-        lease = self.lend(rows, keeps=False)  # held until the pass is through
+    def _evaluate(self, rows: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+        lease = self.lend_workspace(rows, for_backward=False)  # a reference until the pass has ended
         return lease.workspace.forward(rows, parameters)
 
-    def lend(self, x: Tensor, keeps: bool) -> Lease:
-        """A workspace for this batch."""
-        key = (len(x), x.dtype, keeps, torch.get_num_threads())
+    def lend_workspace(self, x: Tensor, for_backward: bool) -> WorkspaceLease:
+        """Lend a workspace that fits a batch.
+
+        Args:
+            x: Batch, shape ``(n_rows, n_in)``.
+            for_backward: Whether a backward pass may follow.
+        """
+        key = (len(x), x.dtype, for_backward, torch.get_num_threads())
         free = self._free.setdefault(key, [])
         self._free.move_to_end(key)
-        if len(self._free) > _SHAPES:
+        if len(self._free) > _MAX_SHAPES:
             self._free.popitem(last=False)
-        workspace = free.pop() if free else Workspace(self.stages, len(x), x.dtype, keeps)
+        workspace = free.pop() if free else Workspace(self.stages, len(x), x.dtype, for_backward)
         if workspace.stages is not self.stages:
             workspace.connect(self.stages)
-        return Lease(workspace, free)
+        return WorkspaceLease(workspace, free)
 
 
-class Lease:
-    """A workspace in use; it comes back when the graph of the pass is gone."""
+class WorkspaceLease:
+    """A workspace in use; it returns to the pool when the autograd graph of the pass is freed."""
 
     def __init__(self, workspace: Workspace, free: list[Workspace]) -> None:
         self.workspace = workspace
@@ -105,22 +111,24 @@ class Lease:
         self._free.append(self.workspace)
 
 
-class _Pass(torch.autograd.Function):
+class _StackFunction(torch.autograd.Function):
+    """Autograd function of a :class:`Stack`."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, stack: Stack, *parameters: Tensor) -> Tensor:
-        ctx.lease = stack.lend(x, keeps=True)
+        ctx.lease = stack.lend_workspace(x, for_backward=True)
         ctx.save_for_backward(*parameters)
-        ctx.held = [parameter.untyped_storage() for parameter in parameters]  # an address stays what it was
+        ctx.held = [parameter.untyped_storage() for parameter in parameters]  # no new tensor gets their addresses
         return ctx.lease.workspace.forward(x, parameters)  # type: ignore[no-any-return]
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():  # which is create_graph=True
+        if torch.is_grad_enabled():  # set by create_graph=True
             raise RuntimeError(
-                "storage csr has no second derivatives (create_graph=True, a gradient penalty): use storage masked"
+                "storage csr does not support second derivatives (create_graph=True): use storage masked"
             )
         workspace, parameters = ctx.lease.workspace, ctx.saved_tensors
         to_x, flat = workspace.backward(gradient.contiguous(), parameters, ctx.needs_input_grad[0])
-        workspace.note()
+        workspace.call_hooks()
         parts = flat.split_with_sizes([parameter.numel() for parameter in parameters])
         return to_x, None, *(g if p.dim() == 1 else g.view(p.shape) for g, p in zip(parts, parameters, strict=True))

@@ -1,4 +1,4 @@
-"""Sparse layers: on any module, and the network of the paper made of them."""
+"""Sparse layers of any module, their storages, and the network of the paper."""
 
 from psn_lightning.nn.init import InitName
 from psn_lightning.nn.layer import SparseLayer

@@ -1,4 +1,4 @@
-"""csr storage: only the active weights are stored and multiplied; on the CPU."""
+"""Storage csr: a Linear that stores and multiplies its active weights only, on the CPU."""
 
 from __future__ import annotations
 
@@ -13,28 +13,30 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.hooks import unserializable_hook
 
-from psn_lightning.kernels.connections import places_in
+from psn_lightning.kernels.connections import locate_positions
 from psn_lightning.kernels.structure import Structure
 from psn_lightning.kernels.tiled import Stack
 from psn_lightning.kernels.workspace import Stage
 from psn_lightning.nn.layer import SparseLayer
-from psn_lightning.nn.states import Connections, csr_state, read_connections
+from psn_lightning.nn.states import Connections, make_csr_state, read_connections
+from psn_lightning.nn.torch_private import get_backward_id
 from psn_lightning.topology import Connectivity
 
-_ROUNDING = 1e-3  # by how much two ways to compute a gradient may differ
+_ROUNDING = 1e-3  # largest relative difference between two ways to compute the same gradient
 
 
 class CSRLinear(nn.Module, SparseLayer):
-    """A Linear whose only weights are those of its connections, shape ``(n_connections,)``, by position.
+    """Linear layer that stores the weights of its active connections only.
 
-    Growth needs the gradient to absent connections too; it is computed block by block when it is asked for,
-    from the activations and gradients that a recording step keeps. State dicts hold ``values``, ``indptr`` and
-    ``indices``; a state dict of a masked or a dense Linear loads as well.
+    The parameter ``weight`` has shape ``(n_connections,)``, in the order of the flat positions. Growth also needs the
+    gradient to absent connections: it is computed on request, block by block, from the activations and gradients
+    that a recording step keeps. State dicts hold ``values``, ``indptr``, ``indices`` and ``in_features``; state dicts
+    of a masked or a dense Linear can be loaded as well.
 
     Args:
-        connectivity: The connections.
-        values: Their weights, shape ``(n_connections,)``.
-        bias: Bias, shape ``(n_out,)``; None: the layer has none.
+        connectivity: Connections of the layer.
+        values: Weights of the connections in CSR order, shape ``(n_connections,)``.
+        bias: Bias, shape ``(n_out,)``, or None for a layer without bias.
     """
 
     storage: ClassVar[Literal["masked", "csr"]] = "csr"
@@ -44,39 +46,39 @@ class CSRLinear(nn.Module, SparseLayer):
         super().__init__()
         self.in_features, self.out_features = connectivity.n_in, connectivity.n_out
         self.weight = nn.Parameter(torch.empty(0, dtype=values.dtype))
-        self.bias = None if bias is None else nn.Parameter(bias)  # after the weight, as in a Linear: optimizers count
+        self.bias = None if bias is None else nn.Parameter(bias)  # after the weight: optimizers number parameters
         self.register_buffer("_no_bias", values.new_zeros(0 if bias is not None else self.out_features), False)
         self._records = False
         self._recorded: list[tuple[Tensor, Tensor]] = []
-        self._pending: list[tuple[int, Tensor, Tensor]] = []  # of backward passes that may not reach the weight
-        self._grown: Tensor | None = None  # places of the connections that the latest update made
+        self._pending: list[tuple[int, Tensor, Tensor]] = []  # records of backward passes that may not reach the weight
+        self._grown: Tensor | None = None  # mask of the connections that the latest update grew
         self._hooked: weakref.ref[nn.Parameter] | None = None
         self._stack = Stack([])
-        self._replace(connectivity, values)
+        self._replace_connections(connectivity, values)
 
-    def _replace(self, connectivity: Connectivity, values: Tensor) -> None:
-        self._connect(connectivity.keys())
+    def _replace_connections(self, connectivity: Connectivity, values: Tensor) -> None:
+        self._set_structure(connectivity.keys())
         self.weight.data = values.detach().to(self.weight, copy=True)
         self.weight.grad = None
 
     @property
     def n_out(self) -> int:
-        """See the interface."""
+        """Number of neurons."""
         return self.out_features
 
     @property
     def n_in(self) -> int:
-        """See the interface."""
+        """Number of inputs of a neuron."""
         return self.in_features
 
     @property
     def parameter(self) -> nn.Parameter:
-        """See the interface."""
+        """Weights of the active connections, shape ``(n_connections,)``."""
         return self.weight
 
     @property
     def record_dense_gradient(self) -> bool:
-        """See the interface; setting it forgets what was recorded."""
+        """Whether backward passes are recorded for the dense gradient; setting the flag discards earlier records."""
         return self._records
 
     @record_dense_gradient.setter
@@ -88,74 +90,80 @@ class CSRLinear(nn.Module, SparseLayer):
             self._hooked = weakref.ref(self.weight)
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy has a parameter of its own, without the hook."""
+        """State without the hook: a copy has its own parameter, which is not hooked yet."""
         return {**self.__dict__, "_hooked": None}
 
     @property
     def connectivity(self) -> Connectivity:
-        """See the interface."""
+        """Present connections."""
         indptr = np.concatenate([[0], np.cumsum(self.structure.fan_in)])
         indices = self.structure.positions % self.in_features
         return Connectivity(self.in_features, self.out_features, indptr, indices)
 
     @property
     def fan_in(self) -> Tensor:
-        """See the interface."""
+        """Number of inputs of each neuron, int64, shape ``(n_out,)``."""
         return torch.from_numpy(self.structure.fan_in)
 
     @property
     def mask(self) -> Tensor:
-        """See the interface; made for those who ask."""
+        """Boolean mask, shape ``(n_out, n_in)``; built on each access."""
         mask = torch.zeros(self.out_features, self.in_features, dtype=torch.bool)
         mask.view(-1)[self.active_positions()] = True
         return mask
 
     def extra_repr(self) -> str:
-        """Shown in the network's printout."""
+        """Return the sizes shown in the printed module."""
         bias = ", bias=False" if self.bias is None else ""
         return f"{self.in_features}, {self.out_features}, connections={len(self.weight)}{bias}"
 
     def active_positions(self) -> Tensor:
-        """See the interface."""
+        """Flat positions of the active connections, ascending, int64, shape ``(n_connections,)``."""
         return torch.from_numpy(self.structure.positions)
 
     def active_values(self) -> Tensor:
-        """See the interface."""
+        """Weights of the active connections, shape ``(n_connections,)``, detached."""
         return self.weight.detach()
 
     def set_values(self, values: Tensor) -> None:
-        """See the interface."""
+        """Overwrite the weights of the active connections; see :meth:`SparseLayer.set_values`."""
         self.weight.data = values.detach().to(self.weight, copy=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``(batch, in_features)`` to ``(batch, out_features)``."""
+        """Map an input of shape ``(…, in_features)`` to an output of shape ``(…, out_features)``."""
         y: Tensor = self._stack(x, [self.weight, self._no_bias if self.bias is None else self.bias])
         return y
 
     def stage(self, norm: nn.LayerNorm | None = None) -> Stage:
-        """This layer in a stack; ``norm`` and ReLU follow, or nothing."""
-        return Stage(self.structure, None if norm is None else norm.eps, self._note)
+        """Describe the layer for the csr kernels.
 
-    def _connect(self, positions: NDArray[np.int64]) -> None:
+        Args:
+            norm: LayerNorm that follows the layer and is itself followed by a ReLU; None where neither follows.
+        """
+        return Stage(self.structure, None if norm is None else norm.eps, self._record_pass)
+
+    def _set_structure(self, positions: NDArray[np.int64]) -> None:
         self.structure = Structure(positions, self.out_features, self.in_features)
         self._stack.connect([self.stage()])
 
     @torch.no_grad()
     def set_active(self, positions: Tensor, moments: Iterable[Tensor] = ()) -> int:
-        """See the interface; a gradient that waits for its optimizer step moves along.
+        """Change which connections are active; see :meth:`SparseLayer.set_active`.
+
+        A gradient that waits for its optimizer step is moved together with the weights.
 
         Raises:
-            RuntimeError: If the number of connections changes where DDP has laid out its buckets for it.
+            RuntimeError: If the number of connections changes under DDP, whose buckets have a fixed size.
         """
-        if len(positions) != len(self.weight) and _world_size() > 1:
+        if len(positions) != len(self.weight) and _get_world_size() > 1:
             raise RuntimeError(
-                f"storage csr keeps its number of connections under DDP ({len(self.weight)}, now {len(positions)}): "
-                "storage masked takes rules that change it"
+                f"storage csr cannot change its number of connections under DDP ({len(self.weight)} to "
+                f"{len(positions)}): use storage masked"
             )
         moments, positions = list(moments), positions.to(torch.int64, copy=True).contiguous()
-        places = torch.from_numpy(places_in(self.structure.positions, positions.numpy()))
+        places = torch.from_numpy(locate_positions(self.structure.positions, positions.numpy()))
         gradient = [] if self.weight.grad is None else [self.weight.grad]
-        # What is new takes the 0 behind the others.
+        # Positions that were absent are located at index n_connections, where a 0 is appended.
         moved = [torch.cat([t, t.new_zeros(1)]).index_select(0, places) for t in (self.weight, *moments, *gradient)]
         self._grown = places >= len(self.weight)
         stayed = len(places) - int(self._grown.sum())
@@ -165,68 +173,68 @@ class CSRLinear(nn.Module, SparseLayer):
             tensor.data = values
         if gradient:
             self.weight.grad = moved[-1]
-        self._connect(positions.numpy())
+        self._set_structure(positions.numpy())
         return stayed
 
     def compress(self, moment: Tensor) -> Tensor:
-        """See the interface; it is so already."""
+        """Return an optimizer tensor by active connection, shape ``(n_connections,)``: the layout it already has."""
         return moment
 
     def expand(self, moment: Tensor, positions: Tensor) -> Tensor:
-        """See the interface."""
+        """Return an optimizer tensor in the layout of :attr:`parameter`: the layout it already has."""
         return moment
 
     def apply_mask(self, moments: Iterable[Tensor] = ()) -> None:
-        """See the interface; there is nothing where no connection is."""
+        """Do nothing: absent connections have no memory."""
 
     @torch.no_grad()
     def mask_gradient(self) -> None:
-        """See the interface: connections that a rule has just grown have a gradient as well."""
+        """Fill in the gradient of newly grown connections from the recorded dense gradient."""
         grown, self._grown = self._grown, None
         if not self._recorded or self.weight.grad is None or grown is None or not grown.any():
             return
         computed, kept = self.gradient_at(self.active_positions()), ~grown
         square = computed[kept].square().sum()
         ratio = float((self.weight.grad[kept] * computed[kept]).sum() / square) if square > 0 else 1.0
-        # What was done to the gradient since (AMP's scale taken off, a user's hook) holds for new connections, too.
+        # The gradient may have been rescaled after the backward pass (by AMP or a hook): grown connections follow.
         self.weight.grad[grown] = computed[grown] * (ratio if abs(ratio - 1) > _ROUNDING else 1.0)
 
     def dense_gradient(self, neurons: slice = slice(None)) -> Tensor:
-        """See the interface; on every process at once, because the blocks are averaged over them."""
+        """Dense gradient of a block of neurons, averaged over processes; see :meth:`SparseLayer.dense_gradient`."""
         if not self._recorded:
-            if _world_size() == 1:
-                raise RuntimeError("no dense gradient: set record_dense_gradient before the backward pass")
-            # The layer took no part on this process, but others wait for it.
+            if _get_world_size() == 1:
+                raise RuntimeError("no dense gradient: set record_dense_gradient = True before the backward pass")
+            # The layer had no part in the loss of this process; the other processes wait in the all-reduce.
             rows = len(range(*neurons.indices(self.n_out)))
-            return _average(torch.zeros(rows, self.n_in, dtype=self.weight.dtype))
+            return _average_over_processes(torch.zeros(rows, self.n_in, dtype=self.weight.dtype))
         first, *others = (g[neurons] @ x.T for x, g in self._recorded)
         for other in others:
             first += other
-        return _average(first)
+        return _average_over_processes(first)
 
     def gradient_magnitude(self) -> Tensor:
-        """See the interface."""
+        """Sum of |gradient| over the active connections of each neuron, shape ``(n_out,)``."""
         if self.weight.grad is None:
-            raise RuntimeError("no gradient yet: call it between the backward pass and the optimizer step")
+            raise RuntimeError("no gradient: call gradient_magnitude between backward pass and optimizer step")
         total = torch.zeros(self.out_features, dtype=self.weight.dtype)
         return total.index_add_(0, torch.from_numpy(self.structure.neurons), self.weight.grad.abs())
 
-    def _note(self, x: Tensor, g: Tensor) -> None:
-        """Keep what the dense gradient is made of: inputs and gradients, ``(n, columns)``, of a backward pass."""
+    def _record_pass(self, x: Tensor, g: Tensor) -> None:
+        """Record inputs and gradients of a backward pass, each of shape ``(n, columns)``, for the dense gradient."""
         if self._records:
             if self.weight.grad is None:
-                self._recorded = []  # the optimizer's step begins anew
-            self._pending.append((torch._C._current_graph_task_id(), _untiled(x), _untiled(g)))
+                self._recorded = []  # first backward pass of an optimizer step
+            self._pending.append((get_backward_id(), _flatten_tiles(x), _flatten_tiles(g)))
 
     @unserializable_hook  # type: ignore[untyped-decorator]
     def _commit(self, _: Tensor) -> None:
-        """Hook of the weight: the gradient has reached it, so what this backward pass kept counts."""
-        task = torch._C._current_graph_task_id()
+        """Accept the records of this backward pass; called by torch when the gradient has reached the weight."""
+        task = get_backward_id()
         self._recorded += [(x, g) for number, x, g in self._pending if number == task]
         self._pending = []
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
-        for name, value in csr_state(self.connectivity, self.active_values()).items():
+        for name, value in make_csr_state(self.connectivity, self.active_values()).items():
             destination[prefix + name] = value
         if self.bias is not None:
             destination[prefix + "bias"] = self.bias if keep_vars else self.bias.detach()
@@ -247,70 +255,70 @@ class CSRLinear(nn.Module, SparseLayer):
         try:
             if not absent:
                 found = read_connections(state_dict, prefix, (self.n_out, self.n_in))
-                found = found or self._of_dense(state_dict, prefix)
+                found = found or self._read_dense_state(state_dict, prefix)
             if self.bias is not None and bias is not None and bias.shape != self.bias.shape:
-                raise ValueError(f"a bias of shape {tuple(bias.shape)}, not {self.n_out} numbers")
+                raise ValueError(f"bias of shape {tuple(bias.shape)}, expected ({self.n_out},)")
         except ValueError as error:
             error_msgs.append(f"{prefix[:-1]}: {error}")
             return
         missing_keys.extend(absent + ([prefix + "bias"] if self.bias is not None and bias is None else []))
         with torch.no_grad():
             if found is not None:
-                self._replace(*found)
+                self._replace_connections(*found)
             if self.bias is not None and bias is not None:
                 self.bias.copy_(bias)
 
-    def _of_dense(self, state_dict: dict[str, Any], prefix: str) -> Connections:
-        """Weights of a dense Linear at the present connections."""
+    def _read_dense_state(self, state_dict: dict[str, Any], prefix: str) -> Connections:
+        """Read the weights of a dense Linear at the present connections."""
         weight = state_dict[prefix + "weight"]
         if weight.shape != (self.n_out, self.n_in):
-            raise ValueError(f"weight of shape {tuple(weight.shape)}, not {(self.n_out, self.n_in)}")
+            raise ValueError(f"weight of shape {tuple(weight.shape)}, expected {(self.n_out, self.n_in)}")
         return Connections(self.connectivity, weight.flatten()[self.active_positions()])
 
 
 class CSRNetwork:
-    """What the modules of a network compute one after the other, in one go.
+    """Forward and backward pass of a whole network in two kernels instead of two per module.
 
     Args:
-        blocks: Each sparse layer and its LayerNorm, which a ReLU follows.
-        output: The dense layer at the end; it goes along as one of which all connections exist.
+        blocks: Hidden layers: each sparse layer with the LayerNorm that follows; a ReLU follows each LayerNorm.
+        output: Dense output layer, computed as a sparse layer with all connections active.
     """
 
     def __init__(self, blocks: Sequence[tuple[CSRLinear, nn.LayerNorm]], output: nn.Linear) -> None:
         self._blocks, self._output = blocks, output
         self._whole = Structure(np.arange(output.weight.numel()), *output.weight.shape)
-        self._known = self._connections()
-        self._stack = Stack(self._stages())
+        self._known = self._get_connections()
+        self._stack = Stack(self._make_stages())
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Logits ``(batch, n_classes)`` of ``(batch, n_in)``."""
-        known = self._connections()
+        """Compute logits of shape ``(batch, n_classes)`` from an input of shape ``(batch, n_in)``."""
+        known = self._get_connections()
         if known != self._known:  # after a topology update
             self._known = known
-            self._stack.connect(self._stages())
+            self._stack.connect(self._make_stages())
         parameters = [p for layer, norm in self._blocks for p in (layer.weight, layer.bias, norm.weight, norm.bias)]
         logits: Tensor = self._stack(x, [*parameters, self._output.weight, self._output.bias])
         return logits
 
-    def _connections(self) -> list[tuple[Structure, float]]:
+    def _get_connections(self) -> list[tuple[Structure, float]]:
         return [(layer.structure, norm.eps) for layer, norm in self._blocks]
 
-    def _stages(self) -> list[Stage]:
+    def _make_stages(self) -> list[Stage]:
         return [*(layer.stage(norm) for layer, norm in self._blocks), Stage(self._whole)]
 
 
-def _untiled(tiles: Tensor) -> Tensor:
-    """A copy as one matrix, ``(n, n_tiles · width)``."""
+def _flatten_tiles(tiles: Tensor) -> Tensor:
+    """Copy tiles of shape ``(n_tiles, n, width)`` into one matrix of shape ``(n, n_tiles * width)``."""
     return torch.cat(list(tiles), dim=1)
 
 
-def _world_size() -> int:
+def _get_world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def _average(tensor: Tensor) -> Tensor:
-    """Mean over the processes, in place."""
-    if _world_size() > 1:
+def _average_over_processes(tensor: Tensor) -> Tensor:
+    """Average a tensor over all processes, in place."""
+    if _get_world_size() > 1:
         dist.all_reduce(tensor)
-        tensor /= _world_size()
+        tensor /= _get_world_size()
     return tensor

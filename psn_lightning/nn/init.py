@@ -1,4 +1,4 @@
-"""Initial weights of a sparse layer (section 2.5, Eq. 9)."""
+"""Initial weights of a sparse layer (arXiv 2604.10560, section 2.5, Eq. 9)."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ InitName = Literal["mean_fan_in", "per_neuron"]
 
 
 def initial_values(connectivity: Connectivity, init: InitName, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Draw He-initialised weights for the active connections only, the same for every storage.
+    """Draw He-initialised weights of the active connections; equal for every storage.
 
     Args:
-        connectivity: Who feeds whom.
-        init: ``mean_fan_in``: W ~ N(0, 2 / mean fan-in of the layer), Eq. 9; ``per_neuron``: N(0, 2 / k_i).
-        rng: Source of randomness.
+        connectivity: Connections of the layer.
+        init: Variance of the weights: ``mean_fan_in``: 2 / mean fan-in of the layer (Eq. 9); ``per_neuron``: 2 / fan-in
+            of the neuron.
+        rng: Random generator.
 
     Returns:
         Weights in CSR order, shape ``(n_connections,)``.
 
     Raises:
-        SettingError: If ``init`` is neither.
+        SettingError: If ``init`` is unknown.
     """
     if init not in get_args(InitName):
         raise SettingError(f"init {init!r} is not one of {', '.join(get_args(InitName))}")

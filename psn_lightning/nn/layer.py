@@ -1,4 +1,4 @@
-"""A sparse layer: the two-dimensional view of one weight, whatever its storage."""
+"""Interface of a sparse layer: the view of one weight as a matrix, for every storage."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from torch import Tensor, nn
 
 from psn_lightning.topology import Connectivity
 
-_BLOCK = 2**22  # positions handled at a time; fixed, because random growth draws block by block
+_BLOCK = 2**22  # positions per block; random growth draws block by block, so another size gives other connections
 
 
 def blocks_of_neurons(positions: Tensor, n_out: int, n_in: int) -> Iterator[tuple[slice, Tensor]]:
-    """Blocks of neurons, small enough for dense matrices, and the connections in each.
+    """Iterate over blocks of neurons that are small enough for dense matrices.
 
     Args:
-        positions: Flat positions in ascending order, see :meth:`SparseLayer.active_positions`.
+        positions: Flat positions, ascending, see :meth:`SparseLayer.active_positions`.
         n_out: Number of neurons.
         n_in: Number of inputs.
 
     Yields:
-        The block, and the positions in it, counted from its first neuron's first input.
+        Slice of neurons, and the flat positions in the block, relative to the block's first position.
     """
     rows = max(1, _BLOCK // n_in)
     for first in range(0, n_out, rows):
@@ -34,23 +34,23 @@ def blocks_of_neurons(positions: Tensor, n_out: int, n_in: int) -> Iterator[tupl
 
 
 class SparseLayer(ABC):
-    """A view of one sparse weight as a matrix of ``n_out`` neurons and ``n_in`` inputs.
+    """View of one sparse weight as a matrix of ``n_out`` neurons and ``n_in`` inputs.
 
-    A convolution's kernel ``(out_channels, in_channels / groups, *kernel)`` is seen with each output channel as a
-    neuron and its flattened kernel as the inputs. A connection is named by its flat position
-    ``neuron * n_in + input``. Absent connections have weight 0.
+    In the kernel of a convolution, ``(out_channels, in_channels / groups, *kernel)``, each output channel is a neuron
+    and its flattened kernel the inputs. A connection is identified by its flat position ``neuron * n_in + input``.
+    Absent connections have weight 0.
 
-    A dynamic rule that needs the gradient to absent connections sets :attr:`record_dense_gradient` before every
-    optimizer step whose gradient it wants, and reads :meth:`dense_gradient` after the backward passes.
+    A dynamic rule that needs the gradient to absent connections sets :attr:`record_dense_gradient` before an
+    optimizer step, and reads :meth:`dense_gradient` after the backward passes of that step.
     """
 
     storage: ClassVar[Literal["masked", "csr"]]
-    """How the weights are kept."""
+    """Storage of the weights."""
 
     @property
     @abstractmethod
     def record_dense_gradient(self) -> bool:
-        """Whether the coming backward passes keep the gradient to absent connections."""
+        """Whether backward passes keep the gradient to absent connections."""
 
     @record_dense_gradient.setter
     @abstractmethod
@@ -59,22 +59,22 @@ class SparseLayer(ABC):
     @property
     @abstractmethod
     def n_out(self) -> int:
-        """Number of neurons: the weight's first dimension."""
+        """Number of neurons: the first dimension of the weight."""
 
     @property
     @abstractmethod
     def n_in(self) -> int:
-        """Number of inputs of a neuron: the product of the weight's other dimensions."""
+        """Number of inputs of a neuron: the product of the other dimensions of the weight."""
 
     @property
     @abstractmethod
     def parameter(self) -> nn.Parameter:
-        """The parameter that the optimizer holds; its layout is the storage's."""
+        """Parameter that the optimizer holds; masked: shape of the weight, csr: ``(n_connections,)``."""
 
     @property
     @abstractmethod
     def connectivity(self) -> Connectivity:
-        """The connections as they are now."""
+        """Present connections."""
 
     @property
     @abstractmethod
@@ -84,90 +84,115 @@ class SparseLayer(ABC):
     @property
     @abstractmethod
     def mask(self) -> Tensor:
-        """Boolean mask, shape ``(n_out, n_in)``; not to be written to."""
+        """Boolean mask, shape ``(n_out, n_in)``; read-only, change it with :meth:`set_mask`."""
 
     @abstractmethod
     def active_positions(self) -> Tensor:
-        """Flat position ``neuron * n_in + input`` of each connection, ascending, int64."""
+        """Flat positions ``neuron * n_in + input`` of the active connections, ascending, int64."""
 
     @abstractmethod
     def active_values(self) -> Tensor:
-        """Weights of the connections in the order of their positions, shape ``(n_connections,)``, detached."""
+        """Weights of the active connections in the order of their positions, shape ``(n_connections,)``, detached."""
 
     @abstractmethod
     def set_values(self, values: Tensor) -> None:
-        """Overwrite the weights of the connections; ``values`` as :meth:`active_values` returns them."""
+        """Overwrite the weights of the active connections.
+
+        Args:
+            values: Weights in the order of :meth:`active_positions`, shape ``(n_connections,)``.
+        """
 
     @abstractmethod
     def set_active(self, positions: Tensor, moments: Iterable[Tensor] = ()) -> int:
-        """Change which connections exist.
+        """Change which connections are active.
 
-        Connections that stay keep their weight and moments; those that go or come have both set to 0.
+        Connections that stay active keep their weight and moments; dropped and grown connections get 0 for both.
 
         Args:
-            positions: Flat positions, ascending, int64.
-            moments: Optimizer tensors laid out like :attr:`parameter`; changed in place with it.
+            positions: Flat positions of the active connections, ascending, int64, shape ``(n_connections,)``.
+            moments: Optimizer tensors in the layout of :attr:`parameter`; changed in place together with it.
 
         Returns:
-            Number of connections that stay.
+            Number of connections that stay active.
         """
 
     def set_mask(self, mask: Tensor, moments: Iterable[Tensor] = ()) -> None:
-        """:meth:`set_active` by a boolean mask, shape ``(n_out, n_in)``."""
+        """Change which connections are active; see :meth:`set_active`.
+
+        Args:
+            mask: Boolean mask, shape ``(n_out, n_in)``.
+            moments: Optimizer tensors in the layout of :attr:`parameter`.
+        """
         self.set_active(mask.flatten().nonzero().squeeze(1), moments)
 
     @abstractmethod
     def compress(self, moment: Tensor) -> Tensor:
-        """An optimizer tensor laid out like :attr:`parameter`, in the order of positions: ``(n_connections,)``."""
+        """Gather an optimizer tensor by active connection.
+
+        Args:
+            moment: Tensor in the layout of :attr:`parameter`.
+
+        Returns:
+            Elements in the order of :meth:`active_positions`, shape ``(n_connections,)``.
+        """
 
     @abstractmethod
     def expand(self, moment: Tensor, positions: Tensor) -> Tensor:
-        """The opposite of :meth:`compress`, for connections at ``positions``."""
+        """Scatter values of connections into the layout of :attr:`parameter`; the inverse of :meth:`compress`.
+
+        Args:
+            moment: One value for each connection, shape ``(n_connections,)``.
+            positions: Flat positions of these connections, ascending, int64, same shape.
+        """
 
     @abstractmethod
     def apply_mask(self, moments: Iterable[Tensor] = ()) -> None:
-        """Zero what an optimizer may have written to absent connections: weight and moments."""
+        """Set weight and moments of absent connections to 0, whatever an optimizer has written there.
+
+        Args:
+            moments: Optimizer tensors in the layout of :attr:`parameter`.
+        """
 
     @abstractmethod
     def mask_gradient(self) -> None:
-        """Zero a recorded dense gradient at absent connections, so that an optimizer may use it."""
+        """Set a recorded dense gradient to 0 at absent connections, so that an optimizer step leaves them at 0."""
 
     @abstractmethod
     def dense_gradient(self, neurons: slice = slice(None)) -> Tensor:
-        """Gradient of the loss to every position of a block of neurons, connected or not.
+        """Gradient of the loss to all positions, active or absent, of a block of neurons.
 
-        Read between the backward pass and the optimizer step: there it is accumulated over micro-batches and
-        averaged over processes. Under DDP every process must call it.
+        Valid between backward pass and optimizer step: accumulated over micro-batches and averaged over processes.
+        Under DDP every process has to call this method.
 
         Args:
-            neurons: The block; all neurons by default.
+            neurons: Block of neurons; all neurons by default.
 
         Returns:
-            Shape ``(neurons, n_in)``.
+            Gradient, shape ``(neurons, n_in)``.
 
         Raises:
-            RuntimeError: If :attr:`record_dense_gradient` was off.
+            RuntimeError: If :attr:`record_dense_gradient` was False during the backward pass.
         """
 
     def attach(self) -> None:  # noqa: B027  # csr has no need of it
-        """Have the parameter's gradient masked, where it is not yet: a layer that was frozen, or read from a file."""
+        """Register the hook that masks the gradient; needed after unpickling and after unfreezing the parameter."""
 
     def gradient_at(self, positions: Tensor) -> Tensor:
-        """Gradient of the loss to the given positions, connected or not; see :meth:`dense_gradient`.
+        """Gradient of the loss to given positions, active or absent; see :meth:`dense_gradient`.
 
         Args:
-            positions: Flat positions, ascending, int64.
+            positions: Flat positions, ascending, int64, shape ``(n,)``.
 
         Returns:
-            Same shape.
+            Gradient, shape ``(n,)``.
         """
         blocks = blocks_of_neurons(positions, self.n_out, self.n_in)
         return torch.cat([self.dense_gradient(block).flatten()[own] for block, own in blocks])
 
     @abstractmethod
     def gradient_magnitude(self) -> Tensor:
-        """Σ |gradient| over the connections of each neuron, shape ``(n_out,)``.
+        """Sum of |gradient| over the active connections of each neuron, shape ``(n_out,)``.
 
         Raises:
-            RuntimeError: If there is no gradient.
+            RuntimeError: If the parameter has no gradient.
         """

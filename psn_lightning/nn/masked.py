@@ -1,4 +1,4 @@
-"""masked storage: the user's own parameter, zero at absent connections, and a mask beside it; any device."""
+"""Storage masked: a dense parameter that is 0 at absent connections, and a mask as a buffer; any device."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from torch import Tensor, nn
 from torch.utils.hooks import unserializable_hook
 
 from psn_lightning.nn.layer import SparseLayer
-from psn_lightning.nn.states import masked_state
+from psn_lightning.nn.states import convert_to_masked
 from psn_lightning.topology import Connectivity
 
-_LAYERS = "_sparse_layers"  # attribute of a module: its masked layers by parameter name
+_LAYERS = "_sparse_layers"  # name of the module attribute that holds its masked layers by parameter name
 
 
 class MaskedLayer(SparseLayer):
-    """A sparse weight kept as one dense parameter that is zero at absent connections (W ⊙ M, section 2.4).
+    """Sparse weight stored as a dense parameter that is 0 at absent connections (W ⊙ M, arXiv 2604.10560, section 2.4).
 
-    The module stays what it is: class, parameters, forward pass and state-dict keys; the mask is the buffer
-    ``<parameter>_mask`` beside the parameter. The product with the mask is taken where it costs least: the weight is
-    zero at absent connections by construction, and a hook on the parameter masks its gradient before it is
-    accumulated (and before DDP averages it), so any optimizer leaves the zeros alone.
+    The module keeps its class, parameters, forward pass and state-dict keys; the mask is added as the buffer
+    ``<parameter>_mask``. The forward pass does not multiply by the mask: the weight is 0 at absent connections by
+    construction, and a hook masks the gradient before it is accumulated (and before DDP averages it), so that an
+    optimizer leaves absent weights at 0.
 
     Args:
-        module: The module that owns the parameter.
+        module: Module that owns the parameter.
         name: Name of the parameter in the module.
-        connectivity: The connections; values of the parameter elsewhere are set to 0.
+        connectivity: Connections of the layer; the parameter is set to 0 everywhere else.
     """
 
     storage: ClassVar[Literal["masked", "csr"]] = "masked"
@@ -37,7 +37,7 @@ class MaskedLayer(SparseLayer):
     def __init__(self, module: nn.Module, name: str, connectivity: Connectivity) -> None:
         self._module, self._name = module, name
         self._records = False
-        self._full: bool | None = None  # whether nothing is absent; None: not known
+        self._full: bool | None = None  # whether all connections are active; None until computed
         self._hooked: weakref.ref[nn.Parameter] | None = None
         self._handle: Any = None
         weight = self.parameter
@@ -52,20 +52,20 @@ class MaskedLayer(SparseLayer):
         self.attach()
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is read from a file has a parameter of its own, without the hook: see :meth:`attach`."""
+        """State without the hook: an unpickled layer has its own parameter, see :meth:`attach`."""
         return {**self.__dict__, "_hooked": None, "_handle": None}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> MaskedLayer:
-        """Of a copied module; its parameter is hooked at once."""
+        """Copy the layer together with its module, and hook the copied parameter."""
         copied = object.__new__(type(self))
         memo[id(self)] = copied
-        weight = copy.deepcopy(self.parameter, memo)  # which the copied module takes from the memo
+        weight = copy.deepcopy(self.parameter, memo)  # the copied module gets the same copy from the memo
         vars(copied).update({key: copy.deepcopy(value, memo) for key, value in self.__getstate__().items()})
         copied._hook(weight)
         return copied
 
     def attach(self) -> None:
-        """Hook the parameter, unless it is; one from a file, or one that can be trained only now, is not."""
+        """Register the gradient hook on the parameter, unless it is registered or the parameter is frozen."""
         self._hook(self.parameter)
 
     def _hook(self, weight: nn.Parameter) -> None:
@@ -74,7 +74,7 @@ class MaskedLayer(SparseLayer):
             self._hooked = weakref.ref(weight)
 
     def remove(self) -> None:
-        """Take buffer and hooks off; the module is plain again, its absent weights are 0."""
+        """Remove the mask and the hooks from the module; absent weights stay in the parameter as zeros."""
         for handle in self._loading:
             handle.remove()
         if self._handle is not None:
@@ -86,19 +86,19 @@ class MaskedLayer(SparseLayer):
             delattr(self._module, _LAYERS)
 
     def share(self, module: nn.Module) -> None:
-        """Have the mask applied, too, when another module that has the same parameter is loaded."""
+        """Apply the mask also after a state dict is loaded into another module that holds the same parameter."""
         handle = module.register_load_state_dict_post_hook(self._after_load)  # type: ignore[no-untyped-call]
         self._loading.append(handle)
 
     @torch.no_grad()
     def _after_load(self, module: nn.Module, incompatible_keys: Any) -> None:
-        """Another tensor may be in the parameter's place, and another module that shares it may have loaded it."""
+        """Hook and mask the loaded parameter: loading may replace the tensor, or fill it through another module."""
         self.attach()
         self.parameter.masked_fill_(~self._mask, 0)
 
     @unserializable_hook  # type: ignore[untyped-decorator]
     def _masked_gradient(self, gradient: Tensor) -> Tensor | None:
-        """Hook of the parameter."""
+        """Mask the gradient; hook of the parameter."""
         return None if self._records or self.full else gradient * self._mask
 
     def _before_load(
@@ -112,50 +112,50 @@ class MaskedLayer(SparseLayer):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        """Take what csr wrote, and weights of a dense model: these keep the present mask."""
+        """Convert entries of storage csr or of a dense model, which keeps the present mask; hook before loading."""
         self._full = None
         try:
-            masked_state(state_dict, prefix, self._name, self._mask)
+            convert_to_masked(state_dict, prefix, self._name, self._mask)
         except ValueError as error:
             error_msgs.append(f"{prefix[:-1]}: {error}")
 
     @property
     def n_out(self) -> int:
-        """See the interface."""
+        """Number of neurons."""
         return self.parameter.shape[0]
 
     @property
     def n_in(self) -> int:
-        """See the interface."""
+        """Number of inputs of a neuron."""
         return self.parameter[0].numel()
 
     @property
     def parameter(self) -> nn.Parameter:
-        """See the interface."""
+        """Dense parameter of the module, 0 at absent connections."""
         parameter: nn.Parameter = getattr(self._module, self._name)
         return parameter
 
     @property
     def _mask(self) -> Tensor:
-        """In the weight's shape."""
+        """Boolean mask in the shape of the parameter."""
         mask: Tensor = getattr(self._module, f"{self._name}_mask")
         return mask
 
     @property
     def mask(self) -> Tensor:
-        """See the interface."""
+        """Boolean mask, shape ``(n_out, n_in)``; a view of the buffer, read-only."""
         return self._mask.flatten(1)
 
     @property
     def full(self) -> bool:
-        """Whether no connection is absent: then the mask costs nothing."""
+        """Whether all connections are active; masking is then skipped."""
         if self._full is None:
             self._full = bool(self._mask.all())
         return self._full
 
     @property
     def record_dense_gradient(self) -> bool:
-        """See the interface."""
+        """Whether the gradient hook lets the gradient to absent connections pass."""
         return self._records
 
     @record_dense_gradient.setter
@@ -164,30 +164,30 @@ class MaskedLayer(SparseLayer):
 
     @property
     def connectivity(self) -> Connectivity:
-        """See the interface."""
+        """Present connections."""
         return Connectivity.from_mask(self.mask.cpu().numpy())
 
     @property
     def fan_in(self) -> Tensor:
-        """See the interface."""
+        """Number of inputs of each neuron, int64, shape ``(n_out,)``."""
         return self.mask.sum(dim=1)
 
     def active_positions(self) -> Tensor:
-        """See the interface."""
+        """Flat positions of the active connections, ascending, int64, shape ``(n_connections,)``."""
         return self._mask.flatten().nonzero().squeeze(1)
 
     def active_values(self) -> Tensor:
-        """See the interface."""
+        """Weights of the active connections, shape ``(n_connections,)``, detached."""
         return self.parameter.detach()[self._mask]
 
     @torch.no_grad()
     def set_values(self, values: Tensor) -> None:
-        """See the interface."""
+        """Overwrite the weights of the active connections; see :meth:`SparseLayer.set_values`."""
         self.parameter[self._mask] = values.to(self.parameter)
 
     @torch.no_grad()
     def set_active(self, positions: Tensor, moments: Iterable[Tensor] = ()) -> int:
-        """See the interface."""
+        """Change which connections are active; see :meth:`SparseLayer.set_active`."""
         old = self._mask
         new = torch.zeros(old.numel(), dtype=torch.bool, device=old.device)
         new[positions] = True
@@ -200,18 +200,18 @@ class MaskedLayer(SparseLayer):
         return stayed
 
     def compress(self, moment: Tensor) -> Tensor:
-        """See the interface."""
+        """Gather an optimizer tensor by active connection, shape ``(n_connections,)``."""
         return moment[self._mask]
 
     def expand(self, moment: Tensor, positions: Tensor) -> Tensor:
-        """See the interface."""
+        """Scatter values of the connections at ``positions`` into a tensor in the shape of the parameter."""
         dense = moment.new_zeros(self._mask.numel())
         dense[positions] = moment
         return dense.view(self._mask.shape)
 
     @torch.no_grad()
     def apply_mask(self, moments: Iterable[Tensor] = ()) -> None:
-        """See the interface."""
+        """Set weight and moments of absent connections to 0."""
         self.attach()
         if not self.full:
             for tensor in (self.parameter, *moments):
@@ -219,27 +219,27 @@ class MaskedLayer(SparseLayer):
 
     @torch.no_grad()
     def mask_gradient(self) -> None:
-        """See the interface."""
+        """Set the gradient of absent connections to 0."""
         gradient = self.parameter.grad
         if gradient is not None and not self.full:
             gradient.mul_(self._mask)
 
     def dense_gradient(self, neurons: slice = slice(None)) -> Tensor:
-        """See the interface."""
+        """Dense gradient of a block of neurons; see :meth:`SparseLayer.dense_gradient`."""
         gradient = self.parameter.grad
         if gradient is None or not (self._records or self.full):
-            raise RuntimeError("no dense gradient: set record_dense_gradient before the backward pass")
+            raise RuntimeError("no dense gradient: set record_dense_gradient = True before the backward pass")
         return gradient[neurons].flatten(1)
 
     def gradient_magnitude(self) -> Tensor:
-        """See the interface."""
+        """Sum of |gradient| over the active connections of each neuron, shape ``(n_out,)``."""
         gradient = self.parameter.grad
         if gradient is None:
-            raise RuntimeError("no gradient yet: call it between the backward pass and the optimizer step")
+            raise RuntimeError("no gradient: call gradient_magnitude between backward pass and optimizer step")
         return (gradient.abs() * self._mask).flatten(1).sum(dim=1)
 
 
 def masked_layers_of(module: nn.Module) -> dict[str, MaskedLayer]:
-    """The masked layers that a module owns itself, by parameter name."""
+    """Return the masked layers of a module's own parameters, by parameter name."""
     layers: dict[str, MaskedLayer] = vars(module).get(_LAYERS, {})
     return layers

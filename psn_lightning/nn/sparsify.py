@@ -1,4 +1,4 @@
-"""`sparsify` puts a topology on any module; `densify` takes it off."""
+"""Functions that make any module sparse, describe its sparse layers, and make it dense again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,14 @@ from psn_lightning.errors import SettingError, UnreachableError
 from psn_lightning.nn.init import InitName, initial_values
 from psn_lightning.nn.layer import SparseLayer
 from psn_lightning.nn.masked import MaskedLayer, masked_layers_of
-from psn_lightning.nn.storages import StorageName, check_storage, csr_linear, dense_linear, resolve, take_state
+from psn_lightning.nn.storages import (
+    StorageName,
+    check_storage,
+    copy_training_state,
+    make_csr_linear,
+    make_dense_linear,
+    resolve_storage,
+)
 from psn_lightning.nn.table import LayerRow, SparsityTable
 from psn_lightning.nn.weights import Weight, ignore_masks, select_weights, sparse_layers, stop_ignoring_masks
 from psn_lightning.topology import (
@@ -34,17 +41,17 @@ from psn_lightning.topology.connectivity import IntArray
 from psn_lightning.topology.fan_in import coefficient_of_variation
 from psn_lightning.topology.statistics import fan_in_ccv
 
-WEIGHT_STREAM = 1_000_003  # keeps the weights' random streams apart from the topology's
+WEIGHT_STREAM = 1_000_003  # part of the seed that separates the random streams of weights from those of topologies
 
 
 @dataclass(frozen=True)
 class LayerSettings:
-    """Settings of the layers that a pattern matches; None takes what holds for all.
+    """Settings of the layers that a glob pattern matches; None takes the value given for all layers.
 
     Args:
-        sparsity: Sparsity of each of these layers. They are then outside the budget of the others.
-        topology: Family of their fan-in.
-        storage: How their weights are kept.
+        sparsity: Sparsity of each of these layers, in [0, 1); the layers then have no part in the budget of the others.
+        topology: Family of the fan-in.
+        storage: Storage of the weights.
     """
 
     sparsity: float | None = None
@@ -67,35 +74,36 @@ def sparsify(
     seed: int = 42,
     dry_run: bool = False,
 ) -> SparsityTable:
-    """Make a module's weights sparse, in place.
+    """Make the weights of a module sparse, in place.
 
-    The connections of all layers together are ``round((1 - sparsity) * positions)``, exactly. Call it before the
-    optimizer is made where the storage may be csr; masked keeps every parameter.
+    All layers together get exactly ``round((1 - sparsity) * positions)`` connections. With storage csr or auto, call
+    this function before the optimizer is made: parameters are replaced. Storage masked keeps every parameter.
 
     Args:
-        module: Any module. Sparse become the weights of ``nn.Linear``, ``nn.Conv1d/2d/3d`` and the projections of
-            ``nn.MultiheadAttention``; each is seen as a matrix of neurons (the first dimension) and inputs (the
-            others). Biases, norms and embeddings stay dense.
+        module: Module to change. The weights of ``nn.Linear``, ``nn.Conv1d/2d/3d`` and the projections of
+            ``nn.MultiheadAttention`` become sparse, each viewed as a matrix of neurons (first dimension) and inputs
+            (other dimensions). Biases, norms and embeddings stay dense.
         sparsity: Share of absent connections over all selected layers, in [0, 1).
-        topology: Family of the fan-in, the number of inputs of each neuron; None is :class:`Uniform`.
-        allocation: Density per layer: ``uniform``, ``er`` or ``erk`` (Evci et al., 2020: by the sum of the weight's
-            dimensions over their product; small layers stay denser).
-        include: Glob patterns of the layers to make sparse, such as ``blocks.*.mlp.*``. A pattern that matches no layer
-            is tried on parameter names, so that any weight can be named. None: all layers.
-        exclude: Glob patterns of layers to leave dense.
-        overrides: Settings of the layers that a glob pattern matches; the first match counts.
-        storage: ``masked``: the module stays what it is, with a mask beside each weight, on any device; ``csr``:
-            Linears are replaced by :class:`CSRLinear`, which keeps and multiplies the active weights only, on CPUs;
-            ``auto``: csr for the Linears for which it measured faster (:func:`psn_lightning.nn.storages.resolve`).
-        spreading: Which inputs a neuron reads, given how many: ``random``, ``even`` or ``sequential``.
-        init: None keeps the values of the weights that stay; ``mean_fan_in`` and ``per_neuron`` draw them anew, as He
-            initialisation by the sparse fan-in does.
+        topology: Family of the fan-in (number of inputs of a neuron); :class:`Uniform` by default.
+        allocation: Densities of the layers: ``uniform``, or ``er`` and ``erk`` (Evci et al., 2020, arXiv 1911.11134:
+            proportional to the sum of the weight's dimensions over their product, so that small layers are denser).
+        include: Glob patterns of the names of the layers to make sparse, such as ``blocks.*.mlp.*``. A pattern that
+            matches no layer is matched against parameter names, so that any weight can be selected. All layers by
+            default.
+        exclude: Glob patterns of the names of layers to keep dense.
+        overrides: Settings by glob pattern of layer names; the first pattern that matches a layer counts.
+        storage: ``masked``: a mask beside each weight, on any device; ``csr``: every selected Linear is replaced by
+            :class:`CSRLinear`, which stores and multiplies active weights only, on CPUs; ``auto``: csr for the Linears
+            for which it measured faster (:func:`~psn_lightning.nn.storages.resolve_storage`), masked for the rest.
+        spreading: Choice of the inputs of a neuron with given fan-in: ``random``, ``even`` or ``sequential``.
+        init: Initialisation of the active weights: None keeps their values; ``mean_fan_in`` and ``per_neuron`` draw
+            new ones, see :func:`~psn_lightning.nn.init.initial_values`.
         min_fan_in: Smallest fan-in of a neuron.
-        seed: Seed of topology and of weights drawn anew.
-        dry_run: Only return the table.
+        seed: Seed of topology and of newly drawn weights.
+        dry_run: Whether to leave the module unchanged and return the table only.
 
     Returns:
-        The sparse layers, as a table that prints.
+        Table of the sparse layers.
 
     Raises:
         SettingError: If a pattern matches nothing, a layer cannot be made sparse, or a value is out of range.
@@ -103,11 +111,11 @@ def sparsify(
     check_sparsity(sparsity)
     check_storage(storage)
     weights = select_weights(module, None if include is None else list(include), list(exclude))
-    settings = _settings_of(weights, overrides or {}, LayerSettings(None, topology or Uniform(), storage))
-    budgets = _budgets(weights, settings, sparsity, allocation, min_fan_in)
-    storages = [_storage(w, s, b) for w, s, b in zip(weights, settings, budgets, strict=True)]
+    settings = _resolve_settings(weights, overrides or {}, LayerSettings(None, topology or Uniform(), storage))
+    budgets = _make_budgets(weights, settings, sparsity, allocation, min_fan_in)
+    storages = [_choose_storage(w, s, b) for w, s, b in zip(weights, settings, budgets, strict=True)]
     streams = [np.random.default_rng([seed, i]) for i in range(len(weights))]
-    fan_ins = _fan_ins([s.topology or Uniform() for s in settings], budgets, streams)
+    fan_ins = _draw_fan_ins([s.topology or Uniform() for s in settings], budgets, streams)
     rows = tuple(
         LayerRow(w.name, tuple(w.tensor.shape), kept, int(k.sum()), w.tensor.numel(), coefficient_of_variation(k))
         for w, kept, k in zip(weights, storages, fan_ins, strict=True)
@@ -117,14 +125,21 @@ def sparsify(
     for i, (weight, kept, fan_in, rng) in enumerate(zip(weights, storages, fan_ins, streams, strict=True), start=1):
         connectivity = spread(fan_in, weight.shape[1], spreading, rng)
         if init is not None:
-            _draw(weight, connectivity, init, np.random.default_rng([seed, WEIGHT_STREAM, i]))
-        _impose(module, weight, connectivity, kept)
+            _redraw_weights(weight, connectivity, init, np.random.default_rng([seed, WEIGHT_STREAM, i]))
+        _apply_connectivity(module, weight, connectivity, kept)
     ignore_masks(module)
     return SparsityTable(rows)
 
 
 def describe(module: nn.Module) -> SparsityTable:
-    """The table of a module's sparse layers as they are now."""
+    """Make a table of the present sparse layers of a module.
+
+    Args:
+        module: Any module.
+
+    Returns:
+        Table with one row for each sparse layer; empty for a dense module.
+    """
     rows = []
     for name, layer in sparse_layers(module).items():
         connectivity = layer.connectivity
@@ -135,50 +150,51 @@ def describe(module: nn.Module) -> SparsityTable:
 
 
 def densify(module: nn.Module) -> nn.Module:
-    """Make a sparse module plain again, in place: no mask, no hook, no csr; absent weights are zeros.
+    """Replace all sparse layers of a module by dense ones, in place: masks and hooks are removed, absent weights are 0.
 
     Args:
-        module: A module that :func:`sparsify` made sparse, or a :class:`SparseMLP`.
+        module: Module that :func:`sparsify` made sparse, or a :class:`SparseMLP`.
 
     Returns:
-        The module.
+        The same module.
 
     Raises:
-        ValueError: If the module is itself a csr layer: its parent has to be given.
+        ValueError: If the module itself is a csr layer.
     """
     if isinstance(module, SparseLayer):
-        raise ValueError("a csr layer cannot become another class in place: give the module that holds it")
+        raise ValueError(f"{type(module).__name__} cannot be replaced in place: call densify on its parent module")
     stop_ignoring_masks(module)
     for owner in list(module.modules()):
         for masked in list(masked_layers_of(owner).values()):
             masked.remove()
         for name, child in list(owner.named_children()):
             if isinstance(child, SparseLayer):
-                setattr(owner, name, dense_linear(child))
+                setattr(owner, name, make_dense_linear(child))
     return module
 
 
-def _settings_of(
+def _resolve_settings(
     weights: Sequence[Weight], overrides: Mapping[str, LayerSettings], default: LayerSettings
 ) -> list[LayerSettings]:
-    """The settings of each layer, with the defaults filled in."""
+    """Resolve the settings of each layer: overrides, then defaults."""
     for pattern in overrides:
         if not any(fnmatchcase(weight.name, pattern) for weight in weights):
-            raise SettingError(f"overrides {pattern!r} matches none of {', '.join(w.name for w in weights)}")
+            names = ", ".join(weight.name for weight in weights)
+            raise SettingError(f"overrides pattern {pattern!r} matches none of the selected layers: {names}")
     matched = [next((s for p, s in overrides.items() if fnmatchcase(w.name, p)), LayerSettings()) for w in weights]
     for settings in matched:
         check_storage(settings.storage or default.storage)
     return [LayerSettings(s.sparsity, s.topology or default.topology, s.storage or default.storage) for s in matched]
 
 
-def _budgets(
+def _make_budgets(
     weights: Sequence[Weight],
     settings: Sequence[LayerSettings],
     sparsity: float,
     allocation: AllocationName,
     min_fan_in: int,
 ) -> list[LayerBudget]:
-    """The connections of each layer; those without a sparsity of their own share one budget."""
+    """Allocate connections to the layers; layers without a sparsity of their own share one budget."""
     shared = [w for w, s in zip(weights, settings, strict=True) if s.sparsity is None]
     counts = iter(allocate_exactly([tuple(w.tensor.shape) for w in shared], sparsity, allocation) if shared else ())
     budgets = []
@@ -187,20 +203,20 @@ def _budgets(
         absent = 1 - next(counts) / (n_out * n_in) if own.sparsity is None else own.sparsity
         if absent == 1:
             raise UnreachableError(
-                f"sparsity {sparsity} leaves {weight.name} ({n_out} × {n_in}) no connection: exclude it, or "
-                "allocate erk"
+                f"sparsity {sparsity} leaves no connection in {weight.name} ({n_out} × {n_in}): exclude the layer or "
+                "use allocation erk"
             )
         budgets.append(LayerBudget(n_in, n_out, absent, min_fan_in, weight.name))
     return budgets
 
 
-def _fan_ins(
+def _draw_fan_ins(
     topologies: Sequence[FanIn], budgets: Sequence[LayerBudget], streams: Sequence[np.random.Generator]
 ) -> list[IntArray]:
-    """Fan-in of each layer's neurons; a layer that is allocated all its positions is dense, whatever the family.
+    """Draw the fan-in of each layer's neurons; a layer with all positions allocated is dense for every family.
 
     Raises:
-        UnreachableError: With every layer that its family cannot give.
+        UnreachableError: If a family cannot reach the budget of a layer; the message lists these layers.
     """
     fan_ins, wrong = [], []
     for family, budget, rng in zip(topologies, budgets, streams, strict=True):
@@ -213,48 +229,50 @@ def _fan_ins(
     if wrong:
         raise UnreachableError(
             f"{'; '.join(wrong[:3])}{f'; and {len(wrong) - 3} more' if len(wrong) > 3 else ''}. Exclude these layers, "
-            "give them settings of their own (overrides), or allocate uniformly"
+            "override their settings, or use allocation uniform"
         )
     return fan_ins
 
 
-def _storage(weight: Weight, settings: LayerSettings, budget: LayerBudget) -> Literal["csr", "masked"]:
-    """The storage that a layer gets.
+def _choose_storage(weight: Weight, settings: LayerSettings, budget: LayerBudget) -> Literal["csr", "masked"]:
+    """Choose the storage of a layer.
 
     Raises:
-        SettingError: If csr is asked for where it cannot be.
+        SettingError: If csr is requested for a layer that does not support it.
     """
     tensor = weight.tensor
     possible = weight.may_be_replaced and tensor.device.type == "cpu" and tensor.dtype in {torch.float32, torch.float64}
     if settings.storage == "csr" and not possible:
         raise SettingError(
-            f"{weight.name} cannot have storage csr, which replaces plain Linears in float32 or float64 on the CPU "
-            "(not those inside torch's attention modules, nor shared ones): use auto or masked"
+            f"{weight.name} does not support storage csr, which needs an nn.Linear in float32 or float64 on the CPU, "
+            "outside of torch's attention modules and with a weight of its own: use auto or masked"
         )
     if settings.storage == "masked" or not possible:
         return "masked"
-    return resolve(settings.storage or "auto", budget.sparsity, weight.shape)
+    return resolve_storage(settings.storage or "auto", budget.sparsity, weight.shape)
 
 
-def _draw(weight: Weight, connectivity: Connectivity, init: InitName, rng: np.random.Generator) -> None:
-    """Give the weights that stay new values."""
+def _redraw_weights(weight: Weight, connectivity: Connectivity, init: InitName, rng: np.random.Generator) -> None:
+    """Draw new values for the active weights of a layer."""
     values = torch.from_numpy(initial_values(connectivity, init, rng)).to(weight.tensor)
     with torch.no_grad():
         mask = torch.from_numpy(connectivity.mask()).view(weight.tensor.shape).to(weight.tensor.device)
         weight.tensor[mask] = values
 
 
-def _impose(module: nn.Module, weight: Weight, connectivity: Connectivity, storage: Literal["csr", "masked"]) -> None:
-    """Put a layer's connections on the module."""
+def _apply_connectivity(
+    module: nn.Module, weight: Weight, connectivity: Connectivity, storage: Literal["csr", "masked"]
+) -> None:
+    """Make one weight of a module sparse in the given storage."""
     if storage == "masked":
         tensor, layer = weight.tensor, MaskedLayer(weight.owner, weight.parameter, connectivity)
         for other in module.modules():
-            if other is not weight.owner and any(parameter is tensor for parameter in other._parameters.values()):
+            if other is not weight.owner and any(parameter is tensor for parameter in other.parameters(recurse=False)):
                 layer.share(other)
         return
     values = weight.tensor.detach().flatten()[torch.from_numpy(connectivity.keys())]
     bias = weight.owner.bias.detach() if isinstance(weight.owner.bias, nn.Parameter) else None
     parent, _, name = weight.name.rpartition(".")
-    replacement = csr_linear(connectivity, values, bias)
-    take_state(replacement, weight.owner)
+    replacement = make_csr_linear(connectivity, values, bias)
+    copy_training_state(replacement, weight.owner)
     setattr(module.get_submodule(parent), name, replacement)

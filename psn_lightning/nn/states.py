@@ -1,7 +1,7 @@
-"""State dicts of sparse layers: what one storage wrote, as the other reads it.
+"""Conversion of state dicts between storages.
 
-masked writes ``weight`` (dense) and ``weight_mask``; csr writes ``values`` (in the order of positions), ``indptr``,
-``indices`` and ``in_features``.
+Storage masked saves ``weight`` (dense) and ``weight_mask``; storage csr saves ``values`` (in the order of the flat
+positions), ``indptr``, ``indices`` and ``in_features``.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ IN_FEATURES = "in_features"
 
 
 class Connections(NamedTuple):
-    """A layer's connections and their weights."""
+    """Connections of a layer and their weights."""
 
     connectivity: Connectivity
     values: Tensor
 
 
-def csr_state(connectivity: Connectivity, values: Tensor) -> dict[str, Tensor]:
-    """What csr writes of a layer, without the prefix."""
+def make_csr_state(connectivity: Connectivity, values: Tensor) -> dict[str, Tensor]:
+    """Make the state dict of a layer in storage csr, with keys without prefix."""
     return {
         IN_FEATURES: torch.tensor(connectivity.n_in),
         "values": values,
@@ -36,56 +36,62 @@ def csr_state(connectivity: Connectivity, values: Tensor) -> dict[str, Tensor]:
 
 
 def read_connections(state_dict: Mapping[str, Any], prefix: str, shape: tuple[int, int]) -> Connections | None:
-    """A layer's connections in a state dict of either storage.
+    """Read the connections of a layer from a state dict of either storage.
 
     Args:
-        state_dict: The state dict.
-        prefix: Of the layer's keys: ``network.fc1.``.
-        shape: ``(n_out, n_in)`` of the layer.
+        state_dict: State dict of the whole module.
+        prefix: Prefix of the layer's keys, for example ``network.fc1.``.
+        shape: Shape of the layer, ``(n_out, n_in)``.
 
     Returns:
-        None where the state dict has neither.
+        Connections and weights, or None if the state dict has no sparse layer with this prefix.
 
     Raises:
-        ValueError: If they do not fit the layer, or each other.
+        ValueError: If the entries do not fit the layer or each other.
     """
     if all(prefix + key in state_dict for key in _CSR):
-        return _read_csr(state_dict, prefix, shape)
+        return _read_csr_state(state_dict, prefix, shape)
     if f"{prefix}weight" in state_dict and f"{prefix}weight_mask" in state_dict:
         weight, mask = (torch.as_tensor(state_dict[prefix + key]) for key in ("weight", "weight_mask"))
         if weight.shape != shape or mask.shape != shape or mask.dtype != torch.bool:
-            raise ValueError(f"the checkpoint has shape {tuple(weight.shape)}, the layer {shape}")
+            raise ValueError(
+                f"weight of shape {tuple(weight.shape)} with a {mask.dtype} mask of shape {tuple(mask.shape)}, "
+                f"expected {shape} for both and a boolean mask"
+            )
         return Connections(Connectivity.from_mask(mask.cpu().numpy()), weight[mask])
     return None
 
 
-def _read_csr(state_dict: Mapping[str, Any], prefix: str, shape: tuple[int, int]) -> Connections:
+def _read_csr_state(state_dict: Mapping[str, Any], prefix: str, shape: tuple[int, int]) -> Connections:
     n_out, n_in = shape
     values, indptr, indices = (torch.as_tensor(state_dict[prefix + key]) for key in _CSR)
     inputs = int(state_dict.get(prefix + IN_FEATURES, n_in))
     if inputs != n_in:
-        raise ValueError(f"the checkpoint has {inputs} inputs, the layer {n_in}")
+        raise ValueError(f"in_features {inputs}, expected {n_in}")
     if values.shape != indices.shape or not values.dtype.is_floating_point:
-        raise ValueError(f"{values.numel()} weights of {indices.numel()} connections")
+        raise ValueError(
+            f"values of shape {tuple(values.shape)} and {values.dtype}, expected floating-point numbers of shape "
+            f"{tuple(indices.shape)}, one for each of indices"
+        )
     if indptr.numel() != n_out + 1:
-        raise ValueError(f"the checkpoint has {indptr.numel() - 1} neurons, the layer {n_out}")
+        raise ValueError(f"indptr of {indptr.numel() - 1} neurons, expected {n_out}")
     try:
         return Connections(Connectivity(n_in, n_out, indptr.cpu().numpy(), indices.cpu().numpy()), values)
     except TypeError as error:
         raise ValueError(error) from error
 
 
-def masked_state(state_dict: dict[str, Any], prefix: str, name: str, mask: Tensor) -> None:
-    """Rewrite a layer's entries of a state dict, in place, as masked reads them.
+def convert_to_masked(state_dict: dict[str, Any], prefix: str, name: str, mask: Tensor) -> None:
+    """Convert the entries of a layer in a state dict to storage masked, in place.
 
     Args:
-        state_dict: Of csr, of masked, or of a dense model, whose weights get the present mask.
-        prefix: Of the module's keys.
-        name: Name of the parameter.
-        mask: The present mask, in the weight's shape.
+        state_dict: State dict of storage csr or masked, or of a dense model, whose weights get the present mask.
+        prefix: Prefix of the module's keys.
+        name: Name of the parameter in the module.
+        mask: Present mask, in the shape of the weight.
 
     Raises:
-        ValueError: If the entries do not fit the layer, or each other.
+        ValueError: If the entries do not fit the layer or each other.
     """
     weight_key, mask_key = f"{prefix}{name}", f"{prefix}{name}_mask"
     if name == "weight" and mask.dim() == 2 and prefix + "values" in state_dict:
@@ -103,5 +109,5 @@ def masked_state(state_dict: dict[str, Any], prefix: str, name: str, mask: Tenso
         new = state_dict.setdefault(mask_key, mask.clone())
         if isinstance(weight, Tensor) and isinstance(new, Tensor) and weight.shape == new.shape == mask.shape:
             if new.dtype != torch.bool:
-                raise ValueError(f"{mask_key} is not boolean")
+                raise ValueError(f"{mask_key} has dtype {new.dtype}, expected a boolean mask")
             state_dict[weight_key] = weight.detach().masked_fill(~new.to(weight.device), 0)

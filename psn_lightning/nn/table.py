@@ -1,4 +1,4 @@
-"""What `sparsify` did, as a table."""
+"""Table of the sparse layers of a module."""
 
 from __future__ import annotations
 
@@ -8,36 +8,43 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class LayerRow:
-    """One sparse layer."""
+    """Row of the table: one sparse layer."""
 
     name: str
+    """Qualified name in the module."""
     shape: tuple[int, ...]
-    """Of the weight."""
+    """Shape of the dense weight."""
     storage: str
+    """Storage of the weight, ``masked`` or ``csr``."""
     connections: int
+    """Number of active connections."""
     positions: int
+    """Number of active and absent connections."""
     ccv: float
-    """Coefficient of variation of the fan-in: standard deviation over mean."""
+    """Coefficient of variation of the fan-in: standard deviation / mean."""
 
     @property
     def density(self) -> float:
-        """Share of the positions that are connected."""
+        """Share of active connections."""
         return self.connections / self.positions
 
 
 @dataclass(frozen=True)
 class SparsityTable:
-    """The sparse layers of a module; prints as a table, with the sum in the last row."""
+    """Sparse layers of a module; ``str()`` formats them as a table with totals in the last row."""
 
     rows: tuple[LayerRow, ...]
+    """Rows in the order of the module."""
 
     @property
     def sparsity(self) -> float:
-        """Share of absent connections over all rows; 0 where there are none."""
-        return 1 - self._share(sum(row.connections for row in self.rows), sum(row.positions for row in self.rows))
+        """Share of absent connections over all rows; 0 for an empty table."""
+        return 1 - self._compute_density(
+            sum(row.connections for row in self.rows), sum(row.positions for row in self.rows)
+        )
 
     @staticmethod
-    def _share(connections: int, positions: int) -> float:
+    def _compute_density(connections: int, positions: int) -> float:
         return connections / positions if positions else 1.0
 
     def __iter__(self) -> Iterator[LayerRow]:
@@ -60,18 +67,18 @@ class SparsityTable:
             f"{len(self.rows)} layers",
             f"{positions:,}",
             "",
-            f"{self._share(connections, positions):.2%}",
+            f"{self._compute_density(connections, positions):.2%}",
             f"{connections:,}",
             "",
         )
         cells = [head, *lines, total]
         widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
-        text = [_line(row, widths) for row in cells]
+        text = [_format_line(row, widths) for row in cells]
         rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
         return "\n".join([text[0], rule, *text[1:-1], rule, text[-1]])
 
 
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    """Names to the left, numbers to the right."""
+def _format_line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """Format a line: the first three cells aligned left, the others right."""
     padded = [c.ljust(w) if i < 3 else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))]
     return "  ".join(padded).rstrip()

@@ -1,4 +1,4 @@
-"""The questions of arXiv 2604.10560: reproductions, their record, verdicts on claims, variants of RigL."""
+"""Reproduction of arXiv 2604.10560: runs and their record, verdicts on claims, report, variants of RigL."""
 
 from psn_lightning.paper.variants import RigLVariant
 

@@ -1,37 +1,73 @@
-"""How long the runs of a reproduction take on this machine."""
+"""Time that the runs of a reproduction take on this machine."""
 
 from __future__ import annotations
 
-import logging
 import os
 import statistics
-import warnings
 from collections.abc import Mapping
-from contextlib import redirect_stdout
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from psn_lightning.paper.record import RecordedRun
-from psn_lightning.paper.reproduction import Reproduction, cells_of, epochs_of, plan_for
-from psn_lightning.sweeps.plan import Plan
-from psn_lightning.sweeps.space import settings_of, with_settings
-from psn_lightning.sweeps.trials import fitted
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from psn_lightning.errors import SettingError, compact
+from psn_lightning.paper.record import RecordedRun, key_of, read
+from psn_lightning.paper.reproduction import Reproduction, cells_of, epochs_of, load, names, plan_for
+from psn_lightning.sweeps.launchers import fork_context
+from psn_lightning.sweeps.logs import redirect_output
+from psn_lightning.sweeps.space import apply_settings, decode_settings
+from psn_lightning.sweeps.trials import run_fit
 from psn_lightning.tracking.provenance import machine
 
 _BATCHES = 30  # of an epoch that are measured
 
 
-def seconds_of_a_run(name: str, reproduction: Reproduction, data: str, known: Mapping[str, RecordedRun]) -> float:
-    """What a run of a reproduction takes on this machine.
+def print_list() -> None:
+    """Print all reproductions: what is done, and how long the rest takes."""
+    known, console = read(), Console()
+    table = Table("reproduction", "data", "runs", "done", "left, hours", "title")
+    for name in names():
+        reproduction = load(name)
+        for data in reproduction.data:
+            cells = cells_of(reproduction, data)
+            left = len(cells) - sum(key_of(name, data, cell, seed) in known for cell, seed in cells)
+            with console.status(f"{name}, {data}: measuring a run"):
+                hours = _estimate_hours(name, reproduction, data, known, left)
+            title = reproduction.title if data == next(iter(reproduction.data)) else ""
+            table.add_row(*map(escape, (name, data, str(len(cells)), str(len(cells) - left), hours, title)))
+    console.print(table)
+    console.print("Hours on this machine with one worker; --workers 2 on two cores takes about half.")
 
-    Known of the same runs on a machine of its kind; else of others on the same data, by epoch; else measured in
-    a short training of the first cell and the one in the middle.
+
+def _estimate_hours(
+    name: str, reproduction: Reproduction, data: str, known: Mapping[str, RecordedRun], left: int
+) -> str:
+    """Estimate the hours of the runs that are left."""
+    if not left:
+        return "0.0"
+    try:
+        return f"{estimate_run_seconds(name, reproduction, data, known) * left / 3600:.1f}"
+    except ValueError as error:
+        cause = SettingError.inside(error)
+        if cause is None:
+            raise
+        return f"? ({compact(cause)})"  # such as data that are not on this machine
+
+
+def estimate_run_seconds(name: str, reproduction: Reproduction, data: str, known: Mapping[str, RecordedRun]) -> float:
+    """Estimate the time of a run of a reproduction on this machine.
+
+    The record decides if it has such runs of a machine of this kind, or else other runs on the same data, by epoch.
+    Otherwise the first cell and the one in the middle are measured in a short training.
 
     Args:
-        name: Of the reproduction.
-        reproduction: The same.
-        data: One of its data sets.
-        known: The record.
+        name: Name of the reproduction.
+        reproduction: Reproduction to estimate.
+        data: Short name of one of its data sets.
+        known: Record of runs.
     """
     here = [run for run in known.values() if run.data == data and run.machine == machine()]
     own = [run.seconds for run in here if run.reproduction == name]
@@ -42,13 +78,16 @@ def seconds_of_a_run(name: str, reproduction: Reproduction, data: str, known: Ma
         return statistics.fmean(run.seconds / len(run.curves["test/accuracy"]) for run in here) * epochs
     plan = plan_for(name, reproduction, data)
     cells = [cell for cell, _ in cells_of(reproduction, data)]
-    some = [settings_of(cell, plan.space) for cell in (cells[0], cells[len(cells) // 2])]
-    return statistics.fmean(_epoch(plan, settings) for settings in some) * epochs
+    configs = [
+        apply_settings(plan.config, decode_settings(cell, plan.space)) for cell in (cells[0], cells[len(cells) // 2])
+    ]
+    with ProcessPoolExecutor(1, fork_context(), max_tasks_per_child=1) as pool:  # one fit per process
+        return statistics.fmean(pool.map(_measure_epoch, configs)) * epochs
 
 
-def _epoch(plan: Plan, settings: Mapping[str, Any]) -> float:
-    """Seconds of an epoch without evaluation, from the second of two short ones: the first compiles and warms up."""
-    config = with_settings(plan.config, settings)
+def _measure_epoch(config: dict[str, Any]) -> float:
+    """Measure the seconds of an epoch without evaluation: the second of two short ones, once everything is warm."""
+    redirect_output(Path(os.devnull))
     config["trainer"] |= {
         "max_epochs": 2,
         "limit_train_batches": _BATCHES,
@@ -58,12 +97,6 @@ def _epoch(plan: Plan, settings: Mapping[str, Any]) -> float:
         "enable_progress_bar": False,
         "enable_model_summary": False,
     }
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
-            warnings.simplefilter("ignore")
-            cli = fitted(config)
-    finally:
-        logging.disable(logging.NOTSET)
+    cli = run_fit(config)
     n_batches = len(cli.trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
     return float(cli.trainer.callback_metrics["time/epoch_seconds"]) * n_batches / _BATCHES

@@ -1,4 +1,4 @@
-"""The durable record of reproductions: ``results/runs.jsonl``, one line for each finished run."""
+"""Record of the runs of reproductions: ``results/runs.jsonl``, one line for each finished run."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import os
+import reprlib
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,59 +26,65 @@ from psn_lightning.files import write_all
 from psn_lightning.tracking.store import Store
 
 RECORD = Path("results") / "runs.jsonl"
+"""Default file of the record."""
+
 TAG = "reproduction"
-"""Tag of an MLflow run that belongs to a reproduction: its key, see :attr:`RecordedRun.key`."""
+"""Tag of the MLflow runs of reproductions; the value is the key of the run, see :attr:`RecordedRun.key`."""
 
 _ACCURACY = "test/accuracy"
-_CURVES = (_ACCURACY, "gradient/ratio", "fan_in/ccv/")  # metrics, or beginnings of such, that are kept by epoch
-_DIGITS = 6
+_CURVES = (_ACCURACY, "gradient/ratio", "fan_in/ccv/")  # prefixes of the metrics that are recorded for every epoch
+_DIGITS = 6  # significant digits of recorded values
 
 
 @dataclass(frozen=True)
 class RecordedRun:
-    """One run, as the record keeps it.
+    """A run of a reproduction, one line of the record.
 
     Raises:
-        ValueError: If something of it is of another kind, or what every report asks for is missing.
+        ValueError: If a field has the wrong type or range, or the test accuracy is missing.
     """
 
     reproduction: str
+    """Name of the reproduction."""
     data: str
-    """Short name of the data set: fashion."""
+    """Short name of the data set, such as ``fashion``."""
     cell: dict[str, Any]
-    """What distinguishes the run's row and column: ``{"profile": "bell", "model.sparsity": 0.9}``."""
+    """Settings of the table cell that the run belongs to, such as ``{"profile": "bell", "model.sparsity": 0.9}``."""
     seed: int
+    """Seed of the run."""
     digest: str
-    """Of the configuration, as far as it decides what is computed."""
+    """Digest of the settings that the computation depends on."""
     dataset: str
-    """As it is to be reported, with the number of rows where it is a subset."""
+    """Title of the data set in the report, with the number of rows if it is a subset."""
     completeness: str
-    """complete or subset."""
+    """``complete`` or ``subset``."""
     metrics: dict[str, float]
-    """Last value of each."""
+    """Last value of each metric."""
     curves: dict[str, list[float]]
-    """Some of them after every epoch."""
+    """Values of selected metrics after every epoch."""
     seconds: float
-    """From the run's beginning to its end, other runs beside it."""
+    """Duration of the run; other runs may have shared the machine."""
     storage: str
+    """Storage of the weights: csr, masked, or dense."""
     machine: str
     """Operating system, architecture and number of cores."""
     version: str
-    """Of this package."""
+    """Version of psn_lightning."""
     commit: str
+    """Git commit; empty if it is not known."""
     date: str
-    """When it ended, UTC."""
+    """End of the run, ISO 8601 in UTC."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            what, is_sound = _SOUND.get(name, ("text", lambda value: isinstance(value, str)))
-            if not is_sound(value):
-                raise ValueError(f"{name} is not {what}")
-        json.dumps(vars(self), ensure_ascii=False).encode()  # a text can have what no file can
+            expected, is_valid = _FIELDS.get(name, ("a string", lambda value: isinstance(value, str)))
+            if not is_valid(value):
+                raise ValueError(f"{name} must be {expected}, not {reprlib.repr(value)}")
+        json.dumps(vars(self), ensure_ascii=False).encode()  # a lone surrogate cannot be written to a file
 
     @property
     def key(self) -> str:
-        """Two runs with this in common are one measurement made twice."""
+        """Key of the measurement; runs with equal keys are repetitions of one measurement."""
         return key_of(self.reproduction, self.data, self.cell, self.seed)
 
 
@@ -100,70 +107,106 @@ def _are_curves(value: Any) -> bool:
     return all(isinstance(curve, list) and all(map(_is_number, curve)) for curve in value.values())
 
 
-_SOUND: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "cell": ("settings with one value each", _is_cell),
-    "seed": ("a whole number from 0 to 4294967295", lambda value: type(value) is int and 0 <= value < 2**32),
-    "metrics": (f"numbers with a finite {_ACCURACY} among them", _are_metrics),
-    "curves": (f"lists of numbers with {_ACCURACY} among them", _are_curves),
-    "seconds": ("a number from 0 on", lambda value: _is_number(value) and 0 <= value < math.inf),
+_FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "cell": ("a dict from settings to single values", _is_cell),
+    "seed": ("an integer from 0 to 4294967295", lambda value: type(value) is int and 0 <= value < 2**32),
+    "metrics": (f"a dict of numbers with a finite {_ACCURACY}", _are_metrics),
+    "curves": (f"a dict of lists of numbers with {_ACCURACY}", _are_curves),
+    "seconds": ("a finite number of at least 0", lambda value: _is_number(value) and 0 <= value < math.inf),
 }
-"""What the fields of a run are that are no text: in words, and how it is found out."""
+"""Expected value, in words, and its check, for the fields of a run that are not strings."""
 
 
 def key_of(reproduction: str, data: str, cell: Mapping[str, Any], seed: int) -> str:
-    """See :attr:`RecordedRun.key`."""
+    """Make the key of a measurement, see :attr:`RecordedRun.key`.
+
+    Args:
+        reproduction: Name of the reproduction.
+        data: Short name of the data set.
+        cell: Settings of the table cell, in any order.
+        seed: Seed of the run.
+    """
     return json.dumps([reproduction, data, cell, seed], sort_keys=True)
 
 
 def read(path: Path = RECORD) -> dict[str, RecordedRun]:
-    """All runs of a record by key; of one that was repeated the last.
+    """Read a record; of repeated runs, the last one counts.
 
-    A line that was cut short, by a full disk or a power cut, counts as none: its run is run again.
+    A line that was cut short, by a full disk or a power cut, is skipped with a warning, so that its run is repeated.
+
+    Args:
+        path: File of the record; a missing file is an empty record.
+
+    Returns:
+        Runs by key.
 
     Raises:
-        SettingError: If it is no record, or a line is damaged otherwise.
+        SettingError: If the file is not a record, or a line is damaged in another way.
     """
     runs: dict[str, RecordedRun] = {}
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(_read_lines(path), start=1):
         try:
             run = RecordedRun(**json.loads(line))
         except (ValueError, TypeError, RecursionError) as error:
             if isinstance(error, json.JSONDecodeError) and line[:1] in {"", "{", "\0"}:
                 warnings.warn(
-                    f"{path}, line {number} was cut short ({error}): its run counts as not done", stacklevel=2
+                    f"{path}, line {number} was cut short ({error}) and is skipped: its run counts as not done",
+                    stacklevel=2,
                 )
                 continue
             raise SettingError(
-                f"{path}, line {number} is damaged ({in_one_line(error)}); take it out, its run is run again"
+                f"{path}, line {number} is damaged ({in_one_line(error)}): delete the line, and psn-train "
+                "reproduce repeats the run"
             ) from error
         runs[run.key] = run
     return runs
 
 
-def _lines(path: Path) -> list[str]:
+def _read_lines(path: Path) -> list[str]:
+    """Read the lines of a record.
+
+    Raises:
+        SettingError: If the path is a folder, or the file cannot be read as text.
+    """
     try:
         if path.is_dir():
-            raise SettingError(f"{path} is a folder: name the record in it, as {RECORD} is one")
+            raise SettingError(f"{path} is a folder, not a record: give a file, such as {RECORD}")
         return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingError(f"{path} cannot be read as a record ({in_one_line(error)}): name another file") from error
+        raise SettingError(f"{path} cannot be read as a record ({in_one_line(error)}): give another file") from error
 
 
 def append(run: RecordedRun, path: Path = RECORD) -> None:
-    """Add a line in one write; other processes of this machine may do the same at this moment."""
+    """Append a run to a record, in one write and under a lock: other processes may append at the same time.
+
+    Args:
+        run: Run to append.
+        path: File of the record; created if missing.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     line = json.dumps(dataclasses.asdict(run)) + "\n"
     with path.open("ab+", buffering=0) as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
         file.seek(0, os.SEEK_END)
         if file.tell() and os.pread(file.fileno(), 1, file.tell() - 1) != b"\n":
-            line = f"\n{line}"  # the one before was cut short
+            line = f"\n{line}"  # the previous line was cut short
         write_all(file, line.encode())
         os.fsync(file.fileno())
 
 
 def recorded(client: MlflowClient, run: Run, reproduction: str, data: str, cell: dict[str, Any]) -> RecordedRun:
-    """A finished run of MLflow's as a line of the record."""
+    """Convert a finished MLflow run to a line of the record.
+
+    Args:
+        client: Client of the store that has the run.
+        run: Finished MLflow run.
+        reproduction: Name of the reproduction.
+        data: Short name of the data set.
+        cell: Settings of the table cell.
+
+    Raises:
+        ValueError, LookupError: If the run lacks a param, a tag or the test accuracy.
+    """
     tags, params = run.data.tags, run.data.params
     names = [name for name in run.data.metrics if name.startswith(_CURVES)]
     history = {name: client.get_metric_history(run.info.run_id, name) for name in names}
@@ -176,8 +219,8 @@ def recorded(client: MlflowClient, run: Run, reproduction: str, data: str, cell:
         digest=hashlib.sha256(text.encode()).hexdigest()[:16],
         dataset=tags["dataset.name"],
         completeness=tags["dataset.completeness"],
-        metrics={name: _rounded(value) for name, value in sorted(run.data.metrics.items())},
-        curves={name: [_rounded(metric.value) for metric in values] for name, values in sorted(history.items())},
+        metrics={name: _round(value) for name, value in sorted(run.data.metrics.items())},
+        curves={name: [_round(metric.value) for metric in values] for name, values in sorted(history.items())},
         seconds=round((run.info.end_time - run.info.start_time) / 1000, 1),
         storage=tags["storage"],
         machine=tags["machine"],
@@ -188,29 +231,30 @@ def recorded(client: MlflowClient, run: Run, reproduction: str, data: str, cell:
 
 
 def from_experiment(uri: str | None, experiment: str) -> list[RecordedRun]:
-    """The finished runs of reproductions in an MLflow experiment; of one that was repeated the newest.
+    """Read the finished runs of reproductions from an MLflow experiment; of repeated runs, the newest one counts.
 
     Args:
-        uri: MLflow store; None: the default one.
-        experiment: Name.
+        uri: MLflow store; the default store if None.
+        experiment: Name of the experiment.
 
     Raises:
-        SettingError: If the store cannot be used, has no such experiment, or a run there is none of a reproduction.
+        SettingError: If the store cannot be used, has no such experiment, or a run has the tag of reproductions but
+            not the params, tags and metrics of one.
     """
     found = find(uri, experiment, f"tags.{TAG} != '' AND attributes.status = 'FINISHED'")
     client = Store(uri).client
     runs = {}
-    for run in reversed(found):  # the newest last
+    for run in reversed(found):  # oldest first: newer runs replace older ones
         try:
             one = recorded(client, run, *json.loads(run.data.tags[TAG])[:3])
         except (ValueError, TypeError, LookupError, RecursionError) as error:
             raise SettingError(
-                f"run {run.info.run_id} of {experiment} is tagged {TAG}, but is none ({in_one_line(error)}): "
-                "delete the tag"
+                f"run {run.info.run_id} of experiment {experiment} has the tag {TAG} but is not a run of a "
+                f"reproduction ({in_one_line(error)}): delete the tag"
             ) from error
         runs[one.key] = one
     return list(runs.values())
 
 
-def _rounded(value: float) -> float:
+def _round(value: float) -> float:
     return float(f"{value:.{_DIGITS}g}")

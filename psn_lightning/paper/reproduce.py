@@ -1,56 +1,58 @@
-"""``psn-train reproduce``: the paper's tables and figures, each by one command, into ``results/runs.jsonl``."""
+"""``psn-train reproduce``: run the paper's tables and figures, and add the runs to ``results/runs.jsonl``."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import optuna
 import yaml
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from psn_lightning.commands.messages import CommandParser
-from psn_lightning.errors import SettingError, compact
-from psn_lightning.paper.cost import seconds_of_a_run
-from psn_lightning.paper.record import RECORD, TAG, RecordedRun, append, key_of, read, recorded
-from psn_lightning.paper.reproduction import Reproduction, cells_of, load, names, only, plan_for
+from psn_lightning.errors import SettingError
+from psn_lightning.paper.cost import print_list
+from psn_lightning.paper.record import RECORD, TAG, append, key_of, read, recorded
+from psn_lightning.paper.reproduction import Reproduction, cells_of, load, plan_for, select_tickets
+from psn_lightning.sweeps.launchers import LocalLauncher
 from psn_lightning.sweeps.parent import StudyRun
 from psn_lightning.sweeps.plan import ChangedStudyError, Plan, parent_run
-from psn_lightning.sweeps.storages import FOLDER, journal_of, quieten
+from psn_lightning.sweeps.storages import FOLDER, silence_optuna, study_file
 from psn_lightning.sweeps.supervisor import Stopped, Supervisor
 from psn_lightning.sweeps.sweep import Range
 from psn_lightning.sweeps.tickets import TICKET, State
 from psn_lightning.tracking import MLflowLogger
+from psn_lightning.tracking.mlflow_private import MLFLOW_PARENT_RUN_ID
 from psn_lightning.tracking.store import StoreAwayError
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Run what of a reproduction is not recorded yet, or list all of them.
+    """Run the part of a reproduction that is not recorded yet, or list all reproductions.
+
+    Args:
+        arguments: Command line after ``psn-train reproduce``.
 
     Raises:
-        SettingError: If a name or option cannot be, or runs failed for good.
-        SIGTERMException: If it was stopped.
+        SettingError: If a name or option is not possible, or runs failed for good.
+        SIGTERMException: If the command was stopped.
     """
     options = parser().parse_args(list(arguments))
-    quieten()
+    silence_optuna()
     if options.list or options.name is None:
-        _list()
+        print_list()
         return
     reproduction = load(options.name)
     data = list(dict.fromkeys(options.data or reproduction.data))
     _check(options.name, reproduction, data, options.seeds)
     _check_resources(options.workers, options.budget)
-    wanted = _chosen(options.name, reproduction, options.only)
+    is_wanted = _parse_only(options.name, reproduction, options.only)
     until = time.monotonic() + 60 * options.budget if options.budget else math.inf
     suffix = f"-again-{datetime.now(UTC):%Y%m%d}" if options.again else ""
-    recorded_runs = read()  # also where all is run again: it must be one that can be added to
+    recorded_runs = read()  # also with --again: the record must be one that can be added to
     known = {} if options.again else recorded_runs
     for entry in data:
         cells = cells_of(reproduction, entry)
@@ -58,10 +60,10 @@ def run(arguments: Sequence[str]) -> None:
         left = [
             ticket
             for ticket, (cell, seed) in enumerate(cells)
-            if seed in seeds and wanted(cell) and key_of(options.name, entry, cell, seed) not in known
+            if seed in seeds and is_wanted(cell) and key_of(options.name, entry, cell, seed) not in known
         ]
         if left:
-            plan = only(plan_for(options.name, reproduction, entry, suffix), left)
+            plan = select_tickets(plan_for(options.name, reproduction, entry, suffix), left)
             text = yaml.safe_dump({"reproduction": options.name, "title": reproduction.title, "data": entry})
             _run(plan, Recorder(options.name, entry, plan, cells), text, options.workers, until)
         else:
@@ -70,13 +72,13 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def _run(plan: Plan, recorder: Recorder, text: str, workers: int, until: float) -> None:
-    """Run the study of one data set; the text is its description in MLflow."""
+    """Run the study of one data set; the text describes it in MLflow."""
     try:
         study_run = StudyRun(plan, text)
     except ChangedStudyError:
         raise SettingError(
-            f"{plan.name}: conf/reproduce or what it builds on has changed since {journal_of(plan.name)} was begun; "
-            "remove that file to begin it anew: what is recorded is not run again"
+            f"{plan.name}: conf/reproduce or its base has changed since {study_file(plan.name)} was created; remove "
+            "that file to start the study anew: recorded runs are not repeated"
         ) from None
     with study_run as parent:
 
@@ -86,18 +88,18 @@ def _run(plan: Plan, recorder: Recorder, text: str, workers: int, until: float) 
             if missing:
                 listed = ", ".join(map(str, missing))
                 raise StoreAwayError(
-                    f"trials {listed} have ended, but MLflow does not know it, so they are not in {RECORD}: psn-train "
-                    "sync, then the same command again"
+                    f"trials {listed} have ended, but their end has not reached MLflow, so they are not in {RECORD}: "
+                    "start psn-train sync, then the same command again"
                 )
 
         try:
-            state = Supervisor(plan, workers, on_progress, until).run()
+            state = Supervisor(plan, LocalLauncher(workers), on_progress, until).run()
         except Stopped as stopped:
             raise SIGTERMException(f"stopped; the same command goes on with {stopped}") from None
-        parent.close_lost(plan, state)
+        parent.mark_lost(plan, state)
     if state.lost:
         raise SettingError(
-            f"{plan.name}: {len(state.lost)} runs failed for good; what their workers printed is in {FOLDER}"
+            f"{plan.name}: {len(state.lost)} runs failed for good; their logs are in {FOLDER / plan.name}"
         )
 
 
@@ -105,10 +107,10 @@ class Recorder:
     """Adds the finished runs of a study to the record.
 
     Args:
-        name: Of the reproduction.
-        data: The data set's short name.
-        plan: The study.
-        cells: Cell and seed of each of its tickets.
+        name: Name of the reproduction.
+        data: Short name of the data set.
+        plan: Plan of the study.
+        cells: Cell and seed of each ticket of the study.
     """
 
     def __init__(self, name: str, data: str, plan: Plan, cells: Sequence[tuple[dict[str, Any], int]]) -> None:
@@ -119,10 +121,14 @@ class Recorder:
         self._done: set[int] = set()
 
     def update(self, study: optuna.Study, state: State) -> list[int]:
-        """Add what has finished since the last time, also under an earlier command that did not come to record it.
+        """Add the runs that have finished since the last call, or under an earlier command that was killed.
+
+        Args:
+            study: Study of the runs.
+            state: State of the study.
 
         Returns:
-            Trials whose end is not in MLflow yet.
+            Trials whose end has not reached MLflow.
         """
         missing = []
         for trial in state.complete:
@@ -158,11 +164,11 @@ def _check_resources(workers: int, budget: float | None) -> None:
     if workers < 1:
         raise SettingError(f"--workers {workers} must be at least 1")
     if budget is not None and not 0 < budget < math.inf:
-        raise SettingError(f"--budget {budget:g} must be a number of minutes above 0; without it there is no end")
+        raise SettingError(f"--budget {budget:g} must be a number of minutes above 0; leave it out for no limit")
 
 
-def _chosen(name: str, reproduction: Reproduction, only: Sequence[str]) -> Callable[[dict[str, Any]], bool]:
-    """Whether a cell is one of those that ``--only`` names."""
+def _parse_only(name: str, reproduction: Reproduction, only: Sequence[str]) -> Callable[[dict[str, Any]], bool]:
+    """Make the function that says whether ``--only`` selects a cell."""
     chosen: dict[str, set[str]] = {}
     for choice in only:
         key, _, value = choice.partition("=")
@@ -175,51 +181,21 @@ def _chosen(name: str, reproduction: Reproduction, only: Sequence[str]) -> Calla
     return lambda cell: all(str(cell[key]) in values for key, values in chosen.items())
 
 
-def _list() -> None:
-    """What there is, what of it is done, and what the rest costs."""
-    known, console = read(), Console()
-    table = Table("reproduction", "data", "runs", "done", "left, hours", "what")
-    for name in names():
-        reproduction = load(name)
-        for data in reproduction.data:
-            cells = cells_of(reproduction, data)
-            left = len(cells) - sum(key_of(name, data, cell, seed) in known for cell, seed in cells)
-            with console.status(f"{name}, {data}: how long does a run take?"):
-                hours = _hours(name, reproduction, data, known, left)
-            title = reproduction.title if data == next(iter(reproduction.data)) else ""
-            table.add_row(*map(escape, (name, data, str(len(cells)), str(len(cells) - left), hours, title)))
-    console.print(table)
-    console.print("Hours of one run after the other on this machine; --workers 2 on two cores takes about half.")
-
-
-def _hours(name: str, reproduction: Reproduction, data: str, known: Mapping[str, RecordedRun], left: int) -> str:
-    """What is left, in hours."""
-    if not left:
-        return "0.0"
-    try:
-        return f"{seconds_of_a_run(name, reproduction, data, known) * left / 3600:.1f}"
-    except ValueError as error:
-        told = SettingError.inside(error)
-        if told is None:
-            raise
-        return f"? ({compact(told)})"  # as where the data are not on this machine
-
-
 def parser() -> CommandParser:
-    """What the command takes."""
+    """Parser of the command's arguments."""
     parser = CommandParser(prog="psn-train reproduce", description=__doc__)
-    parser.add_argument("name", nargs="?", help="which one, see --list")
-    parser.add_argument("--list", action="store_true", help="what there is, what is done, what the rest costs")
-    parser.add_argument("--data", nargs="+", help="data sets by short name; default all that it has")
-    parser.add_argument("--seeds", nargs="+", type=int, help="default all that it has")
+    parser.add_argument("name", nargs="?", help="name of the reproduction, see --list")
+    parser.add_argument("--list", action="store_true", help="list what is done, and how long the rest takes")
+    parser.add_argument("--data", nargs="+", help="short names of data sets; default: all of the reproduction")
+    parser.add_argument("--seeds", nargs="+", type=int, help="seeds; default: all of the reproduction")
     parser.add_argument(
         "--only",
         nargs="+",
         default=[],
         metavar="KEY=VALUE",
-        help="some cells: model.sparsity=0.9 start=erk start=uniform",
+        help="cells to run: model.sparsity=0.9 start=erk start=uniform; default: all",
     )
-    parser.add_argument("--workers", type=int, default=1, help="processes, which share the cores; default 1")
-    parser.add_argument("--budget", type=float, help="minutes after which no run begins any more; default no end")
-    parser.add_argument("--again", action="store_true", help="also what is recorded already")
+    parser.add_argument("--workers", type=int, default=1, help="processes, which share the cores; default: 1")
+    parser.add_argument("--budget", type=float, help="minutes after which no run is started; default: no limit")
+    parser.add_argument("--again", action="store_true", help="repeat runs that are recorded")
     return parser

@@ -1,4 +1,4 @@
-"""What a reproduction is: a table or figure of the paper as grids, one for each data set."""
+"""Reproductions: tables and figures of the paper as grids, one for each data set."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser  # type: ignore[attr-defined]
 from jsonargparse.typing import Path_fr
 
-from psn_lightning.commands.messages import check_configs, explained
+from psn_lightning.commands.config_files import check_configs
+from psn_lightning.commands.messages import parser_error
 from psn_lightning.errors import SettingError, in_one_line
-from psn_lightning.sweeps.command import configuration, plan_of
+from psn_lightning.sweeps.base_config import configuration
+from psn_lightning.sweeps.command import plan_of
 from psn_lightning.sweeps.plan import Plan
 from psn_lightning.sweeps.space import combinations
-from psn_lightning.sweeps.sweep import Space, Sweep
+from psn_lightning.sweeps.sweep import Space, Sweep, make_arguments
 
 FOLDER = Path("conf") / "reproduce"
-"""Where the reproductions are described."""
+"""Folder of the files that describe reproductions."""
 
 _SEED = "seed_everything"
-_DATA = "{data}"  # in a text of the space: the data set's short name
+_DATA = "{data}"  # stands for the data set's short name within a text of the space
 
 
 @dataclass(frozen=True)
@@ -32,12 +34,12 @@ class Reproduction:
     """A table or figure of the paper.
 
     Args:
-        title: Which one, and what it shows.
+        title: Table or figure, and what it shows.
         data: Short name of each data set → the configurations of ``psn-train fit`` that its runs start from.
-        space: What its cells differ in, see :class:`~psn_lightning.sweeps.sweep.Sweep`; every combination is a
+        space: Settings in which cells differ, see :class:`~psn_lightning.sweeps.sweep.Sweep`; every combination is a
             cell. ``{data}`` within a text becomes the data set's short name.
         seeds: Seeds of each cell.
-        settings: What all runs have instead of the base's.
+        settings: Settings of all runs that replace those of the base.
 
     Raises:
         SettingError: If there is nothing to run.
@@ -56,21 +58,24 @@ class Reproduction:
 
 
 def names() -> list[str]:
-    """All reproductions.
+    """Names of all reproductions.
 
     Raises:
-        SettingError: If the folder that describes them is not here.
+        SettingError: If the folder of their files does not exist.
     """
     if not FOLDER.is_dir():
-        raise SettingError(f"{FOLDER} is not here: psn-train reproduce works in a checkout of psn_lightning")
+        raise SettingError(f"{FOLDER} is not here: run psn-train reproduce in a checkout of psn_lightning")
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
 def load(name: str) -> Reproduction:
     """Read a reproduction.
 
+    Args:
+        name: Name of the reproduction.
+
     Raises:
-        SettingError: If there is none of that name, or its file does not describe one.
+        SettingError: If there is no reproduction of that name, or its file does not describe one.
     """
     if name not in names():
         raise SettingError(f"reproduction {name!r} is not one of {', '.join(names())}")
@@ -83,28 +88,28 @@ def load(name: str) -> Reproduction:
     try:
         config = parser.parse_args(arguments)
         config.pop("config")
-        return Reproduction(**vars(parser.instantiate_classes(config)))
+        return Reproduction(**make_arguments(parser, config))
     except (ArgumentError, ValueError) as error:
-        told = SettingError.inside(error)
-        if told is None and isinstance(error, ArgumentError):
-            told = explained(error, parser)
-        raise SettingError(f"{path}: {told or in_one_line(error)}") from error
+        cause = SettingError.inside(error)
+        if cause is None and isinstance(error, ArgumentError):
+            cause = parser_error(error, parser, arguments)
+        raise SettingError(f"{path}: {cause or in_one_line(error)}") from error
 
 
 def plan_for(name: str, reproduction: Reproduction, data: str, suffix: str = "") -> Plan:
-    """The study of one data set: a ticket for every cell and seed.
+    """Plan of the study of one data set: a ticket for every cell and seed.
 
     Args:
-        name: Of the reproduction.
-        reproduction: The same.
-        data: One of its data sets.
-        suffix: Of the study's name.
+        name: Name of the reproduction.
+        reproduction: Reproduction to run.
+        data: Short name of one of its data sets.
+        suffix: Suffix of the study's name.
     """
     sweep = Sweep(
         name=f"{name}-{data}{suffix}",
         base=reproduction.data[data],
         space=_space(reproduction, data),
-        settings=_filled(reproduction.settings, data),
+        settings=_fill_in(reproduction.settings, data),
         sampler="grid",
         objective="test/accuracy",
     )
@@ -112,20 +117,20 @@ def plan_for(name: str, reproduction: Reproduction, data: str, suffix: str = "")
 
 
 def cells_of(reproduction: Reproduction, data: str) -> list[tuple[dict[str, Any], int]]:
-    """Cell and seed of every ticket of one data set's study."""
+    """Cell and seed of every ticket of a data set's study."""
     cells: list[dict[str, Any]] = [dict(cell) for cell in combinations(_space(reproduction, data))]
     return [(cell, cell.pop(_SEED)) for cell in cells]
 
 
 def _space(reproduction: Reproduction, data: str) -> Space:
-    return {**_filled(reproduction.space, data), _SEED: list(reproduction.seeds)}
+    return {**_fill_in(reproduction.space, data), _SEED: list(reproduction.seeds)}
 
 
 def epochs_of(reproduction: Reproduction, data: str) -> int:
-    """Epochs of each run on one data set.
+    """Number of epochs of each run on a data set.
 
     Raises:
-        SettingError: If a base is no configuration, or nothing says how many.
+        SettingError: If a base is not a configuration, or no number of epochs is given.
     """
     key = "trainer.max_epochs"
     paths = [str(base.absolute) for base in reproduction.data[data]]
@@ -138,15 +143,15 @@ def epochs_of(reproduction: Reproduction, data: str) -> int:
     return epochs
 
 
-def only(plan: Plan, wanted: Collection[int]) -> Plan:
-    """The same study with some of its tickets alone."""
+def select_tickets(plan: Plan, wanted: Collection[int]) -> Plan:
+    """Restrict a plan to some of its tickets."""
     left_out = frozenset(range(plan.tickets.n)) - frozenset(wanted)
     return dataclasses.replace(plan, tickets=dataclasses.replace(plan.tickets, left_out=left_out))
 
 
-def _filled(value: Any, data: str) -> Any:
+def _fill_in(value: Any, data: str) -> Any:
     if isinstance(value, dict):
-        return {key: _filled(entry, data) for key, entry in value.items()}
+        return {key: _fill_in(entry, data) for key, entry in value.items()}
     if isinstance(value, list):
-        return [_filled(entry, data) for entry in value]
+        return [_fill_in(entry, data) for entry in value]
     return value.replace(_DATA, data) if isinstance(value, str) else value

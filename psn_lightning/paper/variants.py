@@ -1,4 +1,4 @@
-"""RigL as implementations differ in it, as a callback."""
+"""Callback for variants of RigL in which implementations differ."""
 
 from __future__ import annotations
 
@@ -16,25 +16,28 @@ from psn_lightning.paper.variant_updater import RigLVariantRule, VariantChoices,
 
 
 class RigLVariant(DynamicTopology):
-    """RigL with the choices that the paper leaves open and implementations make differently (its Table 4).
+    """RigL with the choices that the paper leaves open and that differ between implementations (Table 4).
 
-    With the defaults it is :class:`~psn_lightning.callbacks.RigL`.
+    The defaults are :class:`~psn_lightning.callbacks.RigL`.
 
     Args:
-        drop_fraction: Share of a layer's connections that the first update replaces (α).
+        drop_fraction: Fraction of a layer's connections that the first update replaces (α).
         period: Optimizer steps between updates (int, ΔT), or epochs (float).
-        begin: First update: a step (int), a share of the run (float), or null: one period after the start.
+        begin: First update: a step (int), a share of the run (float), or null for one period after the start.
         end: End of the updates: a step (int), or a share of the run (float).
-        skip_step_on_update: Whether an update takes the place of the optimizer step.
+        skip_step_on_update: Whether an update replaces the optimizer step.
         may_return: Whether a connection that has just been dropped may grow back at once.
-        sees_absent: Whether growth sees the gradient of absent connections; where the forward pass multiplies weight
-            and mask it does not: all ties, decided by position.
-        drop_scope: Whether the smallest magnitudes are sought in each layer or in all at once.
-        grown_value: Weight of a new connection: zero, or initial: N(0, 2 / mean fan-in) as at the start.
-        moments: Whether an update keeps the optimizer's moments of what stays, or resets those of the whole layer.
-        gradient_steps: Number of optimizer steps before an update whose gradients growth looks at, summed.
-        layers: Glob patterns of the layers to rewrite; null: every sparse layer.
-        seed: Seed of random growth; null: that of seed_everything.
+        sees_absent: Whether growth sees the gradient of absent connections; if False, all candidates are equal and the
+            position decides, as in an implementation that multiplies weight and mask in the forward pass.
+        drop_scope: Scope of the smallest magnitudes: each layer, or all layers together.
+        grown_value: Weight of a grown connection: zero, or initial, drawn from N(0, 2 / mean fan-in) as at the start.
+        moments: Optimizer moments after an update: kept for the connections that stay, or reset for the whole layer.
+        gradient_steps: Number of optimizer steps, the update's included, over which the gradient for growth is summed.
+        layers: Glob patterns of the names of the layers to update; every sparse layer by default.
+        seed: Seed of random growth; the seed of seed_everything by default.
+
+    Raises:
+        SettingError: If ``gradient_steps`` is below 1.
     """
 
     def __init__(
@@ -56,10 +59,17 @@ class RigLVariant(DynamicTopology):
         rule = RigLVariantRule(may_return, sees_absent, drop_scope)
         super().__init__(rule, CosineSchedule(drop_fraction, period, begin, end), skip_step_on_update, layers, seed)
         if gradient_steps < 1:
-            raise SettingError(f"gradient_steps {gradient_steps} must be at least 1: the gradient of the update's step")
+            raise SettingError(
+                f"gradient_steps {gradient_steps} must be at least 1: 1 is the gradient of the update's step alone"
+            )
         self.choices = VariantChoices(grown_value, moments, gradient_steps)
 
     def updater(self, layers: Mapping[str, SparseLayer], optimizer: Optimizer) -> TopologyUpdater:
-        """An updater with these choices."""
+        """Make the updater of one optimizer.
+
+        Args:
+            layers: Sparse layers by name.
+            optimizer: Optimizer whose moments move with the weights.
+        """
         settings = (self.rule, self.schedule, optimizer, *self._lengths, seed_of_run(self.seed))
         return VariantUpdater(self.choices, layers, *settings, self.skip_step_on_update)

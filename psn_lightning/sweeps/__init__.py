@@ -1,1 +1,1 @@
-"""Studies of many runs: Optuna searches and grids, one process per trial."""
+"""Studies of many runs: Optuna searches and grids, in which one trial is one process that runs ``psn-train fit``."""

@@ -1,37 +1,30 @@
-"""``psn-train sweep``: a study of many runs, on any number of processes and machines."""
+"""``psn-train sweep``: a study of many runs, on any number of workers."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 import statistics
-import tempfile
-import warnings
-from argparse import ArgumentError
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import yaml
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from optuna.trial import FrozenTrial
 from rich.console import Console
 from rich.table import Table
 
 from psn_lightning.commands.summary import ui_command
-from psn_lightning.commands.training import PSNCLI
-from psn_lightning.errors import SettingError, UnreachableError
-from psn_lightning.sweeps.liveness import REASON
+from psn_lightning.errors import SettingError
+from psn_lightning.sweeps.base_config import configuration
+from psn_lightning.sweeps.launchers import Launcher, make_launcher
+from psn_lightning.sweeps.liveness import failure_reason
 from psn_lightning.sweeps.parent import StudyRun
-from psn_lightning.sweeps.plan import Plan, best_of
-from psn_lightning.sweeps.space import combinations, described, settings_of, with_settings
-from psn_lightning.sweeps.storages import FOLDER, quieten, refuse_shared
+from psn_lightning.sweeps.plan import Plan, best_trial
+from psn_lightning.sweeps.space import apply_settings, combinations, decode_settings, describe_params
+from psn_lightning.sweeps.storages import FOLDER, refuse_shared, silence_optuna, storage_url
 from psn_lightning.sweeps.supervisor import Stopped, Supervisor
-from psn_lightning.sweeps.sweep import Range, Space, Sweep, parse
-from psn_lightning.sweeps.tickets import TICKET, State, Tickets, seed_values, value_of
-from psn_lightning.tracking.spool import spools
+from psn_lightning.sweeps.sweep import Space, Sweep, parse
+from psn_lightning.sweeps.tickets import TICKET, State, Tickets, seed_values, trial_value
+from psn_lightning.tracking.outbox import OUTBOXES, find_outboxes
 from psn_lightning.tracking.store import Store
 
 _SHOWN = 10  # trials in the table at the end
@@ -40,31 +33,35 @@ _SHOWN = 10  # trials in the table at the end
 def run(arguments: Sequence[str]) -> None:
     """Run a sweep to its end, or go on with it.
 
+    Args:
+        arguments: Command line after ``psn-train sweep``.
+
     Raises:
         SettingError: If a setting cannot work, or trials failed for good.
-        SIGTERMException: If it was stopped.
+        SIGTERMException: If the sweep was stopped.
     """
-    quieten()
+    silence_optuna()
     sweep, text = parse(arguments)
+    launcher = make_launcher(sweep)
     config = configuration(sweep)
-    refuse_shared(sweep.storage, Store(config["tracking"]["uri"]).uri)
+    refuse_shared(storage_url(sweep.storage, sweep.name), Store(config["tracking"]["uri"]).uri)
     plan = plan_of(sweep, config)
     with StudyRun(plan, text) as parent:
         try:
-            state = Supervisor(plan, sweep.workers, parent.refresh).run()
-            retrained = _retrain(sweep, plan, state, parent)
+            state = Supervisor(plan, launcher, parent.refresh).run()
+            retrained = _retrain(sweep, plan, state, parent, launcher)
         except Stopped as stopped:
             raise SIGTERMException(f"stopped; the same command goes on with {stopped}") from None
-        parent.close_lost(plan, state)
-    _sum_up(sweep, plan, state, retrained)
+        parent.mark_lost(plan, state)
+    _print_results(sweep, plan, state, retrained)
 
 
 def plan_of(sweep: Sweep, config: dict[str, Any]) -> Plan:
-    """The study of a sweep.
+    """Plan of a sweep's study.
 
     Args:
-        sweep: The sweep.
-        config: Its :func:`configuration`.
+        sweep: Sweep to run.
+        config: Complete configuration of the sweep's runs.
     """
     cells = combinations(sweep.space) if sweep.sampler == "grid" else None
     n = len(cells) if cells is not None else sweep.trials or 0
@@ -82,20 +79,20 @@ def plan_of(sweep: Sweep, config: dict[str, Any]) -> Plan:
     )
 
 
-def _retrain(sweep: Sweep, plan: Plan, state: State, parent: StudyRun) -> State | None:
-    """Train the best trial's settings again, with the seeds that are kept for it, and look at the test set.
+def _retrain(sweep: Sweep, plan: Plan, state: State, parent: StudyRun, launcher: Launcher) -> State | None:
+    """Train the best trial's settings again with the seeds kept for that, and evaluate on the test set.
 
-    It is a study of its own: one trial per seed, run, counted and taken up again as all others are.
+    The runs are a study of their own, with one trial per seed.
     """
     if not sweep.retrain_seeds or not state.complete:
         return None
-    best = best_of(state, plan)
+    best = best_trial(state, plan)
     seeds: list[Any] = list(sweep.retrain_seeds)
     space: Space = {"seed_everything": seeds}
     again = replace(
         plan,
         name=f"{plan.name}/best{best.user_attrs[TICKET]}",
-        config=with_settings(plan.config, settings_of(best.params, plan.space)),
+        config=apply_settings(plan.config, decode_settings(best.params, plan.space)),
         space=space,
         tickets=Tickets(len(seeds), combinations(space), sweep.retries),
         sampler="grid",
@@ -106,115 +103,56 @@ def _retrain(sweep: Sweep, plan: Plan, state: State, parent: StudyRun) -> State 
         role="retrained",
     )
     parent.adopt(again)
-    retrained = Supervisor(again, sweep.workers).run()
-    parent.close_lost(again, retrained)
+    retrained = Supervisor(again, launcher).run()
+    parent.mark_lost(again, retrained)
     return retrained
 
 
-def _sum_up(sweep: Sweep, plan: Plan, state: State, retrained: State | None) -> None:
-    """Print what came out.
+def _print_results(sweep: Sweep, plan: Plan, state: State, retrained: State | None) -> None:
+    """Print the best trials, and what failed.
 
     Raises:
         SettingError: If trials failed for good.
     """
     console = Console()
     if state.complete:
-        best = best_of(state, plan)
-        console.print(f"Study {plan.name}: {_counted(state)}", highlight=False)
+        best = best_trial(state, plan)
+        console.print(f"Study {plan.name}: {_count_trials(state)}", highlight=False)
         table = Table("", plan.objective, "settings")
-        ranked = sorted(state.complete, key=value_of, reverse=plan.direction == "maximize")
+        ranked = sorted(state.complete, key=trial_value, reverse=plan.direction == "maximize")
         for place, trial in enumerate(ranked[:_SHOWN], start=1):
-            table.add_row(str(place), _mean(trial), described(trial.params))
+            table.add_row(str(place), _format_mean(trial), describe_params(trial.params))
         console.print(table)
         if retrained is not None and retrained.complete:
-            values = [value_of(trial) for trial in retrained.complete]
+            values = [trial_value(trial) for trial in retrained.complete]
             spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
             console.print(
-                f"Trained again ({described(best.params)}), {len(values)} new seeds: "
+                f"Trained again ({describe_params(best.params)}), {len(values)} new seeds: "
                 f"test {plan.objective.split('/')[-1]} {statistics.fmean(values):.4f}{spread}",
                 highlight=False,
                 soft_wrap=True,
             )
     store = Store(plan.config["tracking"]["uri"])
-    if spools(store.home):
-        console.print(f"Not all of it is in MLflow yet, but in {store.home / 'spool'}; when it is back: psn-train sync")
+    if find_outboxes(store.home):
+        outboxes = store.home / OUTBOXES
+        console.print(f"Some runs are not in MLflow yet, but in {outboxes}; when MLflow is back: psn-train sync")
     console.print(f"Compare with: {ui_command(store.shown)}", highlight=False, soft_wrap=True)
     lost = [*state.lost, *(retrained.lost if retrained else [])]
     if lost:
-        reason = lost[-1].user_attrs.get(REASON, "no reason known")
         raise SettingError(
-            f"{len(lost)} trials failed more than {sweep.retries} times, the last one because: {reason}. "
-            f"What their workers printed is in {FOLDER}; with a larger --retries the same command tries them again"
+            f"{len(lost)} trials failed more than {sweep.retries} times, the last one because: "
+            f"{failure_reason(lost[-1])}. Their logs are in {FOLDER / plan.name}; with a larger --retries the same "
+            "command tries them again"
         )
 
 
-def _counted(state: State) -> str:
+def _count_trials(state: State) -> str:
     pruned = len(state.done) - len(state.complete)
     return f"{len(state.complete)} complete, {pruned} pruned, {len(state.lost)} failed"
 
 
-def _mean(trial: FrozenTrial) -> str:
-    """Objective with its standard deviation over the seeds."""
+def _format_mean(trial: FrozenTrial) -> str:
+    """Objective of a trial, with its standard deviation over the seeds."""
     values = seed_values(trial)
     spread = f" ± {statistics.stdev(values):.4f} (n={len(values)})" if len(values) > 1 else ""
     return f"{trial.value:.4f}{spread}"
-
-
-def configuration(sweep: Sweep) -> dict[str, Any]:
-    """The complete configuration that every run of a sweep starts from.
-
-    Raises:
-        SettingError: If a setting of the sweep is none of the configuration's or has a value that cannot be, or a run
-            would not be one of many.
-    """
-    given = [part for path in sweep.base for part in ("--config", str(path.absolute))]
-    config = with_settings(_resolved(given), sweep.settings)
-    values = {key: [v.low, v.high] if isinstance(v, Range) else list(v) for key, v in sweep.space.items()}
-    with tempfile.TemporaryDirectory() as folder:  # what is wrong is found before any worker starts
-        path = Path(folder) / "config.yaml"
-        for i in range(max(map(len, values.values()))):  # every value once, with others that trials may have beside it
-            chosen = {key: listed[min(i, len(listed) - 1)] for key, listed in values.items()}
-            path.write_text(yaml.safe_dump(with_settings(config, settings_of(chosen, sweep.space))))
-            _check(_resolved(["--config", str(path)]))
-            _build(path)
-        path.write_text(yaml.safe_dump(with_settings(config, {"trainer.devices": 1})))
-        return _resolved(["--config", str(path)])
-
-
-def _check(config: dict[str, Any]) -> None:
-    """Refuse what can be no run of a sweep."""
-    epochs, devices, seed = config["trainer"]["max_epochs"], config["trainer"]["devices"], config["seed_everything"]
-    if devices not in (1, "1", "auto"):  # the Trainer would start the whole sweep again on each
-        raise SettingError(f"trainer.devices {devices}: a run of a sweep has one; --workers shares out the others")
-    if not isinstance(epochs, int) or epochs < 1:
-        raise SettingError(
-            f"trainer.max_epochs {epochs}: trials are reported and pruned by epoch; settings of the sweep must give it"
-        )
-    if type(seed) is not int or not 0 <= seed < 2**32:
-        raise SettingError(f"seed_everything {seed} must be an integer from 0 to {2**32 - 1}")
-
-
-def _build(path: Path) -> None:
-    """Make all that a run of a configuration is made of, but for the data: what cannot be is refused here.
-
-    A topology out of reach is not: it ends its own trial alone.
-    """
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            PSNCLI(["--config", str(path)], run=False)
-    except (ValueError, ArgumentError) as error:
-        if not isinstance(SettingError.inside(error), UnreachableError):
-            raise
-    finally:
-        logging.disable(logging.NOTSET)
-
-
-def _resolved(arguments: Sequence[str]) -> dict[str, Any]:
-    """What ``psn-train fit … --print_config`` prints."""
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
-        PSNCLI(["fit", *arguments, "--print_config"])
-    config: dict[str, Any] = yaml.safe_load(printed.getvalue())
-    return config

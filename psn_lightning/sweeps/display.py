@@ -1,4 +1,4 @@
-"""What a sweep shows while it runs: a line per worker, and a bar for all trials."""
+"""Progress of a sweep in the terminal: a line per worker, and a bar for all trials."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from psn_lightning.sweeps.liveness import REASON, WORKER
+from psn_lightning.sweeps.liveness import failure_reason
 from psn_lightning.sweeps.plan import Plan
-from psn_lightning.sweeps.space import described
+from psn_lightning.sweeps.space import describe_params
 from psn_lightning.sweeps.tickets import TICKET, State
 from psn_lightning.sweeps.trials import EPOCHS
-from psn_lightning.tracking.processes import host
 
 
 class Display:
-    """The progress of a study; use it as a context manager.
+    """Progress of a study; a context manager.
 
     Args:
-        plan: The study.
-        n_workers: Workers of this command.
+        plan: Study to show.
+        n_workers: Number of workers of this command.
     """
 
     def __init__(self, plan: Plan, n_workers: int) -> None:
@@ -39,8 +38,8 @@ class Display:
         )
         self._all = self._progress.add_task(plan.name, total=len(plan.tickets.wanted))
         self._lines = [self._progress.add_task(f"worker {slot + 1}", total=None) for slot in range(n_workers)]
-        self._known: set[int] | None = None
-        self._waits = False
+        self._ended: set[int] | None = None  # numbers of the trials that had ended at the last look
+        self._said: set[str] = set()
 
     def __enter__(self) -> Display:
         self._progress.start()
@@ -51,77 +50,80 @@ class Display:
     ) -> None:
         self._progress.stop()
 
-    def say(self, text: str) -> None:
-        """A line that stays."""
+    def print_line(self, text: str) -> None:
+        """Print a line that stays above the bars."""
         self._console.print(text, highlight=False, soft_wrap=True, markup=False)
 
-    def nothing_left(self, state: State) -> None:
-        """Say that a study has been run before."""
+    def show_nothing_left(self, state: State) -> None:
+        """Print that all trials were done before."""
         lost = f", {len(state.lost)} of them failed for good" if state.lost else ""
         self._progress.update(self._all, completed=len(state.done))
         for line in self._lines:
             self._progress.update(line, visible=False)
-        self.say(
+        self.print_line(
             f"{self._plan.name}: all {len(self._plan.tickets.wanted)} trials are done{lost}, nothing is left to do"
         )
 
-    def show(self, state: State, processes: Mapping[int, int | None]) -> bool:
-        """Show how far everything is.
+    def show(self, state: State, tickets: Mapping[int, int], closing: bool) -> bool:
+        """Show the progress of all trials.
 
         Args:
-            state: The study.
-            processes: Process id of each worker that is alive, by slot.
+            state: State of the study.
+            tickets: Ticket of each worker of this command, by the worker's number.
+            closing: Whether no further trial is started.
 
         Returns:
-            Whether trials have ended since the last look, or this is the first one with any.
+            Whether trials have ended since the last call, or before the first one.
         """
-        if self._known is None and state.done:
+        if self._ended is None and state.done:
             self._progress.reset(
                 self._all, total=len(self._plan.tickets.wanted), completed=len(state.done)
-            )  # no speed yet
+            )  # earlier trials do not count for the speed
         self._progress.update(self._all, completed=len(state.done))
-        busy = {trial.user_attrs.get(WORKER, {}).get("pid"): trial for trial in _here(state.running)}
+        running = {trial.user_attrs[TICKET]: trial for trial in state.running}
         for slot, line in enumerate(self._lines):
-            trial = busy.get(processes.get(slot))
-            if trial is None:
-                self._progress.update(line, description=f"worker {slot + 1}", total=None)
-            else:
-                self._progress.update(line, **_line(slot, trial))
-        if not processes and state.running and not self._waits:
-            self._waits = True
-            self.say(f"nothing is left to begin; waiting for {len(state.running)} trials on other machines")
-        return self._tell_of_ended(state)
+            self._progress.update(line, **_describe_worker(slot, tickets.get(slot), running))
+        if closing and tickets:
+            self._print_once("no further trial is started; the running ones come to their end")
+        if not tickets and state.running and not state.waiting:
+            self._print_once(f"no trial is left to start; waiting for {len(state.running)} of other commands")
+        return self._print_ended(state)
 
-    def _tell_of_ended(self, state: State) -> bool:
+    def _print_once(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            self.print_line(text)
+
+    def _print_ended(self, state: State) -> bool:
         ended = {trial.number: trial for trial in [*state.done, *state.lost]}
-        new = set(ended) - (self._known if self._known is not None else set())
-        if self._known is not None:
+        new = set(ended) - (self._ended if self._ended is not None else set())
+        if self._ended is not None:
             for number in sorted(new):
-                self.say(_ending(ended[number], self._plan.objective))
-        self._known = set(ended)
+                self.print_line(_describe_end(ended[number], self._plan.objective))
+        self._ended = set(ended)
         return bool(new)
 
 
-def _here(trials: list[FrozenTrial]) -> list[FrozenTrial]:
-    return [trial for trial in trials if trial.user_attrs.get(WORKER, {}).get("host") == host()]
-
-
-def _line(slot: int, trial: FrozenTrial) -> dict[str, Any]:
-    """How far a worker's trial is, in epochs of all its runs."""
+def _describe_worker(slot: int, ticket: int | None, running: Mapping[int, FrozenTrial]) -> dict[str, Any]:
+    """Line of a worker: its trial, and the epochs of all runs of the trial."""
+    if ticket is None:
+        return {"description": f"worker {slot + 1}", "total": None}
+    trial = running.get(ticket)
+    if trial is None:
+        return {"description": f"worker {slot + 1}: trial {ticket} is about to start", "total": None}
     last = trial.last_step
     value = "" if last is None else f", {trial.intermediate_values[last]:.4f}"
-    text = f"worker {slot + 1}: trial {trial.user_attrs[TICKET]}, {described(trial.params)}{value}"
     return {
-        "description": text,
+        "description": f"worker {slot + 1}: trial {ticket}, {describe_params(trial.params)}{value}",
         "total": trial.user_attrs.get(EPOCHS),
         "completed": 0 if last is None else last + 1,
     }
 
 
-def _ending(trial: FrozenTrial, objective: str) -> str:
-    """One line about a trial that is over."""
-    name = f"trial {trial.user_attrs[TICKET]} ({described(trial.params)})"
+def _describe_end(trial: FrozenTrial, objective: str) -> str:
+    """Line about a trial that has ended."""
+    name = f"trial {trial.user_attrs[TICKET]} ({describe_params(trial.params)})"
     if trial.state == TrialState.COMPLETE:
         return f"{name}: {objective} {trial.value:.4f}"
-    reason = trial.user_attrs.get(REASON, "no reason known")
+    reason = failure_reason(trial)
     return f"{name}: {reason}" if trial.state == TrialState.PRUNED else f"{name} failed for good: {reason}"

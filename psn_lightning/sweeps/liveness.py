@@ -1,76 +1,72 @@
-"""Whether the workers of a study are alive: of this machine by process, of others by their heartbeat."""
+"""Whether the workers of running trials are alive: on this machine by process, on others by heartbeat."""
 
 from __future__ import annotations
 
-import time
-from typing import Any
+import multiprocessing
+import os
+import signal
+import threading
+from contextlib import suppress
+from multiprocessing.connection import wait
 
 import optuna
-from optuna.storages import BaseStorage, RDBStorage, fail_stale_trials
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import RDBStorage, fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
 
-from psn_lightning.sweeps.storages import SILENT_SECONDS
-from psn_lightning.tracking.processes import host, is_dead
+from psn_lightning.sweeps.storages import GRACE_SECONDS, HEARTBEAT_SECONDS, STORAGE_ERRORS
+from psn_lightning.tracking.processes import is_dead
 
 WORKER, REASON = "worker", "reason"
-"""User attributes of a trial: the process that runs it, and why it ended early."""
-
-_BEATS = "beats"  # user attribute of a trial in a journal, which has no heartbeats of its own
+"""User attributes of a trial: process that runs it, and why it ended early."""
 
 
-def beat(storage: BaseStorage, trial_id: int) -> None:
-    """Show other machines that a trial's worker lives."""
-    if isinstance(storage, RDBStorage):
-        storage.record_heartbeat(trial_id)
-    else:
-        beats = storage.get_trial(trial_id).user_attrs.get(_BEATS, 0)
-        storage.set_trial_user_attr(trial_id, _BEATS, beats + 1)
+def start_heartbeat(storage: RDBStorage, trial_id: int) -> None:
+    """Start a thread that shows that a trial runs, and that stops this process when its supervisor has ended.
 
-
-class Watch:
-    """Fails the trials of a study whose workers are dead.
+    The thread runs as long as the process, which has one trial. A job on a cluster has no supervisor to watch: it goes
+    on to its end.
 
     Args:
-        study: The study.
-        storage: Its storage.
+        storage: Storage of the study.
+        trial_id: Optuna's id of the trial.
     """
+    threading.Thread(target=_send_heartbeats, args=(storage, trial_id), daemon=True).start()
 
-    def __init__(self, study: optuna.Study, storage: BaseStorage) -> None:
-        self._study = study
-        self._storage = storage
-        self._last: dict[int, tuple[Any, float]] = {}
 
-    def bury(self) -> list[FrozenTrial]:
-        """Fail them.
+def _send_heartbeats(storage: RDBStorage, trial_id: int) -> None:
+    supervisor = multiprocessing.parent_process()
+    sentinels = [] if supervisor is None else [supervisor.sentinel]
+    while not wait(sentinels, HEARTBEAT_SECONDS):
+        with suppress(*STORAGE_ERRORS):  # the next one may arrive
+            storage.record_heartbeat(trial_id)
+    os.kill(os.getpid(), signal.SIGTERM)
 
-        Returns:
-            Those that were found here; a database's stale ones are failed by Optuna.
-        """
-        fail_stale_trials(self._study)
-        dead = []
-        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            worker = trial.user_attrs.get(WORKER)
-            if worker and worker["host"] == host():
-                reason = f"its worker, process {worker['pid']}, died" if is_dead(worker) else None
-            else:
-                reason = f"its worker said nothing for {SILENT_SECONDS} seconds" if self._is_silent(trial) else None
-            if reason is None:
-                continue
-            try:
-                self._storage.set_trial_user_attr(trial._trial_id, REASON, reason)
-            except optuna.exceptions.UpdateFinishedTrialError:
-                continue  # another command has found it, too
-            self._study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+
+def fail_dead_trials(study: optuna.Study, storage: RDBStorage) -> list[FrozenTrial]:
+    """Fail the running trials whose workers are dead.
+
+    Args:
+        study: Study to look at.
+        storage: Storage of the study.
+
+    Returns:
+        Trials whose worker was a process of this machine; those without a heartbeat are failed by Optuna.
+    """
+    fail_stale_trials(study)
+    dead = []
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        worker = trial.user_attrs.get(WORKER)
+        if worker is None or not is_dead(worker):
+            continue
+        with suppress(UpdateFinishedTrialError):  # another command was first
+            storage.set_trial_user_attr(trial._trial_id, REASON, f"its worker, process {worker['pid']}, died")
+            study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
             dead.append(trial)
-        return dead
+    return dead
 
-    def _is_silent(self, trial: FrozenTrial) -> bool:
-        """Whether a trial of another machine shows no life; judged by our clock alone."""
-        if isinstance(self._storage, RDBStorage) and WORKER in trial.user_attrs:
-            return False  # it has a heartbeat: Optuna's own
-        life = (trial.user_attrs.get(WORKER), trial.user_attrs.get(_BEATS))
-        known, since = self._last.get(trial.number, (None, 0.0))
-        if life != known or trial.number not in self._last:
-            self._last[trial.number] = (life, time.monotonic())
-            return False
-        return time.monotonic() - since > SILENT_SECONDS
+
+def failure_reason(trial: FrozenTrial) -> str:
+    """Why a trial ended early."""
+    reason: str = trial.user_attrs.get(REASON, f"its worker sent no heartbeat for {GRACE_SECONDS} seconds")
+    return reason

@@ -1,4 +1,4 @@
-"""The values that trials may have, as Optuna draws them and as a configuration takes them."""
+"""Values of a sweep's settings: as Optuna draws them, and as a configuration takes them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from psn_lightning.sweeps.sweep import Group, Range, Space
 Scalar = int | float | str | bool | None
 
 
-def suggest(trial: optuna.Trial, space: Space) -> dict[str, Any]:
+def suggest_settings(trial: optuna.Trial, space: Space) -> dict[str, Any]:
     """Let Optuna choose a value for each setting."""
-    return settings_of({key: _suggest(trial, key, values) for key, values in space.items()}, space)
+    return decode_settings({key: _suggest(trial, key, values) for key, values in space.items()}, space)
 
 
 def _suggest(trial: optuna.Trial, key: str, values: Range | Group | list[Any]) -> Scalar:
@@ -32,13 +32,13 @@ def _suggest(trial: optuna.Trial, key: str, values: Range | Group | list[Any]) -
 
 
 def combinations(space: Space) -> list[dict[str, Scalar]]:
-    """Every combination of a space without ranges, as Optuna's parameters; the last setting changes fastest."""
+    """Combinations of a space without ranges, as Optuna's parameters; the last setting changes fastest."""
     lists = [[_encode(value) for value in values] for values in space.values() if not isinstance(values, Range)]
     return [dict(zip(space, values, strict=True)) for values in itertools.product(*lists)]
 
 
 def _encode(value: Any) -> Scalar:
-    """Optuna's categories are scalars: what is a mapping or a list goes as JSON."""
+    """Category of Optuna for a value: a scalar; mappings and lists become JSON."""
     return json.dumps(value) if isinstance(value, dict | list) else value
 
 
@@ -46,8 +46,8 @@ def _decode(value: Scalar) -> Any:
     return json.loads(value) if isinstance(value, str) and value[:1] in {"{", "["} else value
 
 
-def settings_of(params: Mapping[str, Scalar], space: Space) -> dict[str, Any]:
-    """Settings from Optuna's parameters; a name in a group becomes the settings that it stands for."""
+def decode_settings(params: Mapping[str, Scalar], space: Space) -> dict[str, Any]:
+    """Convert Optuna's parameters to settings; a name in a group becomes the settings that it stands for."""
     settings: dict[str, Any] = {}
     for key, value in params.items():
         group = space.get(key)
@@ -55,44 +55,44 @@ def settings_of(params: Mapping[str, Scalar], space: Space) -> dict[str, Any]:
     return settings
 
 
-def described(params: Mapping[str, Scalar]) -> str:
-    """Optuna's parameters in a few words: ``offset -0.4, sparsity 0.9``."""
+def describe_params(params: Mapping[str, Scalar]) -> str:
+    """Describe Optuna's parameters in a few words: ``offset -0.4, sparsity 0.9``."""
     names = short_names(params)
-    return ", ".join(f"{names[key]} {_value(_decode(value))}" for key, value in params.items())
+    return ", ".join(f"{names[key]} {_format_value(_decode(value))}" for key, value in params.items())
 
 
-def _value(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return str(value.get("class_path", value)) if isinstance(value, dict) else str(value)
 
 
-def with_settings(config: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration with other values.
+def apply_settings(config: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy a configuration and change some of its values.
 
     Args:
-        config: Complete and nested, as ``--print_config`` shows it.
-        settings: ``{"trainer.callbacks.0.init_args.period": 50, …}``.
+        config: Complete configuration, nested as ``--print_config`` shows it.
+        settings: Values by setting: ``{"trainer.callbacks.0.init_args.period": 50, …}``.
 
     Raises:
-        SettingError: If the configuration has no such setting.
+        SettingError: If the configuration does not have a setting.
     """
     changed = copy.deepcopy(dict(config))
     for key, value in settings.items():
         node: Any = changed
         *path, last = key.split(".")
         for part in path:
-            node = node[_index(node, part, key)]
-        node[_index(node, last, key)] = value
+            node = node[_find_index(node, part, key)]
+        node[_find_index(node, last, key)] = value
     return changed
 
 
-def _index(node: Any, part: str, key: str) -> str | int:
-    """Where a list or mapping has a part of a setting's name."""
+def _find_index(node: Any, part: str, key: str) -> str | int:
+    """Index of a part of a setting's name in a list or mapping."""
     if isinstance(node, list):
         if part.isdecimal() and int(part) < len(node):
             return int(part)
-        raise SettingError(f"{key}: the list has {len(node)} entries, {part!r} is none of their numbers")
+        raise SettingError(f"{key}: the list has {len(node)} entries, {part!r} is not the number of one")
     known = list(node) if isinstance(node, dict) else []
     if part not in known:
         nearest = difflib.get_close_matches(part, known, 1)

@@ -1,4 +1,4 @@
-"""Pictures of a study: how it went, what mattered, and the objective over each number that was varied."""
+"""Figures of a study: its history, the importance of settings, and the objective over each number that was varied."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from optuna.visualization import matplotlib as plots
 
 from psn_lightning.checkpoints.flat import short_names
 from psn_lightning.sweeps.sweep import Range, Space
-from psn_lightning.sweeps.tickets import seed_values, value_of
+from psn_lightning.sweeps.tickets import seed_values, trial_value
 
 mpl.use("Agg")
 
@@ -28,15 +28,13 @@ _PLOTS: dict[str, Callable[..., Any]] = {
 }
 
 
-def study_figures(
-    study: optuna.Study, complete: Sequence[FrozenTrial], space: Space, objective: str
-) -> dict[str, Figure]:
-    """The figures that the trials so far allow.
+def draw_study(study: optuna.Study, complete: Sequence[FrozenTrial], space: Space, objective: str) -> dict[str, Figure]:
+    """Draw the figures that the trials so far allow.
 
     Args:
-        study: The study.
-        complete: Its trials with a result.
-        space: What was varied.
+        study: Study to draw.
+        complete: Trials of the study with a result.
+        space: Settings that were varied.
         objective: Name of the metric.
 
     Returns:
@@ -47,9 +45,9 @@ def study_figures(
         return figures
     for name, plot in _PLOTS.items():
         if name == "importance" and len(space) == 1:
-            continue  # it would be 1
-        with warnings.catch_warnings(), _nothing_left():
-            warnings.simplefilter("ignore")  # of few trials
+            continue  # the importance of the only setting is 1
+        with warnings.catch_warnings(), _restore_pyplot():
+            warnings.simplefilter("ignore")  # about few trials
             try:
                 axes = plot(study)
             except (ValueError, RuntimeError):  # too few trials, or nothing that varies
@@ -57,13 +55,13 @@ def study_figures(
         figures[name] = (axes.flat[0] if isinstance(axes, np.ndarray) else axes).figure
     for key, values in space.items():
         if isinstance(values, Range):
-            figures[f"{short_names(space)[key]}_against_objective"] = against(complete, key, objective)
+            figures[f"{short_names(space)[key]}_against_objective"] = draw_against(complete, key, objective)
     return figures
 
 
 @contextmanager
-def _nothing_left() -> Iterator[None]:
-    """Optuna's plots change the style of all later figures, and pyplot keeps every figure it has opened."""
+def _restore_pyplot() -> Iterator[None]:
+    """Undo what Optuna's plots change: the style of later figures, and the figures that pyplot keeps open."""
     before = set(plt.get_fignums())
     with mpl.rc_context():
         try:
@@ -73,12 +71,12 @@ def _nothing_left() -> Iterator[None]:
                 plt.close(number)
 
 
-def against(trials: Sequence[FrozenTrial], key: str, objective: str) -> Figure:
-    """The objective over one setting: mean and standard deviation over the seeds of each trial.
+def draw_against(trials: Sequence[FrozenTrial], key: str, objective: str) -> Figure:
+    """Draw the objective over one setting: mean and standard deviation over the seeds of each trial.
 
     Args:
-        trials: Those with a result.
-        key: The setting.
+        trials: Trials with a result.
+        key: Name of the setting.
         objective: Name of the metric.
     """
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
@@ -88,7 +86,7 @@ def against(trials: Sequence[FrozenTrial], key: str, objective: str) -> Figure:
     several = max(map(len, runs)) > 1
     spread = [float(np.std(values, ddof=1)) if len(values) > 1 else 0.0 for values in runs]
     axes.errorbar(
-        x, [value_of(trial) for trial in trials], yerr=spread if several else None, fmt="o", capsize=3, color="C0"
+        x, [trial_value(trial) for trial in trials], yerr=spread if several else None, fmt="o", capsize=3, color="C0"
     )
     axes.set_xlabel(key.rsplit(".", 1)[-1])
     seeds = f" (mean and standard deviation of {max(map(len, runs))} seeds)" if several else ""

@@ -1,203 +1,188 @@
-"""Keeps the workers of a study going until nothing is left to do."""
+"""Supervisor of a study: starts a worker for every trial that waits, until none is left."""
 
 from __future__ import annotations
 
 import math
-import multiprocessing
-import os
 import signal
-import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing.context import SpawnProcess
-from pathlib import Path
+from dataclasses import dataclass
 
 import optuna
-import torch
 from mlflow.exceptions import MlflowException
+from optuna.storages import RDBStorage
+from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
+from psn_lightning.commands.exit_codes import STOPPED, USER_ERROR
 from psn_lightning.errors import SettingError, compact
 from psn_lightning.sweeps.display import Display
-from psn_lightning.sweeps.liveness import Watch
+from psn_lightning.sweeps.launchers import Launcher, Worker
+from psn_lightning.sweeps.liveness import fail_dead_trials
+from psn_lightning.sweeps.logs import read_message, trial_log
 from psn_lightning.sweeps.plan import Plan
-from psn_lightning.sweeps.storages import FOLDER
-from psn_lightning.sweeps.tickets import TICKET, State
-from psn_lightning.sweeps.worker import REFUSED, Orders, work
+from psn_lightning.sweeps.storages import STORAGE_ERRORS, storage_error, storage_url
+from psn_lightning.sweeps.tickets import TICKET, State, trials_by_ticket
+from psn_lightning.sweeps.worker import DONE
 from psn_lightning.tracking.store import StoreAwayError
 
-_LOOK_SECONDS = 0.5
-_FAILED = 1  # exit code of Python where an exception ends it
-_CRASHES = 5  # of workers in a row without a trial ended between them: they cannot work here
-_AWAY = (MlflowException, SQLAlchemyError, OSError, StoreAwayError)  # of MLflow, or of a disk
+_LOOK_SECONDS = 1.0
+_MAX_DEATHS = 5  # of workers in a row that wrote nothing to the study: workers cannot run here
+_MLFLOW_ERRORS = (MlflowException, StoreAwayError, SQLAlchemyError, OSError)
 
 
 class Stopped(Exception):
-    """The user asked the sweep to stop; its text says what is left."""
+    """The user stopped the sweep; the text says what is left."""
+
+
+@dataclass
+class _Slot:
+    """A worker that was started, and the ticket it was started for."""
+
+    worker: Worker
+    ticket: int
 
 
 class Supervisor:
-    """Runs a study on a number of local processes.
+    """Runs a study.
 
     Args:
-        plan: The study.
-        workers: Number of processes; torch's threads and the GPUs are shared out between them.
-        on_progress: Called with the study and its state whenever a trial has ended.
-        until: No trial begins after this moment of ``time.monotonic``.
+        plan: Study to run.
+        launcher: Starts the workers.
+        on_progress: Function of the study and its state, called whenever a trial has ended.
+        until: Moment of ``time.monotonic`` after which no trial is started.
     """
 
     def __init__(
         self,
         plan: Plan,
-        workers: int,
+        launcher: Launcher,
         on_progress: Callable[[optuna.Study, State], None] | None = None,
         until: float = math.inf,
     ) -> None:
         self._plan = plan
-        self._n = workers
+        self._launcher = launcher
         self._on_progress = on_progress
-        self._context = multiprocessing.get_context("spawn")
-        self._orders = Orders(self._context.Event(), self._context.SimpleQueue())
-        self._workers: dict[int, SpawnProcess] = {}
         self._until = until
-        self._requests = 0
-        self._crashes = 0
+        self._slots: dict[int, _Slot] = {}
+        self._stops = 0
+        self._deaths = 0
 
     def run(self) -> State:
-        """Have every trial done.
+        """Run all trials.
 
         Returns:
-            The study at its end.
+            State of the study at its end.
 
         Raises:
-            SettingError: If a worker found a setting that cannot work, or workers die one after the other.
-            Stopped: If the user asked for it.
+            SettingError: If a worker finds a setting that cannot work, workers die one after the other, or the storage
+                does not work.
+            Stopped: If the user stopped the sweep, or its time is over.
         """
         study, storage = self._plan.open()
-        watch = Watch(study, storage)
+        try:
+            with Display(self._plan, self._launcher.workers) as display, self._handle_signals():
+                return self._run(study, storage, display)
+        except STORAGE_ERRORS as error:
+            raise storage_error(storage_url(self._plan.storage, self._plan.family), error) from error
+
+    def _run(self, study: optuna.Study, storage: RDBStorage, display: Display) -> State:
         state = self._plan.tickets.state(study)
-        with Display(self._plan, self._n) as display, self._listening():
-            if state.settled:
-                display.nothing_left(state)
-                self._tell(study, state, display)  # a command that was killed may have left older figures
+        if state.settled:
+            display.show_nothing_left(state)
+            self._report_progress(study, state, display)  # a command that was killed may have left older figures
+            return state
+        while True:
+            state = self._look(study, storage, display)
+            if not self._slots and state.settled:
                 return state
-            while True:
-                state = self._look(study, watch, display)
-                if self._closing and not self._workers:
-                    raise Stopped(f"the {len(state.running) + state.waiting} trials that are left")
-                if state.settled and not self._workers:
-                    return state
-                time.sleep(_LOOK_SECONDS)
+            if not self._slots and self._closing:
+                raise Stopped(f"the {state.n_left} trials that are left")
+            self._launcher.pause([slot.worker for slot in self._slots.values()], _LOOK_SECONDS)
 
     @property
     def _closing(self) -> bool:
-        """Whether no trial is to begin any more."""
-        return self._orders.stop.is_set()
+        """Whether no further trial is started."""
+        return self._stops > 0 or time.monotonic() > self._until
 
-    def _look(self, study: optuna.Study, watch: Watch, display: Display) -> State:
-        """See who has died and what has ended; start who is missing."""
-        if time.monotonic() > self._until and not self._closing:
-            self._orders.stop.set()
-            display.say("the time is spent; what runs comes to its end")
-        self._collect(display)
-        for trial in watch.bury():
-            display.say(f"trial {trial.user_attrs[TICKET]} is tried again, its worker died")
+    def _look(self, study: optuna.Study, storage: RDBStorage, display: Display) -> State:
+        """Find what has died and what has ended, and start workers for trials that wait."""
+        self._reap_workers(study, display)
+        for trial in fail_dead_trials(study, storage):
+            display.print_line(f"trial {trial.user_attrs[TICKET]} is tried again: its worker died")
         if not self._closing:
             self._plan.tickets.fill(study)
         state = self._plan.tickets.state(study)
-        if display.show(state, {slot: process.pid for slot, process in self._workers.items()}):
-            self._crashes = 0
-            self._tell(study, state, display)
-        free = [slot for slot in range(self._n) if slot not in self._workers]
-        for slot in free[: state.waiting]:
-            if not self._closing:
-                self._workers[slot] = self._start(slot)
+        self._start_workers(state)
+        if display.show(state, {number: slot.ticket for number, slot in self._slots.items()}, self._closing):
+            self._deaths = 0
+            self._report_progress(study, state, display)
         return state
 
-    def _tell(self, study: optuna.Study, state: State, display: Display) -> None:
-        """Bring the study's run up to date; what cannot be told now is told with the next trial."""
+    def _start_workers(self, state: State) -> None:
+        started = {slot.ticket for slot in self._slots.values()}
+        waiting = [ticket for ticket in state.waiting if ticket not in started]
+        free = [number for number in range(self._launcher.workers) if number not in self._slots]
+        for number, ticket in zip(free, waiting, strict=False):
+            if self._closing:
+                return
+            self._slots[number] = _Slot(self._launcher.start(self._plan, ticket, number), ticket)
+            if self._stops:  # the signal came between
+                self._slots[number].worker.terminate()
+
+    def _report_progress(self, study: optuna.Study, state: State, display: Display) -> None:
+        """Update the study's run in MLflow; what fails now is made up for when the next trial ends."""
         if self._on_progress is None:
             return
         try:
             self._on_progress(study, state)
-        except _AWAY as error:
-            display.say(f"not everything is up to date: {compact(error)}")
+        except _MLFLOW_ERRORS as error:
+            display.print_line(f"MLflow is not up to date: {compact(error)}")
 
-    def _start(self, slot: int) -> SpawnProcess:
-        threads = max(1, torch.get_num_threads() // self._n)
-        process = self._context.Process(target=work, args=(self._plan, threads, self._log(slot), self._orders))
-        with _environment(OMP_NUM_THREADS=str(threads), **_gpu_of(slot)):
-            process.start()
-        return process
-
-    def _log(self, slot: int) -> Path:
-        """Where a worker prints to."""
-        return FOLDER / f"{self._plan.family}-{socket.gethostname()}-worker{slot + 1}.log"
-
-    def _collect(self, display: Display) -> None:
-        """Take leave of the workers that have ended.
+    def _reap_workers(self, study: optuna.Study, display: Display) -> None:
+        """Take the workers that have ended off the list.
 
         Raises:
-            SettingError: If one of them found a setting that cannot work, or could not begin.
+            SettingError: If a worker found a setting that cannot work, or workers die one after the other.
         """
-        for slot, process in list(self._workers.items()):
-            if process.exitcode is None:
+        for number, slot in list(self._slots.items()):
+            code = slot.worker.exitcode
+            if code is None:
                 continue
-            del self._workers[slot]
-            if process.exitcode == REFUSED and not self._orders.told.empty():
-                raise SettingError(self._orders.told.get())
-            if process.exitcode < 0:
-                display.say(f"worker {slot + 1} was ended by {signal.Signals(-process.exitcode).name}")
-                self._crashes += 1
-            elif process.exitcode:
-                self._crashes = _CRASHES
-            if self._crashes >= _CRASHES:
-                raise SettingError(f"worker {slot + 1} could not work; see {self._log(slot)}")
-
-    def _end(self) -> None:
-        """Ask all workers to stop, and wait until they have."""
-        for process in self._workers.values():
-            process.terminate()
-        for process in self._workers.values():
-            process.join()
+            del self._slots[number]
+            if code in (DONE, STOPPED):
+                continue
+            log = trial_log(self._plan.name, slot.ticket)
+            message = read_message(log) if code == USER_ERROR else None
+            if message is not None:
+                raise SettingError(message)
+            cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            display.print_line(f"the worker of trial {slot.ticket} ended with {cause}; see {log}")
+            latest = trials_by_ticket(study)[slot.ticket][-1]
+            self._deaths += latest.state != TrialState.FAIL
+            if self._deaths >= _MAX_DEATHS:
+                raise SettingError(f"{self._deaths} workers died one after the other, the last with {cause}; see {log}")
 
     @contextmanager
-    def _listening(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM: the workers finish their step and write a checkpoint. The third time they are killed."""
+    def _handle_signals(self) -> Iterator[None]:
+        """Stop the workers on Ctrl-C and SIGTERM: they finish the step and write a checkpoint.
+
+        The third request kills them. On leaving the context, workers that still run are stopped.
+        """
 
         def stop(*_: object) -> None:
-            self._requests += 1
-            self._orders.stop.set()
-            for process in list(self._workers.values()):
-                process.kill() if self._requests > 2 else process.terminate()
+            self._stops += 1
+            for slot in list(self._slots.values()):
+                slot.worker.kill() if self._stops > 2 else slot.worker.terminate()
 
         before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         finally:
-            self._end()
+            for slot in self._slots.values():
+                slot.worker.terminate()
+            for slot in self._slots.values():
+                slot.worker.join()
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def _gpu_of(slot: int) -> dict[str, str]:
-    """Environment that gives a worker one GPU, in turn; empty on a machine without."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
-    return {"CUDA_VISIBLE_DEVICES": names[slot % len(names)]} if names else {}
-
-
-@contextmanager
-def _environment(**variables: str) -> Iterator[None]:
-    """Environment variables for processes that are started meanwhile."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

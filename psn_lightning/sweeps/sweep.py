@@ -1,4 +1,4 @@
-"""What a sweep is, as its configuration says."""
+"""Configuration of a sweep."""
 
 from __future__ import annotations
 
@@ -8,31 +8,34 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from jsonargparse import ActionConfigFile, ArgumentParser  # type: ignore[attr-defined]
+import yaml
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # type: ignore[attr-defined]
 from jsonargparse.typing import Path_fr
 from optuna.pruners import BasePruner
 
-from psn_lightning.commands.messages import check_configs, explained
+from psn_lightning.commands.config_files import check_configs
+from psn_lightning.commands.messages import parser_error
 from psn_lightning.errors import SettingError
 from psn_lightning.tracking.address import without_password
 
-_LONGEST_NAME = 100  # bytes; a file's may have 255 with what is appended
-_SEEDS = 2**32  # Lightning takes those below
+_LONGEST_NAME = 100  # bytes; names of files have at most 255, and suffixes are appended
+_SEEDS = 2**32  # Lightning takes seeds below
 
 SamplerName = Literal["tpe", "random", "grid"]
 Direction = Literal["maximize", "minimize"]
+LauncherName = Literal["local", "slurm"]
 Group = dict[str, dict[str, Any]]
-"""Names, and the settings that each stands for."""
+"""Settings by the name that stands for them."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """A number between two bounds; an integer if both are.
+    """A number between two bounds; an integer if both bounds are integers.
 
     Args:
         low: Smallest value.
         high: Largest value.
-        log: Whether to draw its logarithm evenly.
+        log: Whether the logarithm is drawn evenly.
     """
 
     low: int | float
@@ -47,7 +50,7 @@ class Range:
 
 
 Space = dict[str, Range | Group | list[Any]]
-"""What differs: setting → values, or name of a group → its members."""
+"""Settings that differ: setting → values, or name of a group → its members."""
 
 
 @dataclass(frozen=True)
@@ -57,22 +60,24 @@ class Sweep:
     Args:
         name: Name of the study; the same command goes on with the study of that name.
         base: Configurations of ``psn-train fit`` that every run starts from; later ones win.
-        space: What differs: setting → list of values, or ``{low: …, high: …, log: …}``. Settings are named as in the
-            configuration: ``model.sparsity``, ``trainer.callbacks.0.init_args.period``. Several that change together
-            are a group: a name of your own → ``{dense: {model.sparsity: 0}, bell: {model.topology: Bell}}``.
-        settings: What all runs have instead of the base's: setting → value.
-        sampler: Who chooses the values: tpe and random draw trials, grid takes every combination of the lists.
-        trials: How many there are; with grid as many as combinations.
-        pruner: Optuna's rule that ends bad trials between two epochs, by class path; null: none.
-        seeds: Seeds of each trial's runs; it is judged by their mean. Null: that of the base.
+        space: Settings that differ: setting → list of values, or ``{low: …, high: …, log: …}``. Settings are named as
+            in the configuration: ``model.sparsity``, ``trainer.callbacks.0.init_args.period``. Several that change
+            together are a group: a name of your own → ``{dense: {model.sparsity: 0}, bell: {model.topology: Bell}}``.
+        settings: Settings of all runs that replace those of the base: setting → value.
+        sampler: Sampler of the values: tpe and random draw trials, grid takes every combination of the lists.
+        trials: Number of trials; null with grid, which has one for every combination.
+        pruner: Optuna's pruner, which ends bad trials between two epochs, by class path; null: no pruner.
+        seeds: Seeds of each trial's runs; a trial is judged by the mean of its runs. Null: the seed of the base.
         objective: Metric that a trial is judged by, at the end of its last epoch.
-        direction: Whether more of it is better: maximize or minimize.
+        direction: Whether the objective is to be large or small: maximize or minimize.
         retrain_seeds: Seeds of runs that train the best trial's settings once more and then see the test set, the only
-            ones to do so. Empty: none.
-        retries: How often a trial is tried again whose worker died.
-        workers: Processes on this machine; they share its cores.
-        storage: Optuna's storage: ``postgresql://user@host/database`` for many machines; null: a journal file in
-            mlruns/studies.
+            ones to do so. Empty: no such runs.
+        retries: Number of times that a trial is tried again after its worker died.
+        workers: Largest number of trials that run at a time: processes that share this machine, or jobs.
+        launcher: Place of the workers: local (processes of this machine) or slurm (one job of a cluster per trial).
+        slurm: Parameters of the jobs, as submitit names them: ``{timeout_min: 60, slurm_partition: gpu}``.
+        storage: URL of Optuna's storage: ``postgresql://user@host/database`` for several machines; null: a SQLite file
+            in mlruns/studies.
     """
 
     name: str
@@ -88,6 +93,8 @@ class Sweep:
     retrain_seeds: list[int] = field(default_factory=list)
     retries: int = 2
     workers: int = 1
+    launcher: LauncherName = "local"
+    slurm: dict[str, Any] = field(default_factory=dict)
     storage: str | None = None
 
     def __post_init__(self) -> None:
@@ -105,6 +112,7 @@ class Sweep:
             raise SettingError(f"retries {self.retries} must be at least 0")
         self._check_sampler()
         self._check_seeds()
+        self._check_launcher()
 
     def _check_name(self) -> None:
         usual = re.fullmatch(rf"[\w.\- ]{{1,{_LONGEST_NAME}}}", self.name) and self.name.strip(". ")
@@ -116,12 +124,20 @@ class Sweep:
 
     def _check_seeds(self) -> None:
         if self.seeds is not None and "seed_everything" in self.space:
-            raise SettingError("seeds and space seed_everything say the same in two ways: give one")
+            raise SettingError("seeds and space seed_everything both give seeds: give one of them")
         if self.seeds == []:
-            raise SettingError("seeds []: give one at least, or null for that of the base")
+            raise SettingError("seeds []: give one at least, or null for the seed of the base")
         for setting, seeds in (("seeds", self.seeds or []), ("retrain_seeds", self.retrain_seeds)):
             if len(set(seeds)) < len(seeds) or not all(0 <= seed < _SEEDS for seed in seeds):
                 raise SettingError(f"{setting} {seeds} must be numbers from 0 to {_SEEDS - 1}, none of them twice")
+
+    def _check_launcher(self) -> None:
+        if self.launcher == "slurm" and self.storage is None:
+            raise SettingError(
+                "launcher slurm needs a storage that the nodes reach: give storage postgresql://user@host/database"
+            )
+        if self.launcher == "local" and self.slurm:
+            raise SettingError(f"slurm {self.slurm}: parameters of jobs need launcher slurm")
 
     def _check_sampler(self) -> None:
         if self.sampler == "grid":
@@ -142,11 +158,14 @@ class Sweep:
 def parse(arguments: Sequence[str]) -> tuple[Sweep, str]:
     """Read a sweep from the command line: ``--config`` files and ``--setting value``.
 
+    Args:
+        arguments: Command line after ``psn-train sweep``.
+
     Returns:
-        The sweep, and its configuration as YAML without the passwords of stores.
+        Sweep, and its configuration as YAML without the passwords of stores.
 
     Raises:
-        SettingError: If a setting is unknown, or its value cannot be.
+        SettingError: If a setting is unknown, or its value is not possible.
     """
     parser = ArgumentParser(prog="psn-train sweep", description=__doc__, exit_on_error=False)
     parser.add_argument("--config", action=ActionConfigFile, help="YAML with the settings below")
@@ -155,10 +174,25 @@ def parse(arguments: Sequence[str]) -> tuple[Sweep, str]:
     try:
         config = parser.parse_args(list(arguments))
     except ArgumentError as error:
-        raise explained(error, parser) from error
+        raise parser_error(error, parser, arguments) from error
     config.pop("config")
-    sweep = Sweep(**vars(parser.instantiate_classes(config)))
+    sweep = Sweep(**make_arguments(parser, config))
     config.storage = sweep.storage and without_password(sweep.storage)
     if "tracking.uri" in sweep.settings:
         config.settings = {**sweep.settings, "tracking.uri": without_password(str(sweep.settings["tracking.uri"]))}
     return sweep, parser.dump(config, skip_none=False)
+
+
+def make_arguments(parser: ArgumentParser, config: Namespace) -> dict[str, Any]:
+    """Create the arguments of a class that has a space and settings.
+
+    Class paths within those stay text: the objects are created by the parser of each run.
+
+    Args:
+        parser: Parser with the arguments of the class.
+        config: Parsed configuration.
+    """
+    arguments = vars(parser.instantiate_classes(config))
+    plain = yaml.safe_load(parser.dump(config, skip_none=False))
+    space = {key: v if isinstance(v, Range) else plain["space"][key] for key, v in arguments["space"].items()}
+    return {**arguments, "space": space, "settings": plain["settings"]}

@@ -1,42 +1,42 @@
-"""The trials of a study, each of which is run to its end once, whoever dies meanwhile.
+"""Trials of a study, each of which runs to its end once, whichever worker dies meanwhile.
 
-A study has a fixed number of *tickets*. Each has an Optuna trial that waits, runs or is done; where that failed, a new
-one with the same values waits in its place. Claiming one is Optuna's atomic change from WAITING to RUNNING.
+A study has a fixed number of *tickets*. Each has an Optuna trial that waits, runs or is done; if that trial failed, a
+new one with the same values waits in its place. A ticket is claimed by Optuna's atomic change from WAITING to RUNNING.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
 from optuna.samplers import BaseSampler
-from optuna.storages import BaseStorage
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from psn_lightning.sweeps.liveness import REASON, WORKER, beat
+from psn_lightning.sweeps.liveness import REASON, WORKER
 from psn_lightning.sweeps.space import Scalar
 from psn_lightning.tracking.processes import identity
 
 TICKET = "ticket"
-"""User attribute of a trial: which ticket it is for."""
+"""User attribute of a trial: number of its ticket."""
 
-_NO_FAULT = "given_back"  # user attribute of a failed trial that does not count as a death
-_RESULT = "seed_"  # user attributes of a trial: the objective of each seed's run
+_REQUEUED = "requeued"  # user attribute of a failed trial that is not counted as a death
+_RESULT = "seed_"  # prefix of user attributes of a trial: objective of the run of a seed
 _DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 _OPEN = (TrialState.WAITING, TrialState.RUNNING)
 
 
 @dataclass(frozen=True)
 class Tickets:
-    """How many trials a study has, and what is prescribed to them.
+    """Number of the trials of a study, and what is prescribed to them.
 
     Args:
-        n: Their number.
-        cells: Optuna's parameters of each; None: the sampler draws them.
-        retries: How often a trial is tried again that died.
+        n: Number of tickets.
+        cells: Optuna's parameters of each ticket; None if the sampler draws them.
+        retries: Number of times that a trial which died is tried again.
         left_out: Tickets that are not wanted now.
     """
 
@@ -47,83 +47,90 @@ class Tickets:
 
     @property
     def wanted(self) -> list[int]:
-        """Numbers of the tickets."""
+        """Numbers of the tickets that are wanted now."""
         return [ticket for ticket in range(self.n) if ticket not in self.left_out]
 
     def fill(self, study: optuna.Study) -> None:
-        """Have a trial wait for every ticket that has none and may have one."""
-        trials = by_ticket(study)
+        """Enqueue a trial for every ticket that has none and may have one."""
+        trials = trials_by_ticket(study)
         for ticket in self.wanted:
-            mine = trials[ticket]
-            if _is_provided_for(mine) or self._is_lost(mine):
+            own = trials[ticket]
+            if _is_provided_for(own) or self._is_lost(own):
                 continue
             params = self.cells[ticket] if self.cells is not None else {}
             kept: dict[str, Any] = {}
-            for trial in mine:  # oldest first: what was drawn and what was measured goes on
+            for trial in own:  # oldest first: drawn values and measured results are kept
                 params = trial.params or params
                 kept |= {key: value for key, value in trial.user_attrs.items() if key.startswith(_RESULT)}
             study.enqueue_trial(params, user_attrs={**kept, TICKET: ticket})
 
-    def claim(
-        self, study: optuna.Study, storage: BaseStorage, sampler: Callable[[int], BaseSampler]
-    ) -> optuna.Trial | None:
-        """Take the first trial that waits; None if there is none.
+    def claim(self, study: optuna.Study, storage: RDBStorage, sampler: BaseSampler, ticket: int) -> optuna.Trial | None:
+        """Claim the waiting trial of a ticket.
 
         Args:
-            study: The study.
-            storage: Its storage.
-            sampler: Makes the sampler of a ticket.
+            study: Study of the ticket.
+            storage: Storage of the study.
+            sampler: Sampler of the ticket.
+            ticket: Number of the ticket.
+
+        Returns:
+            Running trial; None if no trial of the ticket waits.
         """
         for waiting in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            ticket = waiting.user_attrs[TICKET]
-            if ticket not in self.wanted or not _begin(storage, waiting):
+            if waiting.user_attrs.get(TICKET) != ticket or not _start(storage, waiting):
                 continue
-            study.sampler = sampler(ticket)
+            study.sampler = sampler
             trial = optuna.Trial(study, waiting._trial_id)
-            if _is_provided_for([t for t in by_ticket(study)[ticket] if t.number < trial.number]):
-                give_back(study, trial, "another trial has this ticket")  # two filled the study at the same moment
+            if _is_provided_for([t for t in trials_by_ticket(study)[ticket] if t.number < trial.number]):
+                requeue(study, trial, "the ticket has another trial")  # two commands filled the study at once
                 continue
             return trial
         return None
 
     def state(self, study: optuna.Study) -> State:
-        """How far the study is."""
-        trials = by_ticket(study)
-        latest = [_latest(trials[ticket]) for ticket in self.wanted]
-        done = [trial for trial in latest if trial and trial.state in _DONE]
-        running = [trial for trial in latest if trial and trial.state == TrialState.RUNNING]
-        lost = [mine[-1] for ticket in self.wanted if self._is_lost(mine := trials[ticket])]
-        return State(done, running, len(latest) - len(done) - len(running) - len(lost), lost)
+        """Progress of a study."""
+        trials = trials_by_ticket(study)
+        decisive = {ticket: _decisive(trials[ticket]) for ticket in self.wanted}
+        done = [trial for trial in decisive.values() if trial and trial.state in _DONE]
+        running = [trial for trial in decisive.values() if trial and trial.state == TrialState.RUNNING]
+        lost = [own[-1] for ticket in self.wanted if self._is_lost(own := trials[ticket])]
+        others = {trial.user_attrs[TICKET] for trial in (*done, *running, *lost)}
+        return State(done, running, [ticket for ticket in self.wanted if ticket not in others], lost)
 
     def _is_lost(self, trials: Sequence[FrozenTrial]) -> bool:
-        return deaths(trials) > self.retries and not _is_provided_for(trials)
+        return count_deaths(trials) > self.retries and not _is_provided_for(trials)
 
 
 @dataclass(frozen=True)
 class State:
-    """The trials of a study, one for each ticket."""
+    """Trials of a study, one for each ticket."""
 
     done: list[FrozenTrial]
-    """Complete or pruned."""
+    """Complete or pruned trials."""
     running: list[FrozenTrial]
-    waiting: int
-    """How many wait, or will be tried again."""
+    waiting: list[int]
+    """Tickets whose trial waits, or will be tried again."""
     lost: list[FrozenTrial]
-    """Failed, and not tried again."""
+    """Failed trials that are not tried again."""
 
     @property
     def complete(self) -> list[FrozenTrial]:
-        """Those with a result."""
+        """Trials with a result."""
         return [trial for trial in self.done if trial.state == TrialState.COMPLETE]
+
+    @property
+    def n_left(self) -> int:
+        """Number of trials that run or wait."""
+        return len(self.running) + len(self.waiting)
 
     @property
     def settled(self) -> bool:
         """Whether nothing is left to do."""
-        return not self.running and not self.waiting
+        return self.n_left == 0
 
 
-def by_ticket(study: optuna.Study) -> defaultdict[int, list[FrozenTrial]]:
-    """The trials of each ticket, oldest first."""
+def trials_by_ticket(study: optuna.Study) -> defaultdict[int, list[FrozenTrial]]:
+    """Trials of each ticket, oldest first."""
     trials = defaultdict(list)
     for trial in study.get_trials(deepcopy=False):
         if TICKET in trial.user_attrs:
@@ -131,47 +138,53 @@ def by_ticket(study: optuna.Study) -> defaultdict[int, list[FrozenTrial]]:
     return trials
 
 
-def value_of(trial: FrozenTrial) -> float:
-    """The result of a complete trial."""
+def trial_value(trial: FrozenTrial) -> float:
+    """Result of a complete trial."""
     assert trial.value is not None
     return trial.value
 
 
 def _is_provided_for(trials: Sequence[FrozenTrial]) -> bool:
-    """Whether one of a ticket's trials is done, or will be."""
+    """Whether one of a ticket's trials is done, runs or waits."""
     return any(trial.state in (*_DONE, *_OPEN) for trial in trials)
 
 
-def deaths(trials: Sequence[FrozenTrial]) -> int:
-    """How many of them failed by a fault."""
-    return sum(trial.state == TrialState.FAIL and _NO_FAULT not in trial.user_attrs for trial in trials)
+def count_deaths(trials: Sequence[FrozenTrial]) -> int:
+    """Number of trials that failed and were not merely requeued."""
+    return sum(trial.state == TrialState.FAIL and _REQUEUED not in trial.user_attrs for trial in trials)
 
 
-def _latest(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
-    """The one that counts: done, else open, else the last that failed."""
-    ranked = sorted(trials, key=lambda t: (t.state in _DONE, t.state in _OPEN, t.number))
-    return ranked[-1] if ranked else None
+def _decisive(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+    """Trial that a ticket stands for: the one that is done, else the one that is open, else the last that failed."""
+    return max(trials, key=lambda t: (t.state in _DONE, t.state in _OPEN, t.number), default=None)
 
 
-def _begin(storage: BaseStorage, waiting: FrozenTrial) -> bool:
-    """Whether a trial that waited is ours."""
+def _start(storage: RDBStorage, waiting: FrozenTrial) -> bool:
+    """Change a trial from WAITING to RUNNING.
+
+    The heartbeat comes first: a worker that is killed right after the change leaves a trial that is found dead.
+
+    Returns:
+        Whether this process made the change.
+    """
+    trial_id = waiting._trial_id
+    storage.record_heartbeat(trial_id)
     try:
-        if not storage.set_trial_state_values(waiting._trial_id, state=TrialState.RUNNING):
+        if not storage.set_trial_state_values(trial_id, state=TrialState.RUNNING):
             return False  # another worker was first
     except optuna.exceptions.UpdateFinishedTrialError:
         return False
-    beat(storage, waiting._trial_id)
-    storage.set_trial_user_attr(waiting._trial_id, WORKER, identity())
+    storage.set_trial_user_attr(trial_id, WORKER, identity())
     return True
 
 
 def seed_value(trial: optuna.Trial, seed: int) -> float | None:
-    """Objective of one run of a trial; None if it has none yet."""
+    """Objective of the run of a seed; None if the run is not done."""
     return trial.user_attrs.get(f"{_RESULT}{seed}")
 
 
 def set_seed_value(trial: optuna.Trial, seed: int, value: float) -> None:
-    """See :func:`seed_value`."""
+    """Store the objective of the run of a seed."""
     trial.set_user_attr(f"{_RESULT}{seed}", value)
 
 
@@ -180,13 +193,13 @@ def seed_values(trial: FrozenTrial) -> list[float]:
     return [value for key, value in trial.user_attrs.items() if key.startswith(_RESULT)]
 
 
-def give_back(study: optuna.Study, trial: optuna.Trial, reason: str) -> None:
-    """End a trial without a result and without fault; its ticket is open again."""
-    trial.set_user_attr(_NO_FAULT, True)
-    fail(study, trial, reason)
+def requeue(study: optuna.Study, trial: optuna.Trial, reason: str) -> None:
+    """End a trial without a result and without counting a death; its ticket is free again."""
+    trial.set_user_attr(_REQUEUED, True)
+    fail_trial(study, trial, reason)
 
 
-def fail(study: optuna.Study, trial: optuna.Trial, reason: str) -> None:
-    """End a trial by a fault."""
+def fail_trial(study: optuna.Study, trial: optuna.Trial, reason: str) -> None:
+    """End a trial and count a death."""
     trial.set_user_attr(REASON, reason)
     study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)

@@ -1,4 +1,4 @@
-"""One trial: a run of ``psn-train fit`` for each of its seeds."""
+"""A trial: a run of ``psn-train fit`` for each of its seeds."""
 
 from __future__ import annotations
 
@@ -16,56 +16,64 @@ import lightning.pytorch as pl
 import optuna
 import yaml
 from mlflow.entities import Run, RunStatus
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from psn_lightning.commands.training import PSNCLI
 from psn_lightning.errors import DivergedError, SettingError, UnreachableError
 from psn_lightning.sweeps.liveness import REASON
 from psn_lightning.sweeps.plan import Plan, parent_run
-from psn_lightning.sweeps.space import described, suggest, with_settings
+from psn_lightning.sweeps.space import apply_settings, describe_params, suggest_settings
 from psn_lightning.sweeps.tickets import TICKET, seed_value, set_seed_value
 from psn_lightning.tracking import MLflowLogger
+from psn_lightning.tracking.mlflow_private import MLFLOW_PARENT_RUN_ID
 from psn_lightning.tracking.store import patiently
 
 EPOCHS = "epochs"
-"""User attribute of a trial: how many epochs all its runs have."""
+"""User attribute of a trial: number of epochs of all its runs."""
 
-_PATIENCE_SECONDS = 600.0  # for which MLflow may be away where a run begins; within one it may for ever
+_PATIENCE_SECONDS = 600.0  # that a run waits for MLflow at its start; later it does not wait
 
 
 def run_trial(trial: optuna.Trial, plan: Plan) -> float:
-    """Run a trial, or what of it is not done yet.
+    """Run a trial, or the part of it that is not done yet.
+
+    Args:
+        trial: Claimed trial.
+        plan: Study of the trial.
 
     Returns:
         Mean objective over the seeds.
 
     Raises:
-        TrialPruned: If the pruner ends it, its topology cannot be, or its objective is not finite.
-        SettingError: If the configuration is wrong.
+        TrialPruned: If the pruner ends the trial, its topology is impossible, or its objective is not finite.
+        SettingError: If the configuration cannot work.
     """
-    settings = suggest(trial, plan.space)
+    settings = suggest_settings(trial, plan.space)
     seeds = plan.seeds_of_a_trial(settings)
-    epochs = with_settings(plan.config, settings)["trainer"]["max_epochs"]
+    epochs = apply_settings(plan.config, settings)["trainer"]["max_epochs"]
     trial.set_user_attr(EPOCHS, epochs * len(seeds))
     values = []
     for i, seed in enumerate(seeds):
         value = seed_value(trial, seed)
         if value is None:
-            own = {**settings, "seed_everything": seed}
-            value = patiently(partial(_run, trial, plan, own, i * epochs), _PATIENCE_SECONDS)
+            run = partial(_run_seed, trial, plan, {**settings, "seed_everything": seed}, i * epochs)
+            value = patiently(run, _PATIENCE_SECONDS)
             set_seed_value(trial, seed, value)
-            gc.collect()  # the Trainer is full of cycles; a data set each would fill the memory first
+            gc.collect()  # the fits of a trial share a process: without it each leaves its data set in memory
         if not math.isfinite(value):
-            why = f"{plan.objective} of seed {seed} is {value}"
-            trial.set_user_attr(REASON, why)
-            raise optuna.TrialPruned(why)
+            raise _prune(trial, f"{plan.objective} of seed {seed} is {value}")
         values.append(value)
     return sum(values) / len(values)
 
 
-def _run(trial: optuna.Trial, plan: Plan, settings: Mapping[str, Any], epochs_before: int) -> float:
-    """One fit; one that was begun goes on, and one that is done is only looked up."""
-    config = with_settings(plan.config, {**settings, "tracking": _tracking(trial, plan, settings)})
+def _prune(trial: optuna.Trial, reason: str) -> optuna.TrialPruned:
+    """Exception that prunes a trial, once the reason is stored."""
+    trial.set_user_attr(REASON, reason)
+    return optuna.TrialPruned(reason)
+
+
+def _run_seed(trial: optuna.Trial, plan: Plan, settings: Mapping[str, Any], epochs_before: int) -> float:
+    """Run one fit: a stopped one goes on, and of a finished one the objective is looked up."""
+    config = apply_settings(plan.config, {**settings, "tracking": _make_tracking(trial, plan, settings)})
     logger = MLflowLogger(**config["tracking"])
     earlier = logger.newest_fit()
     if earlier is not None and earlier.data.tags.get(MLFLOW_PARENT_RUN_ID) != parent_run(trial.study):
@@ -77,30 +85,27 @@ def _run(trial: optuna.Trial, plan: Plan, settings: Mapping[str, Any], epochs_be
     try:
         return _fit(config, reporter, plan, earlier)
     except DivergedError as error:
-        why = f"seed {settings['seed_everything']}: {error}"
-        trial.set_user_attr(REASON, why)
-        raise optuna.TrialPruned(why) from error
+        raise _prune(trial, f"seed {settings['seed_everything']}: {error}") from error
     except (ValueError, ArgumentError) as error:
-        reason = SettingError.inside(error)
-        if not isinstance(reason, UnreachableError):
+        cause = SettingError.inside(error)
+        if not isinstance(cause, UnreachableError):
             raise
-        why = f"pruned before training: {reason}"
-        trial.set_user_attr(REASON, why)
-        logger.kill(why)
+        reason = f"pruned before training: {cause}"
+        logger.kill(reason)
         logger.start()
         logger.finalize()
-        raise optuna.TrialPruned(why) from error
+        raise _prune(trial, reason) from error
 
 
 def _fit(config: dict[str, Any], reporter: EpochReporter, plan: Plan, earlier: Run | None) -> float:
-    goes_on = ["--ckpt_path", "last"] if earlier is not None else []
-    cli = fitted(config, goes_on, [reporter], plan.sees_test_set)
+    arguments = ["--ckpt_path", "last"] if earlier is not None else []
+    cli = run_fit(config, arguments, [reporter], plan.sees_test_set)
     logger = cli.trainer.logger
     assert isinstance(logger, MLflowLogger)
-    return _objective(logger.metrics, plan.objective)
+    return _get_objective(logger.metrics, plan.objective)
 
 
-def fitted(
+def run_fit(
     config: dict[str, Any],
     arguments: Sequence[str] = (),
     callbacks: Sequence[pl.Callback] = (),
@@ -110,20 +115,19 @@ def fitted(
 
     Args:
         config: Complete configuration.
-        arguments: More of the command line.
-        callbacks: Beside those of the configuration.
+        arguments: Further arguments of the command line.
+        callbacks: Callbacks beside those of the configuration.
         sees_test_set: Whether the run is evaluated on the test set at its end.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "config.yaml"
         path.write_text(yaml.safe_dump(config))
-        # In a context of its own: the parser leaves context variables behind that hold network and data for ever.
-        context = contextvars.copy_context()
-        every = ["fit", "--config", str(path), *arguments]
-        return context.run(PSNCLI, every, callbacks=list(callbacks), sees_test_set=sees_test_set)
+        command_line = ["fit", "--config", str(path), *arguments]
+        context = contextvars.copy_context()  # jsonargparse leaves variables behind that hold network and data
+        return context.run(PSNCLI, command_line, callbacks=list(callbacks), sees_test_set=sees_test_set)
 
 
-def _objective(metrics: Mapping[str, float], name: str) -> float:
+def _get_objective(metrics: Mapping[str, float], name: str) -> float:
     if name not in metrics:
         known = ", ".join(sorted(key for key in metrics if "/" in key))
         raise SettingError(
@@ -132,15 +136,15 @@ def _objective(metrics: Mapping[str, float], name: str) -> float:
     return metrics[name]
 
 
-def _tracking(trial: optuna.Trial, plan: Plan, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Where a run is recorded: nested in the study's, under a name that no other run has."""
+def _make_tracking(trial: optuna.Trial, plan: Plan, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Tracking settings of a run: nested in the study's run, under a name that no other run has."""
     ticket, seed = trial.user_attrs[TICKET], settings["seed_everything"]
     tags = {
         MLFLOW_PARENT_RUN_ID: parent_run(trial.study),
         "study": plan.family,
         "role": plan.role,
         "trial": str(ticket),
-        "cell": described({key: value for key, value in trial.params.items() if key != "seed_everything"}),
+        "cell": describe_params({key: value for key, value in trial.params.items() if key != "seed_everything"}),
     }
     given = plan.config["tracking"]
     name = f"{plan.name.replace('/', '-')}-{ticket:03d}-seed{seed}"
@@ -148,12 +152,12 @@ def _tracking(trial: optuna.Trial, plan: Plan, settings: Mapping[str, Any]) -> d
 
 
 class EpochReporter(pl.Callback):
-    """Tells Optuna the objective after every epoch, and ends the run where its pruner wants that.
+    """Reports the objective of every epoch to Optuna, and ends the run if the pruner says so.
 
     Args:
-        trial: Optuna's.
+        trial: Trial of the run.
         objective: Name of the metric.
-        epochs_before: Epochs of the trial's earlier runs: like is compared with like.
+        epochs_before: Number of epochs of the trial's earlier runs, so that steps of different trials compare.
     """
 
     def __init__(self, trial: optuna.Trial, objective: str, epochs_before: int) -> None:
@@ -162,15 +166,13 @@ class EpochReporter(pl.Callback):
         self._before = epochs_before
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Report, and ask."""
+        """Report the epoch and ask the pruner."""
         value = trainer.callback_metrics.get(self._objective)
         if value is None:
             return
-        step = self._before + trainer.current_epoch
-        self._trial.report(float(value), step)
+        self._trial.report(float(value), self._before + trainer.current_epoch)
         if self._trial.should_prune():
             reason = f"pruned after epoch {trainer.current_epoch + 1}: {self._objective} {float(value):.4f}"
-            self._trial.set_user_attr(REASON, reason)
             if isinstance(trainer.logger, MLflowLogger):
                 trainer.logger.kill(reason)
-            raise optuna.TrialPruned(reason)
+            raise _prune(self._trial, reason)

@@ -1,181 +1,146 @@
-"""A process that runs trials of a study, one after the other, until none waits."""
+"""A worker: a process that runs one trial of a study. Its exit code is that of ``psn-train fit``."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import sys
-import threading
-import time
 import traceback
-from argparse import ArgumentError
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from multiprocessing.queues import SimpleQueue
-from multiprocessing.synchronize import Event
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import optuna
 import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
-from optuna.storages import BaseStorage
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
-from psn_lightning.errors import SettingError, compact
-from psn_lightning.sweeps.liveness import beat
+from psn_lightning.commands.exit_codes import STOPPED, report_error
+from psn_lightning.errors import compact
+from psn_lightning.sweeps.liveness import start_heartbeat
+from psn_lightning.sweeps.logs import redirect_output, trial_log
 from psn_lightning.sweeps.plan import Plan
-from psn_lightning.sweeps.storages import HEARTBEAT_SECONDS, quieten
-from psn_lightning.sweeps.tickets import fail, give_back
+from psn_lightning.sweeps.storages import silence_optuna
+from psn_lightning.sweeps.tickets import fail_trial, requeue
 from psn_lightning.sweeps.trials import run_trial
 
-REFUSED = 2
-"""Exit code: a setting cannot work; which one is told through the queue."""
+DONE = 0
+"""Exit code: the trial is complete or pruned, or another worker has claimed it."""
 
-_LOOK_SECONDS = 2.0  # after so long a worker notices that its supervisor is gone
-_AWAY = (OSError, SQLAlchemyError, StorageInternalError)  # of a storage that does not answer
+FAILED = 1
+"""Exit code: the trial failed; as of any Python process that an exception ends."""
 
 
-class StopAsked:
-    """SIGTERM ends a run, never what is told to Optuna about it.
+class StopHandler:
+    """Handler of SIGTERM that ends a run, but never what is written to the study afterwards.
 
-    During a fit the fit's own handler takes its place, which lets the step finish.
+    While the network trains, the handler of ``psn-train fit`` takes its place and lets the step finish.
     """
 
     def __init__(self) -> None:
-        self.asked = False
+        self._asked = False
         self._running = False
 
     def __call__(self, *_: object) -> None:
         """Handle the signal."""
-        self.asked = True
+        self._asked = True
         if self._running:
             raise SIGTERMException("the sweep was stopped")
 
     @contextmanager
-    def during_a_run(self) -> Iterator[None]:
-        """Where it may interrupt."""
+    def interrupt_run(self) -> Iterator[None]:
+        """Context of the code that the signal may interrupt.
+
+        Raises:
+            SIGTERMException: If the signal arrives now, or did before.
+        """
         self._running = True
         try:
+            if self._asked:
+                raise SIGTERMException("the sweep was stopped")
             yield
-        except SIGTERMException:
-            self.asked = True
-            raise
         finally:
             self._running = False
 
 
-@dataclass(frozen=True)
-class Orders:
-    """What a worker and its supervisor share."""
-
-    stop: Event
-    """Set where no further trial is to begin."""
-    told: SimpleQueue[str]
-    """Takes the message of an error of the user's."""
-
-
-def work(plan: Plan, n_threads: int, log: Path, orders: Orders) -> None:
-    """Run trials; the main function of a worker process.
+def start_local(plan: Plan, ticket: int, n_threads: int, environment: Mapping[str, str]) -> None:
+    """Run a trial in a process of this machine, and exit with its code.
 
     Args:
-        plan: The study.
-        n_threads: Threads of this worker.
-        log: File for all that is printed.
-        orders: Shared with the supervisor.
+        plan: Study of the trial.
+        ticket: Ticket of the trial.
+        n_threads: Number of torch's threads.
+        environment: Environment variables of the process; a fork server has those of the time when it was started.
     """
-    os.setpgrp()  # Ctrl-C is for the command, which asks its workers in turn
-    stop = StopAsked()
-    signal.signal(signal.SIGTERM, stop)
-    _print_to(log)
+    os.setpgrp()  # Ctrl-C reaches the command alone, which stops its workers in turn
+    os.environ.clear()
+    os.environ.update(environment)
+    redirect_output(trial_log(plan.name, ticket))
     torch.set_num_threads(n_threads)
-    quieten()
+    sys.exit(run_ticket(plan, ticket))
+
+
+def start_job(plan: Plan, ticket: int) -> int:
+    """Run a trial in a job of a cluster.
+
+    Args:
+        plan: Study of the trial.
+        ticket: Ticket of the trial.
+
+    Returns:
+        Exit code of the worker.
+    """
+    # Slurm sends it, by submitit's order, before the time is over or the node is taken away.
+    signal.signal(signal.SIGUSR2, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    redirect_output(trial_log(plan.name, ticket))
+    return run_ticket(plan, ticket)
+
+
+def run_ticket(plan: Plan, ticket: int) -> int:
+    """Claim the waiting trial of a ticket, run it in this process and write to the study how it ended.
+
+    Args:
+        plan: Study of the trial.
+        ticket: Ticket of the trial.
+
+    Returns:
+        Exit code: 0 if the trial is done or is not there any more, 2 if a setting cannot work, 143 if the trial was
+        stopped, 1 if it failed.
+    """
+    stop = StopHandler()
+    signal.signal(signal.SIGTERM, stop)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    silence_optuna()
     study, storage = plan.open()
-    while not (stop.asked or orders.stop.is_set() or is_orphan()):
-        trial = plan.tickets.claim(study, storage, plan.sampler_of)
-        if trial is None:
-            return
-        with Pulse(storage, trial._trial_id), suppress(UpdateFinishedTrialError):  # others thought us dead
-            _attempt(study, trial, plan, stop, orders)
-
-
-def is_orphan() -> bool:
-    """Whether the command that started this worker is gone."""
-    supervisor = multiprocessing.parent_process()
-    return supervisor is not None and os.getppid() != supervisor.pid
-
-
-def _attempt(study: optuna.Study, trial: optuna.Trial, plan: Plan, stop: StopAsked, orders: Orders) -> None:
-    """Run a trial and tell Optuna how it ended."""
+    trial = plan.tickets.claim(study, storage, plan.sampler_of(ticket), ticket)
+    if trial is None:
+        return DONE
+    start_heartbeat(storage, trial._trial_id)
     try:
-        with stop.during_a_run():
+        return _run(study, trial, plan, stop)
+    except UpdateFinishedTrialError:  # another command took this worker for dead
+        return DONE
+
+
+def _run(study: optuna.Study, trial: optuna.Trial, plan: Plan, stop: StopHandler) -> int:
+    try:
+        with stop.interrupt_run():
             value = run_trial(trial, plan)
-        study.tell(trial, value, skip_if_finished=True)
     except optuna.TrialPruned:
         study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
+        return DONE
     except SIGTERMException:
-        give_back(study, trial, "the sweep was stopped")
+        requeue(study, trial, "the sweep was stopped")
+        return STOPPED
     except UpdateFinishedTrialError:
         raise
-    except (ValueError, ArgumentError, MisconfigurationException) as error:
-        reason = SettingError.inside(error)
-        if reason is None and isinstance(error, ValueError):
-            _broke(study, trial, error)
-            return
-        message = compact(reason or error)
-        give_back(study, trial, message)
-        orders.told.put(message)
-        sys.exit(REFUSED)
-    except Exception as error:  # whatever a run can fail of: the others go on
-        _broke(study, trial, error)
-
-
-def _broke(study: optuna.Study, trial: optuna.Trial, error: Exception) -> None:
-    traceback.print_exc()
-    fail(study, trial, f"{type(error).__name__}: {compact(error)}")
-
-
-class Pulse:
-    """Shows other machines that the worker lives while it is busy, and has it stop when its supervisor is gone.
-
-    Args:
-        storage: The study's.
-        trial_id: The running trial's.
-    """
-
-    def __init__(self, storage: BaseStorage, trial_id: int) -> None:
-        self._storage = storage
-        self._trial_id = trial_id
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._beat, daemon=True)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _beat(self) -> None:
-        due = time.monotonic() + HEARTBEAT_SECONDS
-        while not self._over.wait(_LOOK_SECONDS):
-            if is_orphan():
-                os.kill(os.getpid(), signal.SIGTERM)
-                return
-            if time.monotonic() > due:
-                due = time.monotonic() + HEARTBEAT_SECONDS
-                with suppress(*_AWAY, UpdateFinishedTrialError):  # the next one may arrive
-                    beat(self._storage, self._trial_id)
-
-
-def _print_to(log: Path) -> None:
-    """Send what this process prints to a file, also what libraries print below Python."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a") as file:
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-            os.dup2(file.fileno(), stream.fileno())
+    except Exception as error:
+        code = report_error(error, debug=False)
+        if code is None:
+            traceback.print_exc()
+            fail_trial(study, trial, f"{type(error).__name__}: {compact(error)}")
+            return FAILED
+        requeue(study, trial, compact(error))
+        return code
+    study.tell(trial, value, skip_if_finished=True)
+    return DONE

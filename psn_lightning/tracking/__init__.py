@@ -1,4 +1,4 @@
-"""MLflow: the logger, the store, and what is kept while a server is away. Knows nothing of networks."""
+"""MLflow: the logger, the store, and the outbox of runs on a server. Knows nothing of networks."""
 
 from psn_lightning.tracking.address import DEFAULT_URI
 from psn_lightning.tracking.logger import MLflowLogger

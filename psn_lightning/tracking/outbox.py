@@ -1,77 +1,174 @@
-"""What is logged on its way: a spool, and the courier that empties it."""
+"""The outbox of a run on a server: an SQLite file that holds its operations until MLflow has them."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import os
+import shutil
+import sqlite3
+import tempfile
+import threading
+from collections import Counter
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.utilities import rank_zero_warn
-
-from psn_lightning.errors import SettingError
+from psn_lightning.errors import SettingError, in_one_line
 from psn_lightning.files import not_written
-from psn_lightning.tracking.courier import Courier
-from psn_lightning.tracking.delivery import Delivery
-from psn_lightning.tracking.spool import Spool, SpooledRun
-from psn_lightning.tracking.store import Store
+from psn_lightning.tracking.causes import disk_error, is_locked
+from psn_lightning.tracking.writer import Kind
 
-_PATIENCE_SECONDS = 60.0  # without progress, at the end of a run
+OUTBOXES = "outbox"
+"""Folder of the outboxes below a store's home."""
+
+_WAIT_SECONDS = 2.0  # for a process that only looks at the outbox
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS run (content TEXT)",
+    "CREATE TABLE IF NOT EXISTS operations (id INTEGER PRIMARY KEY, kind TEXT, content TEXT, refused TEXT)",
+)
+
+
+@dataclass(frozen=True)
+class QueuedRun:
+    """The MLflow run that an outbox belongs to."""
+
+    uri: str
+    experiment: str
+    run_id: str | None  # None until the run is created
+    name: str | None  # None lets MLflow invent one
+    tags: dict[str, str]  # to create the run with
+    started: int  # milliseconds since 1970
+    offline_id: str | None  # id until the run is created; None for one that began in the store
+
+
+@dataclass(frozen=True)
+class Operation:
+    """An operation in an outbox: kind and arguments of a method of :class:`RunWriter`."""
+
+    id: int
+    kind: Kind
+    content: dict[str, Any]
+
+
+class BusyError(SettingError):
+    """An outbox that another process uses."""
 
 
 class Outbox:
-    """Takes what a run logs; it is on the disk when a call returns, and in the store some time later.
+    """A queue of operations on disk. One process at a time holds it, by a lock of SQLite's that a kill releases.
 
     Args:
-        folder: Of the spool; what an earlier process has left there goes first.
-        run: Whose it is.
-        store: Where it goes.
+        path: SQLite file; artifacts are copied to a folder of that name.
+        run: Run of the outbox, if it is new; None to open one that exists.
 
     Raises:
-        SettingError: If another process has the spool, or it cannot be written.
+        BusyError: If another process holds it.
+        FileNotFoundError: If it does not exist.
+        SettingError: If it is damaged or cannot be written.
     """
 
-    def __init__(self, folder: Path, run: SpooledRun, store: Store) -> None:
-        self._store = store
+    def __init__(self, path: Path, run: QueuedRun | None = None) -> None:
+        self.path = path
+        self._files = path.with_suffix("")
+        self._lock = threading.Lock()
+        if run is None and not path.exists():
+            raise FileNotFoundError(path)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # an address may contain a password
+        timeout = 0.0 if run is None else _WAIT_SECONDS
+        self._database = sqlite3.connect(path, timeout, isolation_level=None, check_same_thread=False)
         try:
-            self._spool = Spool(folder, run)
-        except OSError as error:
-            raise _full(folder, error) from error
-        self._courier = Courier(self._spool, Delivery(store, self._spool), store.check, store.shown)
+            for statement in ("PRAGMA locking_mode = EXCLUSIVE", "BEGIN EXCLUSIVE", *_TABLES):
+                self._query(statement)
+            if run is not None and not self._query("SELECT 1 FROM run"):
+                self._query("INSERT INTO run VALUES (?)", json.dumps(dataclasses.asdict(run)))
+            self._query("COMMIT")
+            rows = self._query("SELECT content FROM run")
+        except SettingError:
+            self._database.close()
+            raise
+        if not rows:  # its process was killed while it created the file
+            self.close()
+            raise FileNotFoundError(path)
+        self.run = QueuedRun(**json.loads(rows[0][0]))
 
-    def put(self, what: str, **operation: Any) -> None:
-        """Have something done to the run.
+    def put(self, kind: Kind, **content: Any) -> None:
+        """Add an operation; it is on disk when this returns."""
+        self._query("INSERT INTO operations (kind, content) VALUES (?, ?)", kind, json.dumps(content))
 
-        Raises:
-            SettingError: If the disk does not take it.
-        """
+    def put_file(self, path: Path, folder: Path) -> None:
+        """Add a file, as it is now, as an artifact in a relative folder."""
         try:
-            self._spool.append({"do": what, **operation})
+            self._files.mkdir(exist_ok=True)
+            place = Path(tempfile.mkdtemp(dir=self._files))
+            try:
+                os.link(path.resolve(), place / path.name)  # checkpoints are large, and replaced rather than changed
+            except OSError:
+                shutil.copyfile(path, place / path.name)
         except OSError as error:
-            raise _full(self._spool.folder, error) from error
-        self._courier.wake()
+            raise self._not_written(error) from error
+        self.put("artifact", file=f"{place.name}/{path.name}", folder=folder.as_posix())
 
-    def put_files(self, folder: Path) -> None:
-        """Have the files of a folder, and what links in it point to, as artifacts of the same relative path.
+    def first(self) -> Operation | None:
+        """The oldest operation that was neither sent nor refused; None without one."""
+        rows = self._query("SELECT id, kind, content FROM operations WHERE refused IS NULL ORDER BY id LIMIT 1")
+        for number, kind, text in rows:
+            content = json.loads(text)
+            if kind == "artifact":
+                content["file"] = str(self._files / content["file"])
+            return Operation(number, kind, content)
+        return None
 
-        Raises:
-            SettingError: If the disk does not take them.
-        """
-        try:
-            self._spool.add_files(folder)
-        except OSError as error:
-            raise _full(self._spool.folder, error) from error
-        self._courier.wake()
+    def remove(self, operation: Operation) -> None:
+        """Remove an operation that was sent."""
+        self._query("DELETE FROM operations WHERE id = ?", operation.id)
+
+    def refuse(self, operation: Operation, reason: str) -> None:
+        """Set an operation aside that the store refused; it stays in the file."""
+        self._query("UPDATE operations SET refused = ? WHERE id = ?", reason, operation.id)
+
+    def left(self) -> Counter[str]:
+        """Number of entries to send of each kind: ``{"metrics": 12, "artifact": 1}``."""
+        counts: Counter[str] = Counter()
+        for kind, content in self._query("SELECT kind, content FROM operations WHERE refused IS NULL ORDER BY id"):
+            counts[kind] += len(json.loads(content)["metrics"]) if kind == "metrics" else 1
+        return counts
+
+    def __len__(self) -> int:
+        return int(self._query("SELECT COUNT(*) FROM operations WHERE refused IS NULL")[0][0])
+
+    def set_run_id(self, run_id: str) -> None:
+        """Record the run that the store has created."""
+        self.run = dataclasses.replace(self.run, run_id=run_id)
+        self._query("UPDATE run SET content = ?", json.dumps(dataclasses.asdict(self.run)))
 
     def close(self) -> None:
-        """Wait until the store has everything, as long as it takes something; else say what is left."""
-        done = self._courier.close(_PATIENCE_SECONDS)
-        if not done:
-            left = ", ".join(f"{count} {kind}" for kind, count in self._spool.left().items())
-            rank_zero_warn(
-                f"MLflow ({self._store.shown}) did not take {left} ({self._courier.reason}): it is kept in "
-                f"{self._spool.folder}, and psn-train sync sends it"
-            )
-        self._spool.close(remove=done)
+        """Release the outbox; delete it if the store has everything."""
+        with self._lock, closing(self._database):
+            if not self._database.execute("SELECT 1 FROM operations LIMIT 1").fetchall():
+                shutil.rmtree(self._files, ignore_errors=True)
+                self.path.unlink(missing_ok=True)  # while the lock is held
+
+    def _query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """Execute a statement, a transaction of its own, and return its rows."""
+        try:
+            with self._lock:
+                return self._database.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            if is_locked(error):
+                raise BusyError(f"{self.path} belongs to a run that is under way, which sends it itself") from error
+            disk = disk_error(error)
+            if disk is not None:
+                raise self._not_written(disk) from error
+            raise SettingError(
+                f"{self.path} is damaged or not an outbox ({in_one_line(error)}): look, then remove it"
+            ) from error
+
+    def _not_written(self, error: OSError) -> SettingError:
+        return not_written(f"the outbox of the run, {self.path},", self.path, error)
 
 
-def _full(folder: Path, error: OSError) -> SettingError:
-    return not_written(f"what the run logs, to {folder},", folder, error)
+def find_outboxes(home: Path) -> list[Path]:
+    """Files of the outboxes below a store's home."""
+    return sorted(home.glob(f"{OUTBOXES}/*.db"))

@@ -1,4 +1,4 @@
-"""Which process does something, so that others can tell whether it is alive."""
+"""Identity of the process that does a piece of work, so that other processes can tell whether it is alive."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from typing import Any
 
 import psutil
 
-_CLOCK_SECONDS = 10.0  # by so much a process's start may seem to move when the clock is set
+_CLOCK_SECONDS = 10.0  # a process's start time moves when the system clock is set
 
 
 def host() -> str:
-    """This machine, or container on it: where process ids are unique."""
+    """Name of this machine, with its PID namespace where it has one: process ids are unique within it."""
     namespace = Path("/proc/self/ns/pid")
     return f"{socket.gethostname()} {namespace.readlink()}" if namespace.exists() else socket.gethostname()
 
 
 def identity() -> dict[str, Any]:
-    """This process."""
+    """Host, process id and start time of this process."""
     return {"host": host(), "pid": os.getpid(), "started": psutil.Process().create_time()}
 
 
-def as_process(text: str) -> dict[str, Any] | None:
-    """What :func:`identity` said, from its JSON; None where it is none: anybody may write a run's tags."""
+def parse_identity(text: str) -> dict[str, Any] | None:
+    """Identity from its JSON; None if the text is not one: users may edit a run's tags."""
     try:
-        told = json.loads(text)
-        return {"host": str(told["host"]), "pid": int(told["pid"]), "started": float(told["started"])}
+        parsed = json.loads(text)
+        return {"host": str(parsed["host"]), "pid": int(parsed["pid"]), "started": float(parsed["started"])}
     except (ValueError, TypeError, KeyError, OverflowError):
         return None
 
 
 def is_dead(process: Mapping[str, Any]) -> bool:
-    """Whether a process of this machine is gone; of another machine's nothing is known.
+    """Whether a process of this machine has ended; False for a process of another machine, which cannot be known.
 
     Args:
-        process: What :func:`identity` said in it.
+        process: Result of :func:`identity` in that process.
     """
     if process["host"] != host():
         return False
@@ -48,3 +48,9 @@ def is_dead(process: Mapping[str, Any]) -> bool:
         return not same or found.status() == psutil.STATUS_ZOMBIE
     except (psutil.NoSuchProcess, ValueError, OverflowError):
         return True
+
+
+def is_alive_elsewhere(text: str) -> bool:
+    """Whether an identity, as JSON, is of another process of this machine, and that is alive."""
+    process = parse_identity(text)
+    return process is not None and process["host"] == host() and process["pid"] != os.getpid() and not is_dead(process)

@@ -1,4 +1,4 @@
-"""Which code made a run."""
+"""Code and machine of a run, as tags."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PACKAGES = ("psn_lightning", "torch", "lightning", "torchmetrics", "mlflow", "n
 
 
 def provenance() -> dict[str, str]:
-    """Versions of the packages, the machine class (with its cores), and the git commit if this is a checkout."""
+    """Versions of the packages, kind of machine, and git commit of a checkout."""
     tags = {f"version.{package}": version(package) for package in _PACKAGES}
     tags["version.python"] = platform.python_version()
     tags["machine"] = machine()
@@ -24,12 +24,12 @@ def provenance() -> dict[str, str]:
 
 
 def machine() -> str:
-    """The machine's class: ``Linux x86_64, 2 cores``."""
+    """Kind of machine: ``Linux x86_64, 2 cores``."""
     return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
 
 
 def _git(*arguments: str) -> str:
-    """Output of git in this package's folder; empty where there is no git or no checkout."""
+    """Output of git in this package's folder; empty without git or a checkout."""
     try:
         done = subprocess.run(
             ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=10

@@ -1,73 +1,63 @@
-"""Which MLflow run is logged to: a new one, one that goes on, or one that begins without the store."""
+"""The MLflow run that is logged to: a new one, one that is resumed, or one that begins while its server is away."""
 
 from __future__ import annotations
 
 import json
 import time
 import uuid
-from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from lightning.pytorch.utilities import rank_zero_warn
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from mlflow.tracking.context.registry import resolve_tags
-from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
 from psn_lightning.errors import SettingError
-from psn_lightning.tracking.delivery import experiment_id, find_offline
-from psn_lightning.tracking.outbox import Outbox
-from psn_lightning.tracking.processes import identity
-from psn_lightning.tracking.spool import SpooledRun, check_id
+from psn_lightning.tracking.local_database import lock_folder
+from psn_lightning.tracking.mlflow_private import context_tags
+from psn_lightning.tracking.outbox import OUTBOXES, Outbox, QueuedRun
+from psn_lightning.tracking.processes import identity, is_alive_elsewhere
+from psn_lightning.tracking.sender import Sender
+from psn_lightning.tracking.sink import LocalSink, Sink
 from psn_lightning.tracking.store import PROCESS_TAG, Store, StoreAwayError
+from psn_lightning.tracking.writer import ensure_experiment, find_offline_run
 
-OnError = Literal["fail", "spool"]
+OnError = Literal["fail", "queue"]
 
-OFFLINE = "offline"
-"""Begins the id of a run that began without the store, and takes the place of its experiment's id."""
+_OFFLINE = "offline"  # begins the id of a run that began while its server was away, and stands for its experiment's
 
 
+@dataclass
 class TrackedRun:
-    """A run of an MLflow experiment.
+    """A run of an MLflow experiment; its first arguments are those of :class:`MLflowLogger`."""
 
-    Args:
-        store: Where it is recorded.
-        experiment: Name of the MLflow experiment.
-        name: Name of the run; None lets MLflow invent one.
-        tags: Further tags of the run.
-        on_error: What to do where the store is away at the start: fail at once, or spool: begin without it.
-    """
-
-    def __init__(
-        self, store: Store, experiment: str, name: str | None, tags: dict[str, str] | None, on_error: OnError
-    ) -> None:
-        self.store = store
-        self.experiment = experiment
-        self.name = name
-        self.tags = dict(tags or {})
-        self.on_error = on_error
-        self.started = False
-        self.id: str | None = None
-        """Of the run; None before it is started."""
-        self.experiment_id: str | None = None
-        """Of the experiment; None before the run is started."""
-        self.configured = False
-        """Whether the run has its parameters already: it is one that goes on."""
-        self.metrics: dict[str, float] = {}
-        """Last value of each metric."""
-        self._resumed_at: int | None = None
-        self._names: tuple[str, str] | None = None
+    store: Store
+    experiment: str
+    name: str | None
+    tags: dict[str, str]
+    on_error: OnError
+    id: str | None = None
+    """Id of the run; None before it is started."""
+    is_configured: bool = False
+    """Whether the run has parameters, because it is resumed."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Last value of each metric."""
+    started: bool = False
+    _experiment_id: str | None = None
+    _resumed_at: int | None = None
+    _names: tuple[str, str] | None = None
 
     def resume(self, run_id: str, step: int, checkpoint: Path | None) -> None:
-        """Go on with a run instead of beginning one.
+        """Resume a run instead of creating one; steps that it has are not logged again.
 
         Args:
-            run_id: The MLflow run, or what one is called that began without the store.
-            step: Where it goes on.
-            checkpoint: From which; further ones go where it is, if that is a place of ours.
+            run_id: MLflow run, or id of a run that began while its server was away.
+            step: Step at which it goes on; added to its tag ``resumed_at``.
+            checkpoint: Checkpoint that is loaded; further ones go to its folder.
         """
-        check_id(run_id)
         self.id = run_id
         self._resumed_at = step
         if checkpoint is not None:
@@ -77,95 +67,93 @@ class TrackedRun:
 
     @property
     def names(self) -> tuple[str | None, str | None]:
-        """Folder of its checkpoints, and the folder that is in: what it was called when it began."""
-        return self._names or (self.experiment_id, self.id)
+        """Folders of the run's checkpoints: ids of experiment and run when it began."""
+        return self._names or (self._experiment_id, self.id)
 
-    def branch_off(self, run_id: str | None, step: int, changed: Mapping[str, tuple[Any, Any]]) -> None:
-        """Tag the run that will be as the continuation of another one under other settings."""
-        listed = "; ".join(f"{key}: {before!r} → {now!r}" for key, (before, now) in changed.items())
-        origin = {"branched_from": run_id or "an untracked run", "branched_at": str(step), "branched_with": listed}
-        self.tags |= origin
+    @property
+    def may_queue(self) -> bool:
+        """Whether the run may begin while its server is away."""
+        return self.on_error == "queue" and self.store.file is None
 
-    def start(self) -> Outbox:
-        """Begin the run, or take it up.
+    @property
+    def outbox(self) -> Path:
+        """File that queues the operations of a run on a server."""
+        return self.store.home / OUTBOXES / f"{self.id}.db"
 
-        Returns:
-            Takes what is to be logged.
+    def start(self) -> Sink:
+        """Create the run, or resume it.
 
         Raises:
-            StoreAwayError: If the store does not answer, and ``on_error`` is ``fail``.
+            StoreAwayError: If the store does not answer, and the run may not begin without it.
+            SettingError: If the run to resume is not in the store, or is under way.
         """
         try:
             with self.store.told():
                 self.store.check()
-                if self.store.is_new and self.id is not None and not self.id.startswith(OFFLINE):
+                if self.store.is_new and self.id is not None:
                     raise self._not_found()
-                client = self.store.client  # makes a new store, which takes the lock by itself
-                with self.store.alone():
-                    self._begin_in_store(client)
+                client, folder = self.store.client, self.store.folder
+                with lock_folder(folder) if folder else nullcontext():
+                    self._find_or_create(client)
         except StoreAwayError as error:
-            if self.on_error == "fail":
+            if not self.may_queue:
                 raise
-            self._begin_without_store()
-            rank_zero_warn(f"{error}. The run goes on without it (tracking.on_error spool)")
-        outbox = self.open()
+            self._experiment_id = _OFFLINE
+            self.id = self.id or f"{_OFFLINE}-{uuid.uuid4().hex}"
+            rank_zero_warn(f"{error}. Training starts; metrics are queued in {self.outbox} and sent when it is back")
+        sink = self.open()
         self.started = True
         if self._resumed_at is not None:
-            outbox.put("tags", tags={PROCESS_TAG: json.dumps(identity())})
-            outbox.put("goes on", step=self._resumed_at)
-        return outbox
+            sink.put("tags", tags={PROCESS_TAG: json.dumps(identity())})
+            sink.put("resume", step=self._resumed_at)
+        return sink
 
-    def _begin_in_store(self, client: MlflowClient) -> None:
-        self.experiment_id = experiment_id(self.store, self.experiment)
-        self.store.mark_killed([self.experiment_id])
-        if self.id is not None and self.id.startswith(OFFLINE):
-            made = find_offline(client, self.experiment_id, self.id)
-            if made is None:
-                self.experiment_id = OFFLINE  # it is in its spool alone
+    def open(self) -> Sink:
+        """Sink of the run; further ones may be opened after its end."""
+        if self.store.file is not None:
+            return self._local_sink
+        offline_id = self.id if self._is_offline else None
+        run_id, now = (None if self._is_offline else self.id), int(time.time() * 1000)
+        run = QueuedRun(self.store.absolute, self.experiment, run_id, self.name, self._first_tags, now, offline_id)
+        return Sender(self.store, Outbox(self.outbox, run))
+
+    @cached_property
+    def _local_sink(self) -> LocalSink:
+        return LocalSink(self.store, str(self.id))
+
+    @cached_property
+    def _first_tags(self) -> dict[str, str]:
+        """Tags to create the run with."""
+        return context_tags({**self.tags, PROCESS_TAG: json.dumps(identity())})
+
+    @property
+    def _is_offline(self) -> bool:
+        return str(self.id).startswith(f"{_OFFLINE}-")
+
+    def _find_or_create(self, client: MlflowClient) -> None:
+        self._experiment_id = ensure_experiment(self.store, self.experiment)
+        self.store.mark_killed([self._experiment_id])
+        if self._is_offline and self.store.file is None:
+            found = find_offline_run(client, self._experiment_id, str(self.id))
+            if found is None:
+                self._experiment_id = _OFFLINE  # the sender will create it
                 return
-            self.id = made.info.run_id
+            self.id = found.info.run_id
         if self.id is None:
-            self.id = client.create_run(self.experiment_id, tags=self._first_tags()).info.run_id
+            self.id = client.create_run(self._experiment_id, tags=self._first_tags, run_name=self.name).info.run_id
             return
         try:
             run = client.get_run(self.id)
         except MlflowException as error:
             raise self._not_found() if self.store.has_refused(error) else error from error
-        self.experiment_id = run.info.experiment_id
-        self.configured = bool(run.data.params)
+        if self.store.file and run.info.status == "RUNNING" and is_alive_elsewhere(run.data.tags.get(PROCESS_TAG, "")):
+            raise SettingError(f"run {self.id} is under way in another process: wait for its end, or stop it")
+        self._experiment_id = run.info.experiment_id
+        self.is_configured = bool(run.data.params)
         self.metrics = dict(run.data.metrics)
 
     def _not_found(self) -> SettingError:
         return SettingError(
             f"run {self.id} of the checkpoint is not in {self.store.shown}: name the store that has it (tracking.uri), "
-            "or go on without MLflow: --trainer.logger false"
+            "or resume it without MLflow (trainer.logger false)"
         )
-
-    def _begin_without_store(self) -> None:
-        self.experiment_id = OFFLINE
-        if self.id is None:
-            self.id = f"{OFFLINE}-{uuid.uuid4().hex}"
-
-    def _first_tags(self) -> dict[str, str]:
-        """Tags that a run begins with: ours, the user's, and those that MLflow finds out about the process."""
-        name = {MLFLOW_RUN_NAME: self.name} if self.name else {}
-        return dict(resolve_tags({**self.tags, **name, PROCESS_TAG: json.dumps(identity())}))
-
-    def open(self) -> Outbox:
-        """An outbox for the run that has been started."""
-        offline = self.id if str(self.id).startswith(OFFLINE) else None
-        run = SpooledRun(
-            uri=self.store.absolute,
-            experiment=self.experiment,
-            run_id=None if offline else self.id,
-            name=self.name,
-            tags=self._first_tags(),
-            started=int(time.time() * 1000),
-            offline_id=offline,
-        )
-        return Outbox(self.spool, run, self.store)
-
-    @property
-    def spool(self) -> Path:
-        """Folder of what the store does not have yet."""
-        return self.store.home / "spool" / str(self.id)

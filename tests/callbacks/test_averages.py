@@ -6,7 +6,7 @@ import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging, StochasticWeightAveraging
 
 from psn_lightning import MaskReapply, RigL, Sparsify, sparse_layers
-from psn_lightning.callbacks.averages import _averaged_copies
+from psn_lightning.callbacks.averages import find_average_models
 from tests.helpers.models import batches, plain, trainer
 
 AVERAGES = {
@@ -21,7 +21,7 @@ class Watch(pl.Callback):
         self.seen = 0
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        for copy in _averaged_copies(trainer):
+        for copy in find_average_models(trainer):
             for name, layer in sparse_layers(pl_module).items():
                 average = sparse_layers(copy)[name]
                 assert torch.equal(average.active_positions(), layer.active_positions())

@@ -7,7 +7,7 @@ import pytest
 import torch
 from lightning.pytorch.plugins.precision import MixedPrecision
 
-from psn_lightning.callbacks import GMP, SET, DynamicTopology, MaskReapply, RigL, SRigL
+from psn_lightning.callbacks import GMP, SET, DynamicTopology, RigL, SRigL
 from psn_lightning.data import Digits
 from psn_lightning.dynamics import CosineSchedule, RigLRule, moments_of
 from psn_lightning.errors import SettingError
@@ -264,12 +264,12 @@ def test_torch_compile_changes_nothing_but_rounding():
 
 
 def test_two_rules_are_refused():
-    with pytest.raises(SettingError, match="two rules that would rewrite the same masks"):
+    with pytest.raises(SettingError, match="RigL and SET"):
         trainer(RigL(), SET()).fit(model(), Digits())
 
 
 def test_what_a_rule_cannot_start_from_is_refused_before_training():
-    with pytest.raises(SettingError, match=r"fc1 starts at sparsity 0\.[78]"):
+    with pytest.raises(SettingError, match=r"fc1: .*0\.[78].*final_sparsity 0\.5"):
         trainer(GMP(final_sparsity=0.5, period=10)).fit(model(), Digits())
 
 
@@ -281,25 +281,25 @@ def test_periods_in_epochs_follow_the_accumulated_steps():
 
 
 def test_a_begin_that_is_not_before_the_end_is_refused():
-    with pytest.raises(SettingError, match="no topology update fits"):
+    with pytest.raises(SettingError, match=r"begin .*end"):
         trainer(RigL(begin=35, period=10)).fit(model(), Digits())  # the end is step 30
-    with pytest.raises(SettingError, match="no topology update fits"):
+    with pytest.raises(SettingError, match=r"begin .*end"):
         trainer(RigL(begin=200, period=10, end=100)).fit(model(), Digits())
 
 
 @pytest.mark.parametrize(
-    ("arguments", "often", "updates"),
+    ("arguments", "count", "updates"),
     [
-        ({}, "changes once", [0]),
-        ({"begin": None}, "never changes", []),
-        ({"begin": 40, "period": 10}, "never changes", []),
+        ({}, "a single", [0]),
+        ({"begin": None}, "no", []),
+        ({"begin": 40, "period": 10}, "no", []),
     ],
 )
-def test_a_run_that_is_too_short_for_its_updates_is_warned_of(arguments, often, updates):
+def test_a_run_that_is_too_short_for_its_updates_is_warned_of(arguments, count, updates):
     watch, task = Watch(), model()
     first = [layer.mask.clone() for layer in task.network.sparse_layers().values()]
     period = arguments.get("period", 100)
-    message = rf"period {period} is longer than the run, which has 40 optimizer steps: the topology {often}"
+    message = rf"40 optimizer steps has {count} .*\(period {period},"
     with pytest.warns(UserWarning, match=message):
         trainer(RigL(end=1.0, **arguments), watch).fit(task, Digits(batch_size=64))
     assert [step - 1 for step in changes([first, *watch.masks])] == updates
@@ -307,30 +307,3 @@ def test_a_run_that_is_too_short_for_its_updates_is_warned_of(arguments, often, 
 
 def test_a_run_that_is_only_tried_is_let_pass():
     trainer(RigL(), limit_train_batches=3, max_steps=-1, max_epochs=1).fit(model(), Digits())
-
-
-def test_mask_reapply_mends_what_others_wrote():
-    class Vandal(pl.Callback):
-        def on_before_zero_grad(self, trainer, pl_module, optimizer):
-            with torch.no_grad():
-                pl_module.network.fc1.weight.add_(1)
-
-    watch, task = Watch(), model()
-    trainer(Vandal(), MaskReapply(), watch, max_steps=3).fit(task, Digits())
-    assert watch.stray == 0.0
-
-
-def test_mask_reapply_cleans_moments_at_the_start():
-    class Stale(pl.Callback):
-        def on_fit_start(self, trainer, pl_module):
-            optimizer = trainer.optimizers[0]
-            weight = pl_module.network.fc1.weight
-            optimizer.state[weight] = {
-                "step": torch.tensor(5.0),
-                "exp_avg": torch.ones_like(weight),
-                "exp_avg_sq": torch.ones_like(weight),
-            }
-
-    watch = Watch()
-    trainer(Stale(), MaskReapply(), watch, max_steps=3).fit(model(), Digits())
-    assert watch.stray == 0.0

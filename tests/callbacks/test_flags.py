@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from psn_lightning.callbacks.flags import Agreed, Flags, flags_of
+from psn_lightning.callbacks.flags import AgreedFlags, Flags, flags_of
 
 
 def trainer(device="cpu", world_size=1, step=0, last=False, every=50):
@@ -22,8 +22,8 @@ def trainer(device="cpu", world_size=1, step=0, last=False, every=50):
 def test_a_loss_that_is_not_finite_is_flagged_once(loss):
     flags = Flags()
     flags.note_loss(torch.tensor(loss))
-    assert flags.exchange(trainer()) == Agreed(not abs(loss) < float("inf"), False)
-    assert flags.exchange(trainer()) == Agreed(False, False)
+    assert flags.exchange(trainer()) == AgreedFlags(not abs(loss) < float("inf"), False)
+    assert flags.exchange(trainer()) == AgreedFlags(False, False)
 
 
 def test_losses_are_collected_until_they_are_looked_at():

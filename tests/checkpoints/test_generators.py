@@ -3,7 +3,7 @@ import random
 import numpy as np
 import torch
 
-from psn_lightning.checkpoints.generators import generator_states, set_generator_states
+from psn_lightning.checkpoints.generators import get_generator_states, set_generator_states
 
 
 def draw():
@@ -12,7 +12,7 @@ def draw():
 
 def test_all_three_generators_are_taken_back(tmp_path):
     random.gauss()  # leaves a second number waiting
-    torch.save(generator_states(), tmp_path / "states.pt")
+    torch.save(get_generator_states(), tmp_path / "states.pt")
     expected = draw()
     draw()
     set_generator_states(torch.load(tmp_path / "states.pt", weights_only=True))

@@ -58,8 +58,8 @@ def test_a_loader_is_what_it_wraps():
     assert loader.batch_size == 3
     torch.manual_seed(1)
     first = [batch.tolist() for batch in loader]
-    assert loader.behind == 4
-    loader.replay(loader.began, 2)
+    assert loader.n_used == 4
+    loader.replay(loader.start_states, 2)
     assert [batch.tolist() for batch in loader] == first[2:]
     assert [batch.tolist() for batch in loader] != first
 

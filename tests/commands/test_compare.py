@@ -1,3 +1,5 @@
+"""``psn-train compare``: one row for each configuration; metrics averaged over the seeds."""
+
 import io
 
 import pandas as pd
@@ -12,7 +14,7 @@ BASE = {"seed_everything": 1, "model.sparsity": 0.9, "model.topology.class_path"
 
 @pytest.fixture
 def track(client):
-    """Record a run as a fit would."""
+    """Function that records a run as a fit does."""
     experiment = client.create_experiment("psn_lightning")
 
     def record(metrics, status="FINISHED", stage="fit", **params):
@@ -33,48 +35,48 @@ def three_by_two(track):
             track({"test/accuracy": accuracy}, seed_everything=seed, model__sparsity=sparsity)
 
 
-def shown(capsys, *arguments):
+def print_comparison(capsys, *arguments):
     assert main(["compare", *arguments]) == 0
     return capsys.readouterr().out
 
 
 def test_seeds_are_one_row(three_by_two, capsys):
-    printed = shown(capsys)
+    printed = print_comparison(capsys)
     rows = [line.split() for line in printed.splitlines() if line.strip().startswith("sparsity ")]
     assert rows == [["sparsity", "0.9", "0.8200", "3"], ["sparsity", "0.95", "0.7000", "2"]]
     assert "± 0.0200" in printed
-    assert "topology" not in printed  # it is the same everywhere
+    assert "topology" not in printed  # equal in all runs
 
 
 def test_markdown(three_by_two, capsys):
-    assert shown(capsys, "--format", "markdown") == (
+    assert print_comparison(capsys, "--format", "markdown") == (
         "| sparsity | test/accuracy | n |\n| --- | --- | --- |\n"
         "| 0.9 | 0.8200 ± 0.0200 | 3 |\n| 0.95 | 0.7000 ± 0.0000 | 2 |\n"
     )
 
 
 def test_csv_has_numbers(three_by_two, capsys):
-    table = pd.read_csv(io.StringIO(shown(capsys, "--format", "csv")))
+    table = pd.read_csv(io.StringIO(print_comparison(capsys, "--format", "csv")))
     assert list(table) == ["model.sparsity", "test/accuracy mean", "test/accuracy std", "test/accuracy n"]
     assert table["test/accuracy std"].tolist() == pytest.approx([0.02, 0])
 
 
 def test_a_filter_chooses(three_by_two, capsys):
-    printed = shown(capsys, "params.`model.sparsity` = '0.95'", "--format", "markdown")
+    printed = print_comparison(capsys, "params.`model.sparsity` = '0.95'", "--format", "markdown")
     assert "0.82" not in printed
     assert "| 0.7000 ± 0.0000 | 2 |" in printed
 
 
-def test_what_is_not_finished_or_repeated_is_left_out_and_said(three_by_two, track, capsys):
+def test_unfinished_and_repeated_runs_are_left_out_and_counted(three_by_two, track, capsys):
     track({"test/accuracy": 0.1}, status="KILLED", seed_everything=9)
     track({"test/accuracy": 0.1}, stage="sweep", seed_everything=9)
-    track({"test/accuracy": 0.94}, seed_everything=2)  # measured again: the newest counts
-    printed = " ".join(shown(capsys).split())
+    track({"test/accuracy": 0.94}, seed_everything=2)  # a repetition: the newest run counts
+    printed = " ".join(print_comparison(capsys).split())
     assert "1 not finished, 1 repeated" in printed
     assert "± 0.0757" in printed
 
 
-def test_the_text_has_eighty_columns_whatever_differs(track, capsys, monkeypatch):
+def test_the_text_table_fits_into_eighty_columns(track, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     metrics = dict.fromkeys(
         ["test/accuracy", "val/accuracy", "sparsity/realised", "fan_in/ccv", "time/epoch_seconds"], 0.5
@@ -85,18 +87,18 @@ def test_the_text_has_eighty_columns_whatever_differs(track, capsys, monkeypatch
             "trainer__callbacks__1__class_path": "x" * i,
         }
         track(metrics, model__sparsity=i % 3, model__lr=i, **callbacks)
-    lines = shown(capsys).splitlines()
+    lines = print_comparison(capsys).splitlines()
     assert max(map(len, lines)) <= 80
     text = " ".join(" ".join(lines).split())
     assert (
         "model.lr differs as" in text or "callbacks.0.class_path differs as" in text
-    )  # what adds nothing has no column
+    )  # redundant settings have no column
 
 
 def test_a_setting_of_a_list_is_named_by_the_list(track, capsys):
     for name in ("RigL", "SET"):
         track({"test/accuracy": 0.5}, trainer__callbacks__0__class_path=f"psn_lightning.{name}")
-    assert shown(capsys, "--format", "markdown").startswith("| callbacks.0 | test/accuracy | n |")
+    assert print_comparison(capsys, "--format", "markdown").startswith("| callbacks.0 | test/accuracy | n |")
 
 
 def test_settings_that_only_some_have(track, capsys):
@@ -104,7 +106,7 @@ def test_settings_that_only_some_have(track, capsys):
     track({"test/accuracy": 0.5})
     track({"test/accuracy": 0.6}, **lognormal, model__topology__init_args__ccv=1.5)
     track({"test/accuracy": 0.7, "sparsity/realised": 0.9}, **lognormal, model__topology__init_args__ccv=2.5)
-    lines = shown(capsys, "--format", "markdown").splitlines()
+    lines = print_comparison(capsys, "--format", "markdown").splitlines()
     assert lines[0] == "| topology | ccv | test/accuracy | sparsity/realised | n |"
     assert sorted(lines[2:]) == [
         "| Lognormal | 1.5 | 0.6000 |  | 1 |",
@@ -113,40 +115,40 @@ def test_settings_that_only_some_have(track, capsys):
     ]
 
 
-def test_names_are_as_long_as_needed(track, capsys):
+def test_names_of_settings_are_as_long_as_needed(track, capsys):
     track({"test/accuracy": 0.5}, model__lr=1, data__init_args__lr=1)
     track({"test/accuracy": 0.5}, model__lr=2, data__init_args__lr=2)
     track({"test/accuracy": 0.5}, model__lr=2, data__init_args__lr=1)
-    assert "| data.lr | model.lr |" in shown(capsys, "--format", "markdown")
+    assert "| data.lr | model.lr |" in print_comparison(capsys, "--format", "markdown")
 
 
-def test_a_metric_that_fewer_runs_have_says_of_how_many_it_is(track, capsys):
+def test_a_metric_of_fewer_runs_is_shown_with_its_n(track, capsys):
     track({"test/accuracy": 0.5, "extra": 1.0}, seed_everything=1)
     track({"test/accuracy": 0.7}, seed_everything=2)
-    printed = shown(capsys, "--metric", "test/accuracy", "--metric", "extra", "--format", "markdown")
+    printed = print_comparison(capsys, "--metric", "test/accuracy", "--metric", "extra", "--format", "markdown")
     assert "| 0.6000 ± 0.1414 | 1.0000 (n=1) | 2 |" in printed
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--metric", "test/acuracy"], "no run has it; there are test/accuracy"),
+        (["--metric", "test/acuracy"], "--metric test/acuracy"),
         (["--experiment", "elsewhere"], "--experiment 'elsewhere' is not in"),
         (["nonsense ="], "filter 'nonsense ='"),
         (["tags.study = 'none'"], "none of 0 runs has finished"),
-        (["--uri", "file:runs"], "MLflow 3 takes no folders"),
-        (["--uri", "http://127.0.0.1:1"], "cannot be used"),
+        (["--uri", "file:runs"], "file:runs"),
+        (["--uri", "http://127.0.0.1:1"], "http://127.0.0.1:1"),
     ],
 )
-def test_what_cannot_be_is_named(three_by_two, capsys, arguments, message):
+def test_wrong_arguments_are_named(three_by_two, capsys, arguments, message):
     assert main(["compare", *arguments]) == 2
     assert message in " ".join(capsys.readouterr().err.split())
 
 
-def test_numbers_are_rounded_as_far_as_that_keeps_them_apart(track, capsys):
+def test_numbers_are_rounded_unless_two_would_become_equal(track, capsys):
     for rate in ("0.1", "0.100001", "0.2"):
         track({"test/accuracy": 0.5}, model__lr=rate)
-    assert [line.split(" | ")[0] for line in shown(capsys, "--format", "markdown").splitlines()[2:]] == [
+    assert [line.split(" | ")[0] for line in print_comparison(capsys, "--format", "markdown").splitlines()[2:]] == [
         "| 0.1", "| 0.100001", "| 0.2",
     ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""What others wrote is text in Markdown."""
+"""Untrusted text stays text in Markdown."""
 
 import pytest
 from markdown_it import MarkdownIt
@@ -11,7 +11,7 @@ LINES = ["# x\n# y", "x\r\n---\r\n"]
 
 
 @pytest.mark.parametrize("text", [*TAGS, *LINKS, *LINES])
-def test_nothing_in_it_lives(text):
+def test_tags_links_and_images_are_escaped(text):
     for markdown in (f"Of {as_text(text)}.", markdown_table(["a", "b"], [[text, text]])):
         html = MarkdownIt("commonmark").enable("table").render(markdown)
         tags = {"p", "table", "thead", "tbody", "tr", "th", "td"}
@@ -19,10 +19,10 @@ def test_nothing_in_it_lives(text):
 
 
 @pytest.mark.parametrize("text", ["< 0.001", "−0.12 [−0.30, 0.06], n = 5", "[512, 512]", "s / (1 − s) > 2!", "a_b *c*"])
-def test_ordinary_text_stays_as_it_is(text):
+def test_ordinary_text_is_unchanged(text):
     assert as_text(text) == text
     assert f"| {text} |" in markdown_table(["a"], [[text]])
 
 
-def test_a_field_may_hold_what_separates_fields():
+def test_a_cell_may_contain_the_separator():
     assert markdown_table(["a"], [["x|y"]]).endswith("| x\\|y |\n")

@@ -209,7 +209,7 @@ def test_our_model_on_plain_data(own, client, capsys):
 @pytest.mark.parametrize(
     ("arguments", "culprit"),
     [
-        (["--model=own_code.Nothing"], "it has MyModel, OtherModel"),
+        (["--model=own_code.Nothing"], "own_code.Nothing"),
         (["--model=no_code.MyModel"], "No module named 'no_code'"),
         (["--model=own_code.MyModel", "--model.widht=3"], "did you mean width?"),
         (["--model=own_code.MyModel", "--data=own_code.MyDatum"], "own_code.MyDatum"),

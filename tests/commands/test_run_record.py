@@ -1,4 +1,4 @@
-"""What a whole fit leaves in MLflow."""
+"""Record of a fit in MLflow: metrics, params, tags and artifacts."""
 
 import numpy as np
 import pytest
@@ -50,7 +50,7 @@ def test_metrics_params_tags_and_artifacts(fit, client, workdir):
         assert Connectivity.load(workdir / f"got/connectivity/{name}.npz") == connectivity
 
 
-def test_the_logged_config_reruns_the_run(fit, client, workdir):
+def test_the_logged_config_repeats_the_run(fit, client, workdir):
     run = fit("--trainer.max_epochs=2", "--model.sparsity=0.8", "--seed_everything=7")
     config = client.download_artifacts(run.info.run_id, "config.yaml", str(workdir))
     assert main(["fit", "--config", config, *QUIET]) == 0
@@ -62,7 +62,7 @@ def test_the_logged_config_reruns_the_run(fit, client, workdir):
     assert yaml.safe_load((workdir / "config.yaml").read_text())["seed_everything"] == 7
 
 
-def test_a_validation_split_leaves_the_test_set_for_the_end(fit, client):
+def test_with_a_validation_split_the_test_set_is_used_once(fit, client):
     run = fit("--trainer.max_epochs=3", "--data.init_args.val_fraction=0.2")
     histories = {k: client.get_metric_history(run.info.run_id, k) for k in ("val/accuracy", "test/accuracy")}
     assert [len(h) for h in histories.values()] == [3, 1]

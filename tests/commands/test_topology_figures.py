@@ -1,3 +1,5 @@
+"""Figures of topologies: titles, labels, and no dense matrix of a wide layer."""
+
 import io
 
 import numpy as np
@@ -29,7 +31,7 @@ def test_a_wide_layer_is_drawn_without_its_dense_matrix(monkeypatch):
 
 def test_histogram_before_and_after():
     before = layers(Topology(Uniform(), 0.5), [20, 40, 3])
-    after = {"fc1": Connectivity.from_mask(np.zeros((40, 20)))}  # nothing left: still a picture
+    after = {"fc1": Connectivity.from_mask(np.zeros((40, 20)))}  # no connections left: the figure is drawn all the same
     figure = fan_in_histogram(before, after)
     labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert labels == ["before, CCV 0.00", "after, CCV 0.00"]
@@ -39,11 +41,11 @@ def test_histogram_before_and_after():
 @pytest.mark.parametrize(
     ("ccv", "word"), [([0.5, 0.8, 0.8, 0.8], "fc1: converged"), ([0.5, 0.6, 0.7, 0.8], "not converged")]
 )
-def test_a_trajectory_with_its_verdict(ccv, word):
+def test_the_title_says_whether_a_trajectory_has_converged(ccv, word):
     path = Trajectory([0, 100, 200, 300], ccv, [0.4] * 4)
     figure = equilibrium_figure({"fc1": path, "fc2": path}, {"fc1": 0.6, "fc2": 0.99})
     assert word in figure.axes[0].get_title()
     labels = [[text.get_text() for text in axis.get_legend().get_texts()] for axis in figure.axes]
     assert any("two-level bound 1.22" in label for label in labels[0])
-    assert not any("bound" in label for label in labels[1])  # far off: it would squeeze the curve
+    assert not any("bound" in label for label in labels[1])  # the bound is far above the curve and left out
     figure.savefig(io.BytesIO())

@@ -180,12 +180,12 @@ def test_what_belongs_to_nobody_knows_which_connection_is_refused(layer, shape):
     linear = layer()
     optimizer = torch.optim.SGD(linear.module.parameters(), lr=0.1)
     optimizer.state[linear.weight]["history"] = torch.zeros(shape)
-    with pytest.raises(SettingError, match=r"SGD keeps history of shape .* for a weight of shape \(11, 13\)"):
+    with pytest.raises(SettingError, match=r"SGD .*'history' .*\(11, 13\)"):
         moments_of(linear.view, optimizer)
 
 
 def test_a_rule_that_needs_the_gradient_says_when_it_is_missing(layer):
-    with pytest.raises(RuntimeError, match="no dense gradient"):
+    with pytest.raises(RuntimeError, match="record_dense_gradient"):
         update_layer(layer().view, RigLRule(), 0.3, None, torch.Generator())
 
 
@@ -196,9 +196,7 @@ def test_an_update_that_would_leave_a_layer_without_connections_is_refused(layer
     before = [t.clone() for t in (sparse.mask, sparse.parameter, *moments_of(sparse, optimizer))]
     count = int(sparse.mask.sum())
     assert 0 < count < sparse.n_out  # too few for a fan-in that is the same everywhere
-    message = (
-        rf"fc7: .* none of its {count} connections \(of 11 × 13 possible\).*lower the sparsity, or widen the layer"
-    )
+    message = rf"fc7: .* {count} connections .*11 × 13"
     with pytest.raises(SettingError, match=message):
         update_layer(sparse, rule, 0.0, optimizer, torch.Generator(), "fc7")
     after = [sparse.mask, sparse.parameter, *moments_of(sparse, optimizer)]
@@ -216,6 +214,6 @@ def test_a_layer_that_is_replaced_or_pruned_to_its_last_connection_is_not_refuse
 
 
 def test_a_final_sparsity_that_leaves_nothing_is_refused_before_training():
-    with pytest.raises(SettingError, match=r"fc1: final_sparsity 0\.9 leaves none of 2 × 2 possible connections"):
+    with pytest.raises(SettingError, match=r"fc1: final_sparsity 0\.9 .*2 × 2"):
         MagnitudePruningRule(0.9).check(LayerState("fc1", 2, 2, 4, 4))
     MagnitudePruningRule(0.8).check(LayerState("fc1", 2, 2, 4, 4))

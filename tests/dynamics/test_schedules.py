@@ -87,18 +87,18 @@ def test_values_out_of_range_are_named(arguments):
 
 
 def test_a_run_without_end_needs_steps():
-    with pytest.raises(SettingError, match=r"end 0\.75 is a share of a run without end"):
+    with pytest.raises(SettingError, match=r"end 0\.75 .*run"):
         CosineSchedule(end=0.75).window(math.inf)
-    with pytest.raises(SettingError, match=r"period 1\.0 is a share of an epoch without end"):
+    with pytest.raises(SettingError, match=r"period 1\.0 .*epoch"):
         CosineSchedule(period=1.0).window(1000)
     assert CosineSchedule(end=500).window(math.inf).end == 500
 
 
 def test_a_begin_that_is_not_before_the_end_is_refused():
-    with pytest.raises(SettingError, match=r"no topology update fits: begin 80 is not before end 0\.75"):
+    with pytest.raises(SettingError, match=r"begin 80 .*end 0\.75"):
         CosineSchedule(begin=80, end=0.75).window(100)
     for contradiction in ({"begin": 80, "end": 80}, {"begin": 0.5, "end": 0.25}):
-        with pytest.raises(SettingError, match="no topology update fits"):
+        with pytest.raises(SettingError, match=r"begin .*end"):
             CosineSchedule(**contradiction).window(10)
 
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from psn_lightning.dynamics.selection import RunningTop, top, top_per_row
+from psn_lightning.dynamics.selection import RunningTop, select_top, select_top_per_row
 
 scores = st.lists(
     st.sampled_from([-math.inf, -1.0, 0.0, 0.5, 0.5000001, 2.0, math.inf, math.nan]), min_size=1, max_size=40
@@ -23,7 +23,7 @@ def best(values, count):
 @given(scores, st.floats(0, 1))
 def test_top(values, share):
     count = int(share * len(values))
-    assert top(torch.tensor(values), count).tolist() == best(values, count)
+    assert select_top(torch.tensor(values), count).tolist() == best(values, count)
 
 
 @given(scores, st.floats(0, 1), st.integers(1, 7), st.data())
@@ -42,7 +42,7 @@ def test_running_top_is_top_in_blocks(values, share, size, data):
 def test_running_top_says_when_too_few_came():
     running = RunningTop(3)
     running.add(torch.ones(2), torch.tensor([True, True]), 0)
-    with pytest.raises(RuntimeError, match="3 connections are to grow"):
+    with pytest.raises(RuntimeError, match="3 connections: only 2"):
         running.positions()
 
 
@@ -54,7 +54,7 @@ def test_top_per_row(rows, data):
         st.lists(st.lists(st.booleans(), min_size=width, max_size=width), min_size=len(rows), max_size=len(rows))
     )
     counts = [data.draw(st.integers(0, sum(row))) for row in free]
-    mask = top_per_row(torch.tensor(rows), torch.tensor(free), torch.tensor(counts))
+    mask = select_top_per_row(torch.tensor(rows), torch.tensor(free), torch.tensor(counts))
     for values, candidates, count, chosen in zip(rows, free, counts, mask.tolist(), strict=True):
         positions = [i for i, f in enumerate(candidates) if f]
         expected = [positions[i] for i in best([values[p] for p in positions], count)]
@@ -74,7 +74,7 @@ def test_top_of_many(n, share, levels, period):
         values[5::period] = torch.nan
         values[3::period] += 10**8
     count = int(share * n)
-    assert top(values, count).tolist() == sorted(_order_of(values)[:count])
+    assert select_top(values, count).tolist() == sorted(_order_of(values)[:count])
 
 
 def _order_of(values):
@@ -102,4 +102,4 @@ def test_many_scores_are_looked_through_with_a_bound_that_changes_nothing(seed, 
     for start in range(0, len(values), 2**17):
         running.add(values[start : start + 2**17], candidates[start : start + 2**17], start)
     where = candidates.nonzero().squeeze(1)
-    assert torch.equal(running.positions(), where[top(values[where], count)])
+    assert torch.equal(running.positions(), where[select_top(values[where], count)])

@@ -238,19 +238,19 @@ def test_after_the_stop_nothing_is_recorded():
 def test_lengths_turn_shares_into_steps():
     schedule = CosineSchedule(0.3, period=0.5, begin=0.25, end=0.5)
     assert Loop(schedule=schedule, total_steps=100, steps_per_epoch=20).updater.window == schedule.window(100, 20)
-    with pytest.raises(SettingError, match="is a share of"):
+    with pytest.raises(SettingError, match=r"period 0\.5"):
         Loop(schedule=schedule)
 
 
 def test_lbfgs_is_refused():
     loop = Loop()
-    with pytest.raises(SettingError, match="LBFGS keeps one history for all parameters"):
+    with pytest.raises(SettingError, match="LBFGS"):
         TopologyUpdater(loop.layers, RigLRule(), loop.updater.schedule, torch.optim.LBFGS(loop.network.parameters()))
 
 
 def test_layers_that_a_rule_cannot_work_on_are_refused():
     loop = Loop()
-    with pytest.raises(SettingError, match="fc1 starts at sparsity"):
+    with pytest.raises(SettingError, match=r"fc1: .*final_sparsity 0\.1"):
         check_layers(loop.layers, MagnitudePruningRule(0.1))
     counts = check_layers(loop.layers, RigLRule())
     assert counts == {name: int(mask.sum()) for name, mask in loop.masks().items()}

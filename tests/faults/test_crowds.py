@@ -21,7 +21,7 @@ def test_eight_fits_into_one_new_store(tmp_path):
         assert all(len(set(own)) == len(own) for own in steps.values())
         assert {artifact.path for artifact in client.list_artifacts(run.info.run_id)} >= {"config.yaml", "checkpoints"}
     assert {frozenset(run.data.metrics) for run in runs} == {frozenset(runs[0].data.metrics)}
-    assert not list(tmp_path.glob("mlruns/spool/*"))
+    assert not list(tmp_path.glob("mlruns/outbox/*"))
 
 
 def test_two_sweeps_and_a_fit_into_one_store(tmp_path):

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from psn_lightning.checkpoints.durable import damage
+from psn_lightning.checkpoints.durable import find_damage
 from tests.faults.running import (
     FIT,
     assert_same_end,
@@ -69,10 +69,10 @@ def test_full_at_a_checkpoint(everything, small_disk, undisturbed, tmp_path):
     message = printed[printed.index("psn-train: ") :]
     assert "cannot be written" in message
     assert "No space left on device" in message
-    assert "--ckpt_path last" in message
+    assert "last checkpoint" in message
     assert len(message.splitlines()) <= 3
     for path in checkpoints(tmp_path, "*"):
-        assert damage(path) is None, path
+        assert find_damage(path) is None, path
     filler.unlink()
     finished(start(tmp_path, *LONG, "--ckpt_path=last"))
     assert_same_end(undisturbed, tmp_path)

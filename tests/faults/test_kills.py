@@ -51,7 +51,7 @@ def test_ten_kills_at_random_moments(seed, undisturbed, tmp_path):
     assert metrics == expected
     assert run.info.status == "FINISHED"
     assert "killed" not in run.data.tags
-    assert not list(tmp_path.glob("mlruns/spool/*"))
+    assert not list(tmp_path.glob("mlruns/outbox/*"))
     assert not [path for path in checkpoints(tmp_path, "*") if path.name.startswith(".")]
 
 

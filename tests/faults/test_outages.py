@@ -41,7 +41,7 @@ def assert_complete(server, undisturbed, folder):
     assert run.data.params["model.sparsity"] == "0.9"
     assert run.data.tags["dataset.name"] == "Digits"
     assert_same_end(undisturbed, folder)
-    assert not list(folder.glob("mlruns/spool/*"))
+    assert not list(folder.glob("mlruns/outbox/*"))
     return run
 
 
@@ -58,8 +58,9 @@ def test_killed_and_restarted_three_times(server, tmp_path):
         wait_until(lambda gone_at=gone_at: step_of(tmp_path) >= gone_at + 180, process)  # it trains on
         server.begin()
     printed = finished(process)
-    assert "does not take what is logged" in printed
-    assert "is back" in printed
+    assert f"MLflow at {server.uri} is unavailable" in printed
+    assert "training continues" in printed
+    assert f"MLflow at {server.uri} is back" in printed
     assert "MLflow run" in printed
     assert_complete(server, undisturbed, tmp_path)
 
@@ -69,11 +70,11 @@ def test_away_until_after_the_end(server, undisturbed, tmp_path):
     wait_until(lambda: step_of(tmp_path) >= 90, process)
     server.end()
     printed = finished(process)
-    assert "psn-train sync sends it" in printed
-    assert "Not all of it is in MLflow yet" in printed
-    (spool,) = tmp_path.glob("mlruns/spool/*")
-    assert "cannot be used" in finished(start(tmp_path, "sync"), code=2)
-    assert spool.exists()
+    assert "psn-train sync" in printed
+    (outbox,) = tmp_path.glob("mlruns/outbox/*.db")
+    assert str(outbox.relative_to(tmp_path)) in printed
+    assert f"tracking.uri '{server.uri}' cannot be used" in finished(start(tmp_path, "sync"), code=2)
+    assert outbox.exists()
     server.begin()
     assert re.search(r"Run \w{32} in http://.*: [\d]+ metrics", finished(start(tmp_path, "sync")))
     assert_complete(server, undisturbed, tmp_path)
@@ -100,14 +101,14 @@ def test_away_at_the_start_fails_early(tmp_path):
 def test_away_at_the_start_and_all_the_time(server, undisturbed, tmp_path):
     """Stopped and continued without the store, synchronised, and found again when it is there."""
     server.end()
-    spooling = [*LONG, "--tracking.on_error=spool", "--tracking.run_name=r"]
+    queueing = [*LONG, "--tracking.on_error=queue", "--tracking.run_name=r"]
     environment = {"MLFLOW_TRACKING_URI": server.uri}
-    process = start(tmp_path, *spooling, **environment)
+    process = start(tmp_path, *queueing, **environment)
     wait_until(lambda: step_of(tmp_path) >= 90, process)
     process.kill()
     process.communicate()
-    printed = finished(start(tmp_path, *spooling, "--ckpt_path=last", **environment))
-    assert "Not all of it is in MLflow yet" in printed
+    printed = finished(start(tmp_path, *queueing, "--ckpt_path=last", **environment))
+    assert "psn-train sync" in printed
     server.begin()
     finished(start(tmp_path, "sync"))
     run = assert_complete(server, undisturbed, tmp_path)
@@ -120,8 +121,8 @@ def test_away_at_the_start_and_all_the_time(server, undisturbed, tmp_path):
 
 def test_begun_without_the_store_which_comes_meanwhile(server, undisturbed, tmp_path):
     server.end()
-    spooling = [*LONG, "--tracking.on_error=spool"]
-    process = start(tmp_path, *spooling, MLFLOW_TRACKING_URI=server.uri)
+    queueing = [*LONG, "--tracking.on_error=queue"]
+    process = start(tmp_path, *queueing, MLFLOW_TRACKING_URI=server.uri)
     wait_until(lambda: step_of(tmp_path) >= 90, process)
     server.begin()
     finished(process)
@@ -139,7 +140,7 @@ def test_a_sweep_during_an_outage(server, tmp_path):
     wait_until(lambda: step_of(tmp_path) >= 90, process)
     server.end()
     logs = tmp_path / "mlruns" / "studies"
-    wait_until(lambda: any("Tried again for" in path.read_text() for path in logs.glob("*.log")), process)
+    wait_until(lambda: any("Retrying for" in path.read_text() for path in logs.rglob("*.log")), process)
     server.begin()
     printed = finished(process)
     assert "3 complete, 0 pruned, 0 failed" in printed

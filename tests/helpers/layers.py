@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from psn_lightning.nn import MaskedLayer, SparseLayer
 from psn_lightning.nn.init import initial_values
-from psn_lightning.nn.storages import csr_linear
+from psn_lightning.nn.storages import make_csr_linear
 from psn_lightning.topology import Connectivity
 
 STORAGES = ["masked", "csr"]
@@ -41,7 +41,7 @@ def sparse_linear(connectivity, storage="masked", dtype=torch.float32, seed=0):
     values = torch.from_numpy(initial_values(connectivity, "mean_fan_in", np.random.default_rng(seed))).to(dtype)
     bias = torch.zeros(connectivity.n_out, dtype=dtype)
     if storage == "csr":
-        csr = csr_linear(connectivity, values, bias)
+        csr = make_csr_linear(connectivity, values, bias)
         return SparseLinear(csr, csr)
     linear = nn.utils.skip_init(nn.Linear, connectivity.n_in, connectivity.n_out, dtype=dtype)
     linear.bias.data.copy_(bias)

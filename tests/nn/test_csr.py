@@ -5,12 +5,12 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from psn_lightning.nn.kernels import pool
 
 from psn_lightning.dynamics import RigLRule, moments_of, update_layer
+from psn_lightning.kernels import pool
 from psn_lightning.kernels.tiled import Stack
 from psn_lightning.nn import sparse_layers, sparsify
-from psn_lightning.nn.storages import csr_linear
+from psn_lightning.nn.storages import make_csr_linear
 from psn_lightning.topology import Connectivity
 from tests.helpers.layers import STORAGES, drawn, pair, random_linear
 
@@ -86,8 +86,8 @@ def test_without_openmp_one_thread_does_it(monkeypatch):
     csr, _ = pair(drawn(30, 20, 0.1))
     x, g = torch.randn(130, 30).double(), torch.randn(130, 20).double()
     expected = backward(csr, x, g)
-    monkeypatch.setattr(pool, "_openmp", lambda: alone)
-    alone = pool._one_by_one()
+    monkeypatch.setattr(pool, "_find_openmp", lambda: alone)
+    alone = pool._make_single_thread()
     for a, b in zip(backward(csr, x, g), expected, strict=True):
         torch.testing.assert_close(a, b)
 
@@ -106,7 +106,7 @@ def test_the_interface_is_that_of_masked():
     for layer in (csr, masked):
         backward(layer, x, g)
     torch.testing.assert_close(csr.view.gradient_magnitude(), masked.view.gradient_magnitude())
-    with pytest.raises(RuntimeError, match="no dense gradient"):
+    with pytest.raises(RuntimeError, match="record_dense_gradient"):
         csr.view.dense_gradient()
     assert csr.module.extra_repr() == f"50, 40, connections={int(mask.sum())}"
 
@@ -134,7 +134,7 @@ def test_what_was_recorded_is_forgotten_when_recording_is_set(records):
     csr(torch.ones(9, 30).double()).sum().backward()
     assert csr.view.dense_gradient().any()
     csr.view.record_dense_gradient = records
-    with pytest.raises(RuntimeError, match="no dense gradient"):
+    with pytest.raises(RuntimeError, match="record_dense_gradient"):
         csr.view.dense_gradient()
 
 
@@ -216,7 +216,7 @@ def test_values_are_taken_in_the_order_of_positions(storage):
 def test_without_a_bias():
     connectivity = Connectivity.from_mask(drawn(30, 20, 0.3))
     values = torch.randn(connectivity.n_connections)
-    csr = csr_linear(connectivity, values, None)
+    csr = make_csr_linear(connectivity, values, None)
     x = torch.randn(9, 30)
     weight = torch.zeros(20, 30)
     weight[csr.mask] = values
@@ -228,14 +228,14 @@ def test_without_a_bias():
 
 def test_other_devices_are_refused():
     csr, _ = pair(drawn(5, 4, 0.5))
-    with pytest.raises(RuntimeError, match="storage csr runs on CPUs only, not on meta: use storage masked"):
+    with pytest.raises(RuntimeError, match=r"storage csr .* meta"):
         csr(torch.empty(2, 5, device="meta"))
 
 
 def test_an_input_of_another_number_type_is_refused_but_under_autocast():
     csr, _ = pair(drawn(5, 4, 0.5), torch.float32)
     x = torch.randn(2, 5)
-    with pytest.raises(RuntimeError, match=r"the input is torch\.float64, but the layer's weights are torch\.float32"):
+    with pytest.raises(RuntimeError, match=r"torch\.float64.* torch\.float32"):
         csr(x.double())
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(csr(x.bfloat16()), csr(x.bfloat16().float()))
@@ -244,7 +244,7 @@ def test_an_input_of_another_number_type_is_refused_but_under_autocast():
 def test_second_derivatives_are_refused():
     csr, _ = pair(drawn(5, 4, 0.5))
     x = torch.randn(2, 5).double().requires_grad_()
-    with pytest.raises(RuntimeError, match=r"no second derivatives .*use storage masked"):
+    with pytest.raises(RuntimeError, match="create_graph"):
         torch.autograd.grad(csr(x).sum(), x, create_graph=True)
 
 

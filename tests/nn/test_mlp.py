@@ -60,7 +60,7 @@ def test_the_storages_begin_with_the_same_weights():
 
 
 def test_unknown_storage():
-    with pytest.raises(SettingError, match="storage 'coo' is not one of auto, csr, masked"):
+    with pytest.raises(SettingError, match="storage 'coo'"):
         SparseMLP([3, 4, 2], Topology(), storage="coo")
 
 
@@ -90,5 +90,5 @@ def test_the_scale_of_the_first_weights():
     one, double = SparseMLP(**arguments), SparseMLP(**arguments, init_scale=2.0)
     assert torch.equal(2 * one.fc1.weight, double.fc1.weight)
     assert torch.equal(one.output.weight, double.output.weight)
-    with pytest.raises(SettingError, match="init_scale 0 must be a positive number"):
+    with pytest.raises(SettingError, match="init_scale 0"):
         SparseMLP(**arguments, init_scale=0)

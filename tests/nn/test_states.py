@@ -71,11 +71,11 @@ def test_loading_leaves_the_state_dict_as_it_was():
 
 CHANGES = [
     (lambda s: s.pop("values"), "Missing key"),
-    (lambda s: s.update(indptr=s["indptr"][:-1]), "neurons"),
-    (lambda s: s.update(indices=s["indices"] + 100), "indices must lie"),
-    (lambda s: s.update(in_features=torch.tensor(14)), "the checkpoint has 14 inputs, the layer 13"),
-    (lambda s: s.update(values=s["values"][:-1]), "weights of"),
-    (lambda s: s.update(values=s["values"].long()), "weights of"),
+    (lambda s: s.update(indptr=s["indptr"][:-1]), "indptr of 10"),
+    (lambda s: s.update(indices=s["indices"] + 100), "indices"),
+    (lambda s: s.update(in_features=torch.tensor(14)), "in_features 14"),
+    (lambda s: s.update(values=s["values"][:-1]), "values"),
+    (lambda s: s.update(values=s["values"].long()), "values"),
 ]
 
 
@@ -114,7 +114,7 @@ def test_a_state_dict_of_masked_that_does_not_fit_is_refused(storage, change, me
 def test_a_mask_that_is_no_mask_is_refused(storage):
     state = random_linear().module.state_dict()
     state["weight_mask"] = state["weight_mask"].float()
-    with pytest.raises(RuntimeError, match=r"not boolean|shape"):
+    with pytest.raises(RuntimeError, match=r"torch\.float32"):
         loaded(state, storage, seed=9)
 
 

@@ -166,7 +166,7 @@ def test_a_record_that_cannot_be_added_to_is_refused_first(small, workdir, capsy
 def test_a_run_that_only_claims_to_be_of_one_is_named(client):
     run = client.create_run(client.create_experiment("mine"), tags={"reproduction": "[", "stage": "fit"})
     client.set_terminated(run.info.run_id)
-    with pytest.raises(SettingError, match=f"run {run.info.run_id} of mine is tagged reproduction, but is none"):
+    with pytest.raises(SettingError, match=f"run {run.info.run_id} of experiment mine has the tag reproduction"):
         from_experiment(None, "mine")
 
 

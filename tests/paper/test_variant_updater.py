@@ -1,4 +1,4 @@
-"""RigL's variants: what each choice changes, against RigL itself."""
+"""Variants of RigL: the effect of each choice, compared with RigL."""
 
 import copy
 
@@ -7,16 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from psn_lightning.dynamics import (
-    ConstantSchedule,
-    LayerState,
-    RigLRule,
-    RigLVariantRule,
-    VariantChoices,
-    VariantUpdater,
-    moments_of,
-    update_layer,
-)
+from psn_lightning.dynamics import ConstantSchedule, LayerState, RigLRule, moments_of, update_layer
+from psn_lightning.paper.variant_updater import RigLVariantRule, VariantChoices, VariantUpdater
 from tests.dynamics.test_engine import trained
 from tests.helpers.layers import STORAGES
 from tests.helpers.loops import Loop
@@ -31,13 +23,13 @@ def updated(layer, rule, fraction=0.3, **arguments):
     return before, sparse
 
 
-def test_without_arguments_it_is_rigl(layer):
+def test_the_default_rule_is_rigl(layer):
     _, rigl = updated(layer, RigLRule())
     _, variant = updated(layer, RigLVariantRule())
     assert torch.equal(rigl.mask, variant.mask)
 
 
-def test_what_may_not_return_does_not(layer):
+def test_dropped_connections_that_may_not_return_stay_absent(layer):
     before, sparse = updated(layer, RigLVariantRule(may_return=False))
     grown = sparse.mask & ~before
     assert int(grown.sum()) == int(0.3 * before.sum())
@@ -46,7 +38,7 @@ def test_what_may_not_return_does_not(layer):
 
 @pytest.mark.parametrize("scope", ["layer", "global"])
 @pytest.mark.parametrize(("n_active", "replaced"), [(50, 30), (90, 10), (100, 0)])
-def test_a_layer_that_is_nearly_dense_replaces_what_it_has_room_for(scope, n_active, replaced):
+def test_a_nearly_dense_layer_replaces_as_many_connections_as_it_has_free_positions(scope, n_active, replaced):
     rule = RigLVariantRule(may_return=False, drop_scope=scope)
     rule.prepare({"layer": torch.arange(float(n_active))}, fraction=0.6)
     assert rule.counts(0.6, LayerState("layer", 10, 10, n_active, n_active)) == (replaced, replaced)
@@ -59,7 +51,7 @@ def test_unseen_growth_takes_the_first_free_positions(layer):
     assert torch.equal(grown, free[: len(grown)])
 
 
-def test_growth_can_look_at_another_gradient(layer):
+def test_growth_compares_a_given_gradient(layer):
     gradient = torch.zeros(layer(seed=4).view.mask.shape)
     gradient[0] = 1.0
     _, sparse = updated(layer, RigLVariantRule(), gradient=gradient.__getitem__)
@@ -68,7 +60,7 @@ def test_growth_can_look_at_another_gradient(layer):
 
 @settings(deadline=None)
 @given(sizes=st.lists(st.integers(1, 30), min_size=1, max_size=4), fraction=st.floats(0, 1), seed=st.integers(0, 99))
-def test_a_global_drop_takes_the_smallest_of_all(sizes, fraction, seed):
+def test_a_global_drop_takes_the_smallest_weights_of_all_layers(sizes, fraction, seed):
     generator = torch.Generator().manual_seed(seed)
     weights = {str(i): torch.randn(size, generator=generator) for i, size in enumerate(sizes)}
     rule = RigLVariantRule(drop_scope="global")
@@ -81,17 +73,17 @@ def test_a_global_drop_takes_the_smallest_of_all(sizes, fraction, seed):
 
 
 @pytest.mark.parametrize("scope", ["layer", "global"])
-def test_counts_of_one_layer_alone_are_the_same(scope, layer):
+def test_both_scopes_are_equal_for_a_single_layer(scope, layer):
     _, sparse = updated(layer, RigLVariantRule(drop_scope=scope))
     _, rigl = updated(layer, RigLRule())
     assert torch.equal(sparse.mask, rigl.mask)
 
 
-# --- what an update does besides drop and growth
+# --- choices besides drop and growth
 
 
 def loop_of(storage="masked", rule=None, **choices):
-    """A loop whose updates are steps 10 and 20."""
+    """Training loop with updates at steps 10 and 20."""
 
     def make(*arguments, **settings):
         return VariantUpdater(VariantChoices(**choices), *arguments, **settings)
@@ -100,7 +92,7 @@ def loop_of(storage="masked", rule=None, **choices):
 
 
 @pytest.mark.parametrize("storage", STORAGES)
-def test_with_the_default_choices_it_is_the_plain_updater(storage):
+def test_the_default_choices_are_the_plain_updater(storage):
     variant, plain = loop_of(storage).train(25), Loop(storage, schedule=ConstantSchedule(0.3, 10, 10, 25)).train(25)
     assert variant.changes == plain.changes
     for name, value in plain.network.state_dict().items():
@@ -108,10 +100,10 @@ def test_with_the_default_choices_it_is_the_plain_updater(storage):
 
 
 @pytest.mark.parametrize("storage", STORAGES)
-def test_new_weights_are_drawn_like_the_first(storage):
+def test_grown_weights_are_drawn_like_initial_weights(storage):
     loop = loop_of(storage, grown_value="initial").train(10)
     before, values = loop.masks(), loop.layers["fc1"].active_values().clone()
-    loop.step()  # the update takes the optimizer step's place
+    loop.step()  # the update replaces the optimizer step
     layer = loop.layers["fc1"]
     weight = torch.zeros(layer.mask.shape, dtype=torch.float64)
     weight[layer.mask] = layer.active_values()

@@ -1,4 +1,4 @@
-"""RigL's variants inside a real Trainer on the digits."""
+"""Variants of RigL in a Trainer on the digits."""
 
 import copy
 
@@ -23,7 +23,7 @@ def trained(callback, storage="masked", watch=None, steps=41):
 
 
 @pytest.mark.parametrize("storage", STORAGES)
-def test_with_the_defaults_it_is_rigl(storage):
+def test_the_defaults_are_rigl(storage):
     variant, _ = trained(RigLVariant(period=10, end=1.0), storage)
     rigl, _ = trained(RigL(period=10, end=1.0), storage)
     for name, value in rigl.state_dict().items():
@@ -43,7 +43,7 @@ def test_with_the_defaults_it_is_rigl(storage):
     ],
 )
 @pytest.mark.parametrize("skip", [True, False])
-def test_each_choice_makes_another_network_of_the_same_size(choice, storage, skip):
+def test_each_choice_gives_another_network_of_the_same_size(choice, storage, skip):
     watch = Watch()
     arguments = {"period": 10, "end": 1.0, "skip_step_on_update": skip}
     variant, _ = trained(RigLVariant(**arguments, **choice), storage, watch if storage == "masked" else None)
@@ -56,7 +56,7 @@ def test_each_choice_makes_another_network_of_the_same_size(choice, storage, ski
 
 
 class Gradients(pl.Callback):
-    """Every step's dense gradient, and the mask before the update."""
+    """Records the dense gradient of each step, and the mask before the update."""
 
     def __init__(self):
         self.gradients = []
@@ -84,7 +84,7 @@ def test_growth_sees_the_sum_of_the_gradients(storage):
 
 
 class Saved(pl.Callback):
-    """A callback's state after eight steps."""
+    """Records the state of a callback after eight steps."""
 
     def __init__(self, callback):
         self.callback = callback
@@ -105,6 +105,6 @@ def test_the_sums_are_in_the_checkpoint():
     assert all(torch.equal(restored["sums"][name], total) for name, total in state["sums"].items())
 
 
-def test_a_number_of_steps_that_cannot_be():
-    with pytest.raises(SettingError, match="gradient_steps 0 must be at least 1"):
+def test_gradient_steps_below_1_are_refused():
+    with pytest.raises(SettingError, match="gradient_steps 0"):
         RigLVariant(gradient_steps=0)

@@ -1,14 +1,14 @@
 import dataclasses
 
-import optuna
 import pytest
 from optuna.pruners import MedianPruner
 
 from psn_lightning.errors import SettingError
-from psn_lightning.sweeps.plan import best_of
+from psn_lightning.sweeps.plan import best_trial
 from psn_lightning.sweeps.sweep import Range
 from psn_lightning.sweeps.tickets import Tickets
 from tests.conftest import CONF
+from tests.sweeping import claim, make_study
 
 SWEEP = {
     "name": "planned",
@@ -27,8 +27,8 @@ def run(plan, n):
     """Take n trials, each judged by its learning rate."""
     study, storage = plan.open()
     plan.tickets.fill(study)
-    for _ in range(n):
-        trial = plan.tickets.claim(study, storage, plan.sampler_of)
+    for ticket in plan.tickets.state(study).waiting[:n]:
+        trial = plan.tickets.claim(study, storage, plan.sampler_of(ticket), ticket)
         rate = trial.suggest_float("model.lr", 0.001, 0.01)
         trial.suggest_categorical("model.sparsity", [0.8, 0.9])
         study.tell(trial, rate)
@@ -82,12 +82,12 @@ def test_what_decides_may_not(plan):
 
 @pytest.mark.parametrize(("direction", "best"), [("maximize", 0.9), ("minimize", 0.1)])
 def test_the_best_is_that_of_the_direction(plan, direction, best):
-    study = optuna.create_study(direction=direction)
+    study, storage = make_study(direction)
     tickets = Tickets(3, None, 0)
     tickets.fill(study)
     for value in (0.5, 0.9, 0.1):
-        study.tell(tickets.claim(study, study._storage, plan.sampler_of), value)
-    assert best_of(tickets.state(study), dataclasses.replace(plan, direction=direction)).value == best
+        study.tell(claim(tickets, study, storage), value)
+    assert best_trial(tickets.state(study), dataclasses.replace(plan, direction=direction)).value == best
 
 
 def test_a_trials_seeds(plan):

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from psn_lightning.errors import SettingError
-from psn_lightning.sweeps.space import combinations, described, settings_of, suggest, with_settings
+from psn_lightning.sweeps.space import apply_settings, combinations, decode_settings, describe_params, suggest_settings
 from psn_lightning.sweeps.sweep import Range
 
 VALUES = st.one_of(
@@ -22,7 +22,7 @@ SPACES = st.dictionaries(
 
 @given(SPACES)
 def test_every_combination_is_there_once_and_comes_back_whole(space):
-    cells = [settings_of(cell, space) for cell in combinations(space)]
+    cells = [decode_settings(cell, space) for cell in combinations(space)]
     expected = 1
     for values in space.values():
         expected *= len(values)
@@ -42,7 +42,7 @@ def test_optuna_draws_what_the_space_says():
     topology = {"class_path": "Lognormal", "init_args": {"ccv": 2.0}}
     space = {"n": Range(1, 3), "lr": Range(1e-4, 1e-2, log=True), "x": Range(0, 0.5), "topology": [topology]}
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    drawn = [suggest(study.ask(), space) for _ in range(30)]
+    drawn = [suggest_settings(study.ask(), space) for _ in range(30)]
     assert {settings["n"] for settings in drawn} == {1, 2, 3}
     assert all(1e-4 <= settings["lr"] <= 1e-2 and 0 <= settings["x"] <= 0.5 for settings in drawn)
     assert sum(settings["lr"] < 1e-3 for settings in drawn) > 8  # half of them, where the logarithm is even
@@ -53,7 +53,7 @@ CONFIG = {"model": {"sparsity": 0.9, "hidden": [64, 32]}, "trainer": {"callbacks
 
 
 def test_settings_replace_values_and_leave_the_configuration_alone():
-    changed = with_settings(CONFIG, {"model.sparsity": 0.8, "trainer.callbacks.0.init_args.period": 5})
+    changed = apply_settings(CONFIG, {"model.sparsity": 0.8, "trainer.callbacks.0.init_args.period": 5})
     assert changed["model"] == {"sparsity": 0.8, "hidden": [64, 32]}
     assert changed["trainer"]["callbacks"][0]["init_args"]["period"] == 5
     assert CONFIG["model"]["sparsity"] == 0.9
@@ -66,28 +66,28 @@ def test_settings_replace_values_and_leave_the_configuration_alone():
         ("modle.sparsity", "the nearest is 'model'"),
         ("model.zzz", "there are sparsity, hidden"),
         ("model.sparsity.low", "no setting 'low' there; there are none"),
-        ("trainer.callbacks.1.init_args.period", "the list has 1 entries, '1' is none of their numbers"),
-        ("model.hidden.first", "the list has 2 entries, 'first' is none"),
+        ("trainer.callbacks.1.init_args.period", "the list has 1 entries, '1' is not the number"),
+        ("model.hidden.first", "the list has 2 entries, 'first' is not the number"),
     ],
 )
 def test_an_unknown_setting_is_named_with_the_nearest(key, message):
     with pytest.raises(SettingError) as refused:
-        with_settings(CONFIG, {key: 1})
+        apply_settings(CONFIG, {key: 1})
     assert str(refused.value).startswith(f"{key}: ")
     assert message in str(refused.value)
 
 
 def test_settings_in_a_few_words():
     settings = {"model.topology.init_args.offset": -0.4000001, "model.topology": {"class_path": "Bell"}, "x": None}
-    assert described(settings) == "offset -0.4, topology Bell, x None"
+    assert describe_params(settings) == "offset -0.4, topology Bell, x None"
 
 
 def test_a_group_changes_several_settings_by_one_name():
     space = {"row": {"dense": {"model.sparsity": 0.0}, "bell": {"model.topology": "Bell"}}, "seed_everything": [1]}
     cells = combinations(space)
     assert cells == [{"row": "dense", "seed_everything": 1}, {"row": "bell", "seed_everything": 1}]
-    assert settings_of(cells[1], space) == {"model.topology": "Bell", "seed_everything": 1}
-    assert described(cells[1]) == "row bell, seed_everything 1"
+    assert decode_settings(cells[1], space) == {"model.topology": "Bell", "seed_everything": 1}
+    assert describe_params(cells[1]) == "row bell, seed_everything 1"
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     study.enqueue_trial(cells[0])
-    assert suggest(study.ask(), space) == {"model.sparsity": 0.0, "seed_everything": 1}
+    assert suggest_settings(study.ask(), space) == {"model.sparsity": 0.0, "seed_everything": 1}

@@ -3,7 +3,7 @@ import matplotlib.pyplot as plt
 import optuna
 import pytest
 
-from psn_lightning.sweeps.study_figures import against, study_figures
+from psn_lightning.sweeps.study_figures import draw_against, draw_study
 from psn_lightning.sweeps.sweep import Range
 
 
@@ -25,7 +25,7 @@ SPACE = {"model.topology.init_args.offset": Range(-1, 1)}
 
 
 def test_the_figures_of_a_search(searched):
-    figures = study_figures(searched, searched.trials, SPACE, "val/accuracy")
+    figures = draw_study(searched, searched.trials, SPACE, "val/accuracy")
     assert set(figures) == {"history", "slice", "offset_against_objective"}  # one number has no importance
     assert all(figure.axes for figure in figures.values())
 
@@ -33,20 +33,20 @@ def test_the_figures_of_a_search(searched):
 def test_two_numbers_have_an_importance(searched):
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1) + 0.01 * trial.suggest_float("y", 0, 1), n_trials=8)
-    assert "importance" in study_figures(study, study.trials, {"x": Range(0, 1), "y": Range(0, 1)}, "val/loss")
+    assert "importance" in draw_study(study, study.trials, {"x": Range(0, 1), "y": Range(0, 1)}, "val/loss")
 
 
 def test_nothing_is_left_behind(searched):
     style, mine = dict(mpl.rcParams), plt.figure()
     open_before = plt.get_fignums()
-    study_figures(searched, searched.trials, SPACE, "val/accuracy")
+    draw_study(searched, searched.trials, SPACE, "val/accuracy")
     assert plt.get_fignums() == open_before
     assert dict(mpl.rcParams) == style
     plt.close(mine)
 
 
 def test_error_bars_are_the_spread_over_seeds(searched):
-    figure = against(searched.trials, "model.topology.init_args.offset", "val/accuracy")
+    figure = draw_against(searched.trials, "model.topology.init_args.offset", "val/accuracy")
     (container,) = figure.axes[0].containers
     (bars,) = container.lines[2]
     for trial, segment in zip(searched.trials, bars.get_segments(), strict=True):
@@ -58,4 +58,4 @@ def test_error_bars_are_the_spread_over_seeds(searched):
 
 
 def test_an_empty_study_has_no_figures():
-    assert study_figures(optuna.create_study(), [], SPACE, "val/accuracy") == {}
+    assert draw_study(optuna.create_study(), [], SPACE, "val/accuracy") == {}

@@ -37,6 +37,15 @@ def test_its_text_makes_the_same_sweep(read, tmp_path):
     assert (again.space, again.seeds, type(again.pruner)) == (sweep.space, sweep.seeds, type(sweep.pruner))
 
 
+def test_class_paths_stay_text_until_a_run_creates_the_object(read):
+    """A short name was always kept; a full path became an object, which no run's parser takes."""
+    wide = {"class_path": "psn_lightning.topology.Lognormal", "init_args": {"ccv": 2.0}}
+    sweep, text = read({"space": {"model.topology": ["Uniform", wide]}, "settings": {"model.topology": wide}})
+    assert sweep.space == {"model.topology": ["Uniform", wide]}
+    assert sweep.settings == {"model.topology": wide}
+    assert "psn_lightning.topology.Lognormal" in text
+
+
 @pytest.mark.parametrize("name", ["a", "small-digits-again-20261124", "v1.0_b", "Größe 3", "n" * 100])
 def test_usual_names_may_be(read, name):
     assert read({"name": name})[0].name == name
@@ -80,10 +89,12 @@ def test_passwords_stay_out_of_the_text(read):
         ({"sampler": "grid"}, "space model.lr: sampler grid takes lists of values, not a range"),
         ({"sampler": "grid", "space": {"model.sparsity": [0.9]}}, "trials 5: sampler grid has one trial per"),
         ({"objective": "test/accuracy"}, "a search would choose by the test set"),
-        ({"seeds": [1], "space": {"seed_everything": [1, 2]}}, "say the same in two ways"),
+        ({"seeds": [1], "space": {"seed_everything": [1, 2]}}, "seeds and space seed_everything"),
+        ({"launcher": "slurm"}, "launcher slurm needs a storage that the nodes reach"),
+        ({"slurm": {"timeout_min": 5}}, "slurm {'timeout_min': 5}"),
     ],
 )
-def test_what_cannot_be_is_named(read, changes, message):
+def test_impossible_values_are_named(read, changes, message):
     with pytest.raises((ValueError, ArgumentError)) as refused:
         read(changes)
     assert message in str(SettingError.inside(refused.value))

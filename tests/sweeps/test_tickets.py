@@ -1,6 +1,5 @@
-"""The promise of a study: every ticket is done once or lost after its retries, whoever dies meanwhile."""
+"""Promise of a study: every ticket is done once or lost after its retries, whichever worker dies meanwhile."""
 
-import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,22 +8,20 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
+from psn_lightning.sweeps.storages import silence_optuna
 from psn_lightning.sweeps.tickets import (
     TICKET,
     Tickets,
-    by_ticket,
-    deaths,
-    fail,
-    give_back,
+    count_deaths,
+    fail_trial,
+    requeue,
     seed_value,
     set_seed_value,
+    trials_by_ticket,
 )
+from tests.sweeping import claim, make_study
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-
-def sampler(ticket):
-    return RandomSampler(seed=ticket)
+silence_optuna()
 
 
 class Study(RuleBasedStateMachine):
@@ -32,20 +29,22 @@ class Study(RuleBasedStateMachine):
 
     @initialize(n=st.integers(1, 4), retries=st.integers(0, 2), grid=st.booleans())
     def begin(self, n, retries, grid):
-        self.study = optuna.create_study()
+        self.study, self.storage = make_study()
         cells = [{"cell": i} for i in range(n)] if grid else None
         self.tickets = Tickets(n, cells, retries)
-        self.storage = self.study._storage
         self.held = []
 
     @rule()
     def fill(self):
         self.tickets.fill(self.study)
 
-    @rule()
-    def take(self):
-        trial = self.tickets.claim(self.study, self.storage, sampler)
+    @rule(ticket=st.integers(0, 3))
+    def take(self, ticket):
+        waits = ticket in [trial.user_attrs[TICKET] for trial in self.study.get_trials(states=(TrialState.WAITING,))]
+        trial = self.tickets.claim(self.study, self.storage, RandomSampler(seed=ticket), ticket)
+        assert (trial is not None) == waits
         if trial is not None:
+            assert trial.user_attrs[TICKET] == ticket
             if self.tickets.cells is None:
                 trial.suggest_float("x", 0, 1)
             else:
@@ -61,18 +60,18 @@ class Study(RuleBasedStateMachine):
         elif how == "pruned":
             self.study.tell(trial, state=TrialState.PRUNED)
         elif how == "broke":
-            fail(self.study, trial, "broke")
+            fail_trial(self.study, trial, "broke")
         else:
-            give_back(self.study, trial, "stopped")
+            requeue(self.study, trial, "stopped")
 
     @invariant()
     def nothing_is_done_twice_or_tried_too_often(self):
         if not hasattr(self, "study"):
             return
-        for trials in by_ticket(self.study).values():
+        for trials in trials_by_ticket(self.study).values():
             states = [trial.state for trial in trials]
             assert sum(state != TrialState.FAIL for state in states) <= 1
-            assert deaths(trials) <= self.tickets.retries + 1
+            assert count_deaths(trials) <= self.tickets.retries + 1
             values = {tuple(t.params.items()) for t in trials if t.params}
             assert len(values) <= 1  # tried again with the same values
 
@@ -81,7 +80,7 @@ class Study(RuleBasedStateMachine):
         if not hasattr(self, "study"):
             return
         state = self.tickets.state(self.study)
-        assert len(state.done) + len(state.running) + state.waiting + len(state.lost) == self.tickets.n
+        assert len(state.done) + len(state.running) + len(state.waiting) + len(state.lost) == self.tickets.n
         assert len(state.running) == len(self.held)
         assert state.settled == (len(state.done) + len(state.lost) == self.tickets.n)
 
@@ -92,7 +91,7 @@ class Study(RuleBasedStateMachine):
         for trial in self.held:
             self.study.tell(trial, 0.0)
         self.tickets.fill(self.study)
-        while (trial := self.tickets.claim(self.study, self.storage, sampler)) is not None:
+        while (trial := claim(self.tickets, self.study, self.storage)) is not None:
             self.study.tell(trial, 0.0)
         assert self.tickets.state(self.study).settled
 
@@ -104,73 +103,73 @@ TestStudy.settings = settings(max_examples=40, stateful_step_count=30, deadline=
 @given(st.integers(0, 5), st.integers(0, 5))
 @settings(deadline=None, max_examples=15)
 def test_a_study_can_grow_and_gain_retries(more, retries):
-    study = optuna.create_study()
+    study, storage = make_study()
     tickets = Tickets(2, None, 0)
     tickets.fill(study)
-    while (trial := tickets.claim(study, study._storage, sampler)) is not None:
-        fail(study, trial, "broke")
+    while (trial := claim(tickets, study, storage)) is not None:
+        fail_trial(study, trial, "broke")
     assert len(tickets.state(study).lost) == 2
     grown = Tickets(2 + more, None, retries)
-    assert grown.state(study).waiting == (2 + more if retries else more)
+    assert len(grown.state(study).waiting) == (2 + more if retries else more)
     grown.fill(study)
     assert len(study.get_trials(states=(TrialState.WAITING,))) == (2 + more if retries else more)
 
 
 def test_a_ticket_that_two_machines_filled_is_run_once():
-    study = optuna.create_study()
+    study, storage = make_study()
     for _ in range(2):
         study.enqueue_trial({}, user_attrs={TICKET: 0})
     tickets = Tickets(1, None, 0)
-    trial = tickets.claim(study, study._storage, sampler)
-    assert tickets.claim(study, study._storage, sampler) is None
+    trial = claim(tickets, study, storage)
+    assert claim(tickets, study, storage) is None
     study.tell(trial, 1.0)
     tickets.fill(study)
     assert [t.state for t in study.trials] == [TrialState.COMPLETE, TrialState.FAIL]
-    assert deaths(study.trials) == 0
+    assert count_deaths(study.trials) == 0
 
 
 def test_results_of_finished_seeds_go_to_the_next_try():
-    study = optuna.create_study()
+    study, storage = make_study()
     tickets = Tickets(1, None, 1)
     tickets.fill(study)
-    trial = tickets.claim(study, study._storage, sampler)
+    trial = claim(tickets, study, storage)
     trial.suggest_float("x", 0, 1)
     trial.set_user_attr("seed_42", 0.9)
-    fail(study, trial, "broke")
+    fail_trial(study, trial, "broke")
     tickets.fill(study)
     waiting = study.get_trials(states=(TrialState.WAITING,))[0]
     assert waiting.user_attrs == {TICKET: 0, "seed_42": 0.9}
 
 
-def test_what_is_known_of_a_ticket_survives_a_try_that_was_given_back_at_once():
-    study = optuna.create_study()
+def test_values_of_a_ticket_survive_a_try_that_was_requeued_at_once():
+    study, storage = make_study()
     tickets = Tickets(1, None, 1)
     tickets.fill(study)
     study.enqueue_trial({}, user_attrs={TICKET: 0})  # another machine filled it, too
-    trial = tickets.claim(study, study._storage, sampler)
+    trial = claim(tickets, study, storage)
     x = trial.suggest_float("x", 0, 1)
     set_seed_value(trial, 42, 0.9)
-    assert tickets.claim(study, study._storage, sampler) is None
-    fail(study, trial, "broke")
+    assert claim(tickets, study, storage) is None
+    fail_trial(study, trial, "broke")
     tickets.fill(study)
-    again = tickets.claim(study, study._storage, sampler)
+    again = claim(tickets, study, storage)
     assert again.suggest_float("x", 0, 1) == x
     assert seed_value(again, 42) == 0.9
 
 
 def test_fewer_tickets_are_respected():
-    study = optuna.create_study()
+    study, storage = make_study()
     Tickets(6, None, 0).fill(study)
     fewer = Tickets(2, None, 0)
-    taken = [fewer.claim(study, study._storage, sampler) for _ in range(3)]
+    taken = [claim(fewer, study, storage) for _ in range(3)]
     assert [trial is not None for trial in taken] == [True, True, False]
 
 
-def test_a_trial_that_others_gave_up_is_not_told_again():
-    study = optuna.create_study()
+def test_a_trial_that_another_command_failed_stays_failed():
+    study, storage = make_study()
     tickets = Tickets(1, None, 1)
     tickets.fill(study)
-    trial = tickets.claim(study, study._storage, sampler)
+    trial = claim(tickets, study, storage)
     study.tell(trial.number, state=TrialState.FAIL)
     with pytest.raises(UpdateFinishedTrialError):
-        fail(study, trial, "broke")
+        fail_trial(study, trial, "broke")

@@ -13,6 +13,7 @@ from psn_lightning.sweeps.parent import StudyRun
 from psn_lightning.sweeps.tickets import seed_values
 from psn_lightning.sweeps.trials import run_trial
 from tests.conftest import CONF
+from tests.sweeping import claim
 
 SWEEP = {
     "name": "small",
@@ -34,7 +35,7 @@ def plan(planned):
 def claimed(plan):
     study, storage = plan.open()
     plan.tickets.fill(study)
-    return plan.tickets.claim(study, storage, plan.sampler_of)
+    return claim(plan.tickets, study, storage)
 
 
 def test_a_trial_is_the_mean_of_its_seeds_and_leaves_nothing_in_memory(plan):

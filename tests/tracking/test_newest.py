@@ -1,4 +1,4 @@
-"""The newest run is found wherever it is: in the store, or only in a spool."""
+"""The newest run is found wherever it is: in the store, or only in an outbox."""
 
 import time
 
@@ -8,7 +8,7 @@ from psn_lightning.checkpoints.signals import StopRequest
 from psn_lightning.cli import main
 from psn_lightning.errors import SettingError
 from psn_lightning.tracking import MLflowLogger
-from psn_lightning.tracking.delivery import Delivery
+from psn_lightning.tracking.sender import Delivery
 from psn_lightning.tracking.store import Store, StoreAwayError
 from tests.conftest import CONF, QUIET, only_run
 
@@ -20,7 +20,7 @@ FIT = [
     "--data.init_args.batch_size=96",
     "--trainer.callbacks.init_args.period=7",
 ]
-SPOOL = [*FIT, "--tracking.on_error=spool"]
+QUEUE = [*FIT, "--tracking.on_error=queue"]
 
 
 def away(store):
@@ -28,16 +28,22 @@ def away(store):
 
 
 @pytest.fixture
-def outage(monkeypatch):
-    """A run that is begun without the store, and stopped after its first epoch."""
+def _database(workdir, monkeypatch):
+    """The store is reached like a server's database: what is logged goes through an outbox."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite+pysqlite:///{workdir}/mlruns/mlflow.db")
+
+
+@pytest.fixture
+def outage(monkeypatch, _database):
+    """A run that begins while the store is away, and is stopped after its first epoch."""
 
     def stopped():
         with monkeypatch.context() as patch:
             patch.setattr(Store, "check", away)
-            patch.setattr(Delivery, "next", away)
-            patch.setattr("psn_lightning.tracking.outbox._PATIENCE_SECONDS", 0.1)
-            patch.setattr(StopRequest, "asked", lambda self, trainer, exchange=False: trainer.global_step >= 20)
-            assert main([*SPOOL, "--trainer.max_epochs=3"]) == 143
+            patch.setattr(Delivery, "send_next", away)
+            patch.setattr("psn_lightning.tracking.sender._PATIENCE_SECONDS", 0.1)
+            patch.setattr(StopRequest, "is_requested", lambda self, trainer, exchange=False: trainer.global_step >= 20)
+            assert main([*QUEUE, "--trainer.max_epochs=3"]) == 143
 
     return stopped
 
@@ -53,7 +59,7 @@ def test_one_that_the_store_does_not_know_goes_on(older, outage, workdir, client
         time.sleep(0.01)
     outage()
     (folder,) = workdir.glob("mlruns/offline/offline-*/checkpoints")
-    again = [*SPOOL, "--trainer.max_epochs=3", "--ckpt_path=last"]
+    again = [*QUEUE, "--trainer.max_epochs=3", "--ckpt_path=last"]
     assert main(again) == 0
     found = [run for run in runs(client) if "offline_id" in run.data.tags]
     assert len(found) == 1
@@ -63,14 +69,14 @@ def test_one_that_the_store_does_not_know_goes_on(older, outage, workdir, client
     places = set(workdir.glob("mlruns/*/*/checkpoints"))
     assert folder in places  # where it has begun; in another one, Lightning would forget which was the best
     assert len(places) == 1 + older
-    assert not list(workdir.glob("mlruns/spool/*"))
+    assert not list(workdir.glob("mlruns/outbox/*"))
     assert main(again) == 0  # now that it has an id of its own
     assert len(runs(client)) == 1 + older
     assert set(workdir.glob("mlruns/*/*/checkpoints")) == places
 
 
 def test_a_run_that_was_killed_before_it_told_anything_is_a_fit(workdir, client):
-    """Its kind is among the first tags: it does not take the way through the spool."""
+    """The command is among the first tags: it is not queued."""
     assert main([*FIT, "--trainer.max_epochs=1"]) == 0
     assert only_run(client).data.tags["stage"] == "fit"
     tracking = MLflowLogger(experiment="psn_lightning")
@@ -79,16 +85,20 @@ def test_a_run_that_was_killed_before_it_told_anything_is_a_fit(workdir, client)
     assert tracking.newest_fit().info.run_id == tracking.run_id
 
 
-def test_a_damaged_spool_is_in_nobodys_way(workdir, capsys):
-    folder = workdir / "mlruns" / "spool" / "x"
-    folder.mkdir(parents=True)
-    (folder / "run.json").write_text("{")
+@pytest.mark.usefixtures("_database")
+def test_a_damaged_outbox_is_in_nobodys_way(workdir, capsys):
+    folder = workdir / "mlruns" / "outbox"
+    folder.mkdir()
+    (folder / "x.db").write_bytes(b"garbage" * 100)
     assert main([*FIT, "--ckpt_path=last"]) == 2
     assert "there is no training run" in capsys.readouterr().err
 
 
-def test_away_and_not_to_be_spooled_is_told(workdir, monkeypatch):
+@pytest.mark.parametrize("on_error", ["fail", "queue"])
+def test_a_local_store_that_is_away_is_named(on_error, workdir, monkeypatch):
+    """Only a server is waited for."""
     monkeypatch.setattr(Store, "check", away)
-    monkeypatch.setattr(Store, "is_new", False)
     with pytest.raises(SettingError, match="away"):
-        MLflowLogger().newest_fit()
+        MLflowLogger(on_error=on_error).newest_fit()
+    with pytest.raises(SettingError, match="away"):
+        MLflowLogger(on_error=on_error).start()

@@ -1,123 +1,92 @@
-"""The store: its address, its lock, and runs whose process is gone."""
+"""The store: what it says of errors, and runs whose process has died."""
 
 import json
-import multiprocessing
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
+from mlflow.exceptions import MlflowException, RestException
 
 from psn_lightning.errors import SettingError
-from psn_lightning.tracking.delivery import experiment_id
-from psn_lightning.tracking.processes import as_process, identity, is_dead
+from psn_lightning.tracking.processes import identity
 from psn_lightning.tracking.store import PROCESS_TAG, Store, StoreAwayError, patiently
+from psn_lightning.tracking.writer import ensure_experiment
+
+SERVER = "http://127.0.0.1:9"
 
 
-@pytest.fixture
-def store(workdir):
-    return Store(None)
+def test_a_local_store_has_its_folders_beside_its_file(workdir):
+    store = Store("sqlite:///a/b.db")
+    assert (str(store.home), store.artifacts) == ("a", (workdir / "a" / "artifacts").as_uri())
+    assert store.absolute == f"sqlite:///{workdir}/a/b.db"
+    assert (store.is_new, Store(None).is_new) == (True, False)
 
 
-def hold(seconds, held):
-    with Store(None).alone():
-        held.set()
-        time.sleep(seconds)
+@pytest.mark.parametrize("uri", [SERVER, "postgresql+psycopg://me:secret@host/db", "sqlite+pysqlite:///a/b.db"])
+def test_any_other_store_has_them_in_mlruns(uri):
+    store = Store(uri)
+    assert (str(store.home), store.artifacts, store.file, store.is_new) == ("mlruns", None, None, False)
+    assert "secret" not in store.shown
 
 
-def holding(seconds):
-    context = multiprocessing.get_context("fork")
-    held = context.Event()
-    process = context.Process(target=hold, args=(seconds, held))
-    process.start()
-    held.wait()
-    return process
+def raised(store, error):
+    with pytest.raises(SettingError) as told, store.told():
+        raise error
+    return told.value
 
 
-def test_the_lock_is_waited_for(store):
-    process = holding(0.5)
-    before = time.monotonic()
-    with store.alone():
-        assert time.monotonic() - before > 0.1
-    process.join()
+def mlflow_error(code, kind=MlflowException):
+    return kind({"message": "why", "error_code": code}) if kind is RestException else kind("why", error_code=code)
 
 
-def enter(store):
-    with store.told(), store.alone():
-        pass
+@pytest.mark.parametrize("error", [ConnectionError("why"), mlflow_error(1)])
+def test_a_store_that_does_not_answer_is_away(error):
+    told = raised(Store(SERVER), error)
+    assert isinstance(told, StoreAwayError)
+    assert f"tracking.uri '{SERVER}'" in str(told)
+    assert "why" in str(told)
 
 
-def test_but_not_for_ever(store, monkeypatch):
-    monkeypatch.setattr("psn_lightning.tracking.store._LOCK_SECONDS", 0.2)
-    process = holding(60)
-    with pytest.raises(StoreAwayError, match=r"another process has had mlruns/\.lock for 0\.2 seconds"):
-        enter(store)
-    process.kill()
-    process.join()
-    with store.alone():  # which a kill gives free
-        pass
+def test_a_refusal_is_final():
+    told = raised(Store(SERVER), mlflow_error("RESOURCE_DOES_NOT_EXIST", RestException))
+    assert not isinstance(told, StoreAwayError)
+    assert "why" in str(told)
 
 
-@pytest.mark.parametrize("after", [0.0, 0.2, 0.5])
-def test_a_kill_while_the_tables_are_made_leaves_a_store_that_opens(after, workdir):
-    store = Store("sqlite:///new/mlflow.db")
-    process = multiprocessing.get_context("fork").Process(target=lambda: store.client)
-    process.start()
-    while process.is_alive() and not list(workdir.glob("new/.*.new")):
-        time.sleep(0.01)
-    time.sleep(after)
-    process.kill()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
-    assert not store.file.exists()
-    assert [experiment.name for experiment in store.client.search_experiments()] == ["Default"]
+def test_a_missing_driver_is_final():
+    assert not isinstance(raised(Store("mysql://host/db"), ImportError("no driver")), StoreAwayError)
 
 
-@pytest.mark.parametrize("content", ["no database", "folder"])
-def test_what_is_no_database_is_told_at_once(content, workdir):
-    path = workdir / "x" / "mlflow.db"
-    path.mkdir(parents=True) if content == "folder" else (path.parent.mkdir(), path.write_text(content))
-    for use in (lambda store: store.check(), lambda store: store.client):
-        with pytest.raises(SettingError, match=r"x/mlflow\.db is no (file|SQLite database); name another"):
-            use(Store("sqlite:///x/mlflow.db"))
+def test_a_login_that_is_wanted_is_named():
+    told = raised(Store(SERVER), mlflow_error("UNAUTHENTICATED", RestException))
+    assert "MLFLOW_TRACKING_PASSWORD" in str(told)
 
 
-def gone():
-    """A process that is no more."""
-    code = "import json; from psn_lightning.tracking.processes import identity; print(json.dumps(identity()))"
-    return json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+def test_only_a_servers_own_answer_is_a_refusal():
+    """A proxy before a server that is away may answer 404; a database has no proxy."""
+    by_proxy = MlflowException("404")
+    by_proxy.error_code = "RESOURCE_DOES_NOT_EXIST"
+    assert not Store(SERVER).has_refused(by_proxy)
+    assert Store(None).has_refused(by_proxy)
 
 
-def test_who_is_dead():
-    mine, dead = identity(), gone()
-    assert not is_dead(mine)
-    assert is_dead(dead)
-    assert is_dead({**mine, "started": mine["started"] - 100})  # another process has got its number since
-    assert not is_dead({**dead, "host": "elsewhere"})  # nothing is known of it
-    assert as_process(json.dumps(mine)) == mine
-
-
-@pytest.mark.parametrize("text", ["", "{", "{}", "[1]", '{"host": "h", "pid": "x", "started": 1}', "null"])
-def test_anybody_may_write_a_tag(text):
-    assert as_process(text) is None
-
-
-def test_runs_whose_process_is_gone_are_marked(store):
-    experiment = experiment_id(store, "e")
-    tags = {"alive": json.dumps(identity()), "dead": json.dumps(gone()), "odd": "{nothing", "away": "{}"}
+def test_runs_whose_process_has_died_are_marked(workdir):
+    store, mine = Store(None), identity()
+    experiment = ensure_experiment(store, "e")
+    dead = {**mine, "started": mine["started"] - 100}
+    tags = {"alive": json.dumps(mine), "dead": json.dumps(dead), "odd": "{nothing", "other": "{}"}
     runs = {
         name: store.client.create_run(experiment, tags={PROCESS_TAG: tag}).info.run_id for name, tag in tags.items()
     }
     runs["untagged"] = store.client.create_run(experiment).info.run_id
     store.mark_killed([experiment])
-    status = {name: store.client.get_run(run_id) for name, run_id in runs.items()}
-    assert {name for name, run in status.items() if run.info.status == "KILLED"} == {"dead"}
-    assert "died in the middle of it" in status["dead"].data.tags["killed"]
-    assert all(run.info.status == "RUNNING" for name, run in status.items() if name != "dead")
+    found = {name: store.client.get_run(run_id) for name, run_id in runs.items()}
+    assert {name: run.info.status for name, run in found.items()} == {
+        **dict.fromkeys(runs, "RUNNING"),
+        "dead": "KILLED",
+    }
+    assert f"process {mine['pid']} died" in found["dead"].data.tags["killed"]
 
 
-def test_patience_is_bounded(monkeypatch):
+def test_a_store_that_is_away_is_retried_until_a_time_limit(monkeypatch):
     monkeypatch.setattr("psn_lightning.tracking.store._PAUSE_SECONDS", 0.01)
     tries = []
 
@@ -134,16 +103,3 @@ def test_patience_is_bounded(monkeypatch):
 
     with pytest.raises(StoreAwayError, match="away"):
         patiently(never, 0.05)
-
-
-def test_a_server_of_another_kind_is_away(workdir):
-    """Somebody answers, but no HTTP."""
-    code = (
-        "import socket; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True)\n"
-        "while True: c, _ = s.accept(); c.sendall(b'SSH-2.0-x\\r\\n'); c.close()"
-    )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
-        store = Store(f"http://127.0.0.1:{int(process.stdout.readline())}")
-        with pytest.raises(StoreAwayError, match="cannot be used"), store.told():
-            store.check()
-        process.kill()

@@ -1,1 +1,1 @@
-"""The paper's tables, figures and claims beside ours."""
+"""Report: tables, figures and claims of the paper, compared with the record of runs."""

@@ -1,4 +1,4 @@
-"""``psn-train report``: the paper's tables, figures and claims beside what was measured, from the record alone."""
+"""``psn-train report``: tables, figures and claims of the paper, compared with the record of runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from psn_lightning.paper.report.writing import brought_up_to_date, write
 from psn_lightning.paper.reproduction import FOLDER, cells_of, load, names
 
 _TITLE = "Profiled Sparse Networks: the paper and our runs"
-_HOW = f"""\
+_EXPLANATION = f"""\
 Accuracies are those of the last epoch on the test set, in per cent; differences are in points. *95%* is a
 bootstrap interval of the mean (percentiles of 9999 resamples), an interval after a difference is Student's.
 Differences are paired by seed; the p-values of a table's t-tests are corrected by Holm's method; *d* is the
@@ -38,17 +38,29 @@ certainly within, or certainly not within, ±{MARGIN} points of it; *open* is ne
 tested on other rows. A claim is *reproduced* or *not reproduced* where the runs are enough to say so at the
 5% level.
 """
-_STRANGE = (LookupError, ValueError, TypeError, ArithmeticError, AttributeError, AssertionError, RuntimeError)
-"""What tables and figures raise over a cell or a data set that they have never heard of."""
+_UNKNOWN_RUN_ERRORS = (
+    LookupError,
+    ValueError,
+    TypeError,
+    ArithmeticError,
+    AttributeError,
+    AssertionError,
+    RuntimeError,
+)
+"""Errors that tables and figures raise for a run with an unknown data set or cell."""
 
 
 def run(arguments: Sequence[str]) -> None:
     """Write the report.
 
+    Args:
+        arguments: Command line after ``psn-train report``.
+
     Raises:
-        SettingError: If there is nothing to report, nothing can be written, or a file has no place for results.
+        SettingError: If there are no runs, a run cannot be reported, a file cannot be written, or a file of ``--into``
+            has no section for results.
     """
-    options = _parser().parse_args(list(arguments))
+    options = _make_parser().parse_args(list(arguments))
     if options.experiment:
         source, recorded_runs = (
             f"MLflow experiment {options.experiment}",
@@ -57,7 +69,7 @@ def run(arguments: Sequence[str]) -> None:
     else:
         source, recorded_runs = str(options.record), list(read(options.record).values())
     if not recorded_runs:
-        raise SettingError(f"{source} has no runs: psn-train reproduce NAME makes some")
+        raise SettingError(f"{source} has no runs: psn-train reproduce NAME adds some")
     runs = Runs(recorded_runs)
     try:
         claims = all_claims(runs)
@@ -65,10 +77,10 @@ def run(arguments: Sequence[str]) -> None:
         text, figures = report(runs, claims, source)
     except SettingError:
         raise
-    except _STRANGE as error:
+    except _UNKNOWN_RUN_ERRORS as error:
         raise SettingError(
-            f"{source}: the report does not know what to make of a run ({type(error).__name__}: {in_one_line(error)}); "
-            "--debug shows where, take the run out"
+            f"{source} has a run that cannot be reported ({type(error).__name__}: {in_one_line(error)}), such as "
+            "one of an unknown data set or cell: remove the run; --debug shows the table or figure that failed"
         ) from error
     files |= {options.out / name: content for name, content in figures.items()}
     files |= {
@@ -83,24 +95,28 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def all_claims(runs: Runs) -> list[Claim]:
-    """Every claim of the paper that this program can judge."""
+    """Judge every claim of the paper.
+
+    Args:
+        runs: Recorded runs.
+    """
     return [*topology_claims(), *static_claims(runs), *dynamic_claims(runs)]
 
 
 def report(runs: Runs, claims: Sequence[Claim], source: str) -> tuple[str, dict[str, bytes]]:
-    """The whole report.
+    """Make the report.
 
     Args:
-        runs: What was measured.
-        claims: Judged by it.
-        source: Where the runs are from, in words.
+        runs: Recorded runs.
+        claims: Claims with their verdicts.
+        source: Source of the runs, in words.
 
     Returns:
-        Its Markdown, and its figures (PNG) by their paths beside it.
+        Markdown, and figures (PNG) by path relative to the Markdown file.
     """
     parts = [
         f"# {_TITLE}",
-        f"{_extent(runs, source)}\n\n{_HOW}",
+        f"{_describe_runs(runs, source)}\n\n{_EXPLANATION}",
         "## Claims",
         f"{tally(claims)}.",
         claims_table(claims),
@@ -113,12 +129,20 @@ def report(runs: Runs, claims: Sequence[Claim], source: str) -> tuple[str, dict[
         figures[name] = content.getvalue()
         parts.append(f"![{picture.caption}]({name})\n\n{picture.caption}")
     parts += ["## Tables", *map(table_markdown, [*paper_tables(runs), *equilibrium_tables(runs)])]
-    parts += ["## What was run, and what was not", _status(runs)]
+    parts += ["## What was run, and what was not", _count_planned(runs)]
     return "\n\n".join(part.strip() for part in parts) + "\n", figures
 
 
 def sections(runs: Runs, claims: Sequence[Claim]) -> dict[str, str]:
-    """What other files have of the results, by name; what there are no runs for is left out."""
+    """Make the sections that ``--into`` writes into other files; sections without runs are left out.
+
+    Args:
+        runs: Recorded runs.
+        claims: Claims with their verdicts.
+
+    Returns:
+        Markdown by name of the section.
+    """
     found, single = layers(runs), runs.of("equilibrium-variants")
     together = runs.of("equilibrium-combinations", "fashion")
     tables = {
@@ -128,26 +152,27 @@ def sections(runs: Runs, claims: Sequence[Claim]) -> dict[str, str]:
         "law": law_table(found) if found else None,
         "layers": layer_table(found) if found else None,
     }
-    summary = f"{_extent(runs, str(RECORD))} Claims: {tally(claims)}.\n\n{claims_table(claims)}"
+    summary = f"{_describe_runs(runs, str(RECORD))} Claims: {tally(claims)}.\n\n{claims_table(claims)}"
     return {"claims": summary, **{name: untitled(table) for name, table in tables.items() if table}}
 
 
-def _extent(runs: Runs, source: str) -> str:
+def _describe_runs(runs: Runs, source: str) -> str:
+    """Describe number, dates, duration, machines and storages of the runs in a sentence."""
     dates = sorted(run.date[:10] for run in runs.all)
     hours = sum(run.seconds for run in runs.all) / 3600
     storages = ", ".join(sorted({run.storage for run in runs.all}))
     first, last = dates[0], dates[-1]
     when = first if first == last else f"{first} to {last}"
-    where = f"on {_machines(runs.all)}, storage {storages}"
+    where = f"on {_list_machines(runs.all)}, storage {storages}"
     return as_text(f"{len(runs)} runs from {source}, {when}, {hours:.1f} hours of runs (several at a time) {where}.")
 
 
-def _machines(runs: Iterable[RecordedRun]) -> str:
+def _list_machines(runs: Iterable[RecordedRun]) -> str:
     return ", ".join(sorted({run.machine for run in runs}))
 
 
-def _status(runs: Runs) -> str:
-    """Recorded and planned runs of each reproduction; nothing where the grids are not here."""
+def _count_planned(runs: Runs) -> str:
+    """Count the recorded and the missing runs of each reproduction, or say that the grids are not in this folder."""
     if not FOLDER.is_dir():
         return f"{FOLDER} is not here: what was planned is not known."
     recorded_keys = {run.key for run in runs.all}
@@ -161,13 +186,15 @@ def _status(runs: Runs) -> str:
     return markdown_table(["reproduction", "what", "data", "run", "not run"], rows)
 
 
-def _parser() -> CommandParser:
+def _make_parser() -> CommandParser:
     parser = CommandParser(prog="psn-train report", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("report"), help="folder; default report")
-    parser.add_argument("--record", type=Path, default=RECORD, help=f"default {RECORD}")
-    parser.add_argument("--experiment", help="instead of the record: reproductions in an MLflow experiment")
-    parser.add_argument("--uri", help="its MLflow store; default MLFLOW_TRACKING_URI, else sqlite:///mlruns/mlflow.db")
+    parser.add_argument("--out", type=Path, default=Path("report"), help="folder of the report; default: report")
+    parser.add_argument("--record", type=Path, default=RECORD, help=f"record of runs; default: {RECORD}")
+    parser.add_argument("--experiment", help="MLflow experiment to report instead of the record")
     parser.add_argument(
-        "--into", type=Path, nargs="+", default=[], metavar="FILE", help="files whose results are brought up to date"
+        "--uri", help="MLflow store of --experiment; default: MLFLOW_TRACKING_URI, or sqlite:///mlruns/mlflow.db"
+    )
+    parser.add_argument(
+        "--into", type=Path, nargs="+", default=[], metavar="FILE", help="files with sections of results to update"
     )
     return parser

@@ -1,4 +1,4 @@
-"""The paper's claims about RigL: where it settles, and which start is best."""
+"""Claims of the paper about RigL: its equilibrium CCV (std / mean of the fan-in), and the best start."""
 
 from __future__ import annotations
 
@@ -25,31 +25,36 @@ from psn_lightning.paper.report.verdicts import (
 from psn_lightning.topology.equilibrium import PAPER_TABLE_4
 
 CCV_MARGIN = 0.1
-"""Equilibria that differ by less in CCV are the same; the paper prints two digits."""
+"""Margin within which two equilibrium CCVs count as equal; the paper prints two digits."""
 
 _CCV = metric("fan_in/ccv")
-_EARLY = 5  # epochs that count as the beginning
+_EARLY = 5  # first epochs, whose mean accuracy is compared
 
 
 def dynamic_claims(runs: Runs) -> Iterator[Claim]:
-    """Those about Table 4, the ten seeds, Figure 3 and the crossover."""
+    """Judge the claims about Table 4, the ten seeds, Figure 3 and the crossover.
+
+    Args:
+        runs: Recorded runs.
+    """
     equilibria = runs.of("equilibrium")
     for data in equilibria.data() or ["fashion"]:
         own = runs.of("equilibrium", data)
-        yield _independent(own, data)
-        yield _values(own, data)
-    yield from _ten_seeds(runs.of("fashion-10-seeds"))
+        yield _judge_independence(own, data)
+        yield _judge_values(own, data)
+    yield from _judge_ten_seeds(runs.of("fashion-10-seeds"))
     for data in published.DATA:
         own = runs.of("rigl-init", data).having({"model.sparsity": 0.9})
         if data in published.ADVANTAGE and (own or data != "fashion"):
-            yield _advantage(own, data)
+            yield _judge_advantage(own, data)
         if data == "forest":
-            yield _erk_is_worst(own, runs.of("static", data).having({"profile": "random"}))
+            yield _judge_erk(own, runs.of("static", data).having({"profile": "random"}))
         elif own:
-            yield _nearer_is_better(own)
+            yield _judge_nearness(own)
 
 
-def _independent(runs: Runs, data: str) -> Claim:
+def _judge_independence(runs: Runs, data: str) -> Claim:
+    """Judge that the final CCVs from ERK and from lognormal masks are equal."""
     title = "RigL's equilibrium CCV does not depend on the start"
     comparisons: dict[str, Paired] = {}
     ends: list[str] = []
@@ -69,7 +74,8 @@ def _independent(runs: Runs, data: str) -> Claim:
     return Claim(title, runs.dataset(), all_the_same(comparisons), ours)
 
 
-def _values(runs: Runs, data: str) -> Claim:
+def _judge_values(runs: Runs, data: str) -> Claim:
+    """Judge that the final CCVs from ERK are those of Table 4."""
     title = "RigL's equilibrium CCV is that of Table 4"
     comparisons: dict[str, Paired] = {}
     for sparsity, printed in PAPER_TABLE_4[data].items():
@@ -88,7 +94,8 @@ def _values(runs: Runs, data: str) -> Claim:
     return Claim(title, runs.dataset(), all_the_same(comparisons), f"{rows}, n = {n}, from ERK")
 
 
-def _ten_seeds(runs: Runs) -> Iterator[Claim]:
+def _judge_ten_seeds(runs: Runs) -> Iterator[Claim]:
+    """Judge the advantage of the lognormal start with ten seeds, and the crossover of the training curves."""
     claimed = published.ADVANTAGE["fashion"]
     title = f"A lognormal start at the equilibrium beats ERK by {claimed} points, ten seeds"
     data = runs.dataset() or published.DATA["fashion"]
@@ -99,15 +106,16 @@ def _ten_seeds(runs: Runs) -> Iterator[Claim]:
     tests = f"t-test p {p_value(found.p_t)}, Wilcoxon p {p_value(found.p_wilcoxon)}, d {number(found.cohens_d)}"
     ours = f"{difference(found)}; {tests}; detectable: {number(found.detectable)}"
     yield Claim(title, data, advantage(found, claimed), ours)
-    yield _crossover(runs, data)
+    yield _judge_crossover(runs, data)
 
 
 def curve(run: RecordedRun) -> Sequence[float]:
-    """Test accuracy after each epoch, per cent."""
+    """Test accuracy of a run after each epoch, in per cent."""
     return [100 * value for value in run.curves["test/accuracy"]]
 
 
-def _crossover(runs: Runs, data: str) -> Claim:
+def _judge_crossover(runs: Runs, data: str) -> Claim:
+    """Judge that the accuracy from the equilibrium is lower at first, and higher from the printed epoch on."""
     first, last = published.CROSSOVER_EPOCHS
     title = f"The start at the equilibrium begins below ERK and overtakes it at epoch {first} to {last}"
     curves = {
@@ -136,7 +144,8 @@ def _crossover(runs: Runs, data: str) -> Claim:
     return Claim(title, data, verdict, f"mean of epochs 1 to {_EARLY}: {difference(early)}; {overtaken}")
 
 
-def _advantage(runs: Runs, data: str) -> Claim:
+def _judge_advantage(runs: Runs, data: str) -> Claim:
+    """Judge the advantage of the lognormal start over ERK."""
     claimed = published.ADVANTAGE[data]
     title = f"A lognormal start at the equilibrium beats ERK by {claimed} points"
     found = compared(runs, "start", "erk").get("equilibrium")
@@ -146,7 +155,8 @@ def _advantage(runs: Runs, data: str) -> Claim:
     return Claim(title, runs.dataset(), advantage(found, claimed), ours)
 
 
-def _erk_is_worst(runs: Runs, static: Runs) -> Claim:
+def _judge_erk(runs: Runs, static: Runs) -> Claim:
+    """Judge that the accuracy from ERK is below that of every other start and of the static random network."""
     title = "ERK is the worst start, below the static random network as well"
     erk = runs.having({"start": "erk"}).by_seed()
     others = compared(runs, "start", "erk")
@@ -164,7 +174,8 @@ def _erk_is_worst(runs: Runs, static: Runs) -> Claim:
     return Claim(title, runs.dataset(), all_above(others), ours)
 
 
-def _nearer_is_better(runs: Runs) -> Claim:
+def _judge_nearness(runs: Runs) -> Claim:
+    """Judge that the accuracy rises with every step towards the equilibrium CCV."""
     title = "The nearer a lognormal start is to the equilibrium CCV, the better"
     order = ["equilibrium -1.0", "equilibrium -0.5", "equilibrium"]
     accuracies = [runs.having({"start": start}).by_seed() for start in order]

@@ -1,4 +1,4 @@
-"""The open question of Table 4: where RigL settles, as the paper says, as it is, and by what choice the two meet."""
+"""Tables of RigL's equilibrium CCV (std / mean of the fan-in): Table 4, measured values, and the law."""
 
 from __future__ import annotations
 
@@ -14,13 +14,20 @@ from psn_lightning.paper.report.verdicts import number
 from psn_lightning.topology.equilibrium import PAPER_TABLE_4, two_level_bound
 
 UNSEEN = "unseen, grown initial"
-"""The choice that comes nearest to the paper's table: growth does not see absent connections, new weights are drawn."""
+"""Choices whose CCV is nearest to Table 4: growth does not see absent connections, and grown weights are drawn."""
 
 _CCV = metric("fan_in/ccv")
 
 
 def measured(runs: Runs) -> dict[str, dict[float, float]]:
-    """Our own Table 4: the mean CCV at which canonical RigL from ERK ends, by data set and sparsity."""
+    """Average the final CCV of canonical RigL from ERK over the seeds.
+
+    Args:
+        runs: Recorded runs.
+
+    Returns:
+        CCV, rounded to two digits, by data set and sparsity.
+    """
     own = runs.of("equilibrium").having({"start": "erk"})
     return {
         data: {
@@ -33,13 +40,20 @@ def measured(runs: Runs) -> dict[str, dict[float, float]]:
 
 
 def settled_table(runs: Runs) -> Table:
-    """Table 4 beside canonical RigL and beside the choice that comes nearest to it."""
+    """Make the table of Table 4, canonical RigL, and RigL with the nearest choices.
+
+    Args:
+        runs: Recorded runs.
+    """
     canonical = runs.of("equilibrium").having({"start": "erk"})
     unseen = runs.of("equilibrium-combinations").having({"choices": UNSEEN})
     rows = []
     for data, printed in PAPER_TABLE_4.items():
         for sparsity, ccv in printed.items():
-            cells = [r.having({"model.sparsity": sparsity}) for r in (_on(canonical, data), _on(unseen, data))]
+            cells = [
+                r.having({"model.sparsity": sparsity})
+                for r in (_select_data(canonical, data), _select_data(unseen, data))
+            ]
             bound = two_level_bound(sparsity)
             found = list(cells[1].by_seed(_CCV).values())
             share = number(statistics.fmean(found) / bound) if found else NOTHING
@@ -51,12 +65,17 @@ def settled_table(runs: Runs) -> Table:
     return Table("Table 4, canonical RigL, and RigL whose growth does not see", note, [*columns, "ours / bound"], rows)
 
 
-def _on(runs: Runs, data: str) -> Runs:
+def _select_data(runs: Runs, data: str) -> Runs:
+    """Select the runs of a data set, of all reproductions."""
     return Runs(run for run in runs.all if run.data == data)
 
 
 def equilibrium_tables(runs: Runs) -> Iterator[Table]:
-    """All that the record has to say about it."""
+    """Make the tables of the equilibrium CCV; tables without runs are left out.
+
+    Args:
+        runs: Recorded runs.
+    """
     if runs.of("equilibrium") or runs.of("equilibrium-combinations"):
         yield settled_table(runs)
     for reproduction in ("equilibrium-variants", "equilibrium-combinations"):

@@ -1,4 +1,4 @@
-"""Figures of the open question of Table 4."""
+"""Figures of RigL's equilibrium CCV (std / mean of the fan-in)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ _MARKERS = {"mnist": "o", "fashion": "s", "emnist": "^", "forest": "D"}
 
 
 def settled_figure(runs: Runs) -> Figure:
-    """Every cell of Table 4: the paper's CCV against ours, canonical and with growth that does not see."""
+    """Draw the measured CCV over the CCV of Table 4: canonical RigL, and growth that does not see absent connections.
+
+    Args:
+        runs: Recorded runs.
+    """
     figure = Figure(figsize=(5.6, 5.2), layout="constrained")
     axis = figure.subplots()
     kinds = {
@@ -26,7 +30,7 @@ def settled_figure(runs: Runs) -> Figure:
         f"RigL, {UNSEEN}": ("C1", runs.of("equilibrium-combinations").having({"choices": UNSEEN})),
     }
     for label, (colour, own) in kinds.items():
-        for data, printed, found in _cells(own):
+        for data, printed, found in _pair_cells(own):
             axis.plot(printed, found, _MARKERS[data], color=colour, markersize=6, alpha=0.8)
         axis.plot([], [], "s", color=colour, label=label)
     for data, marker in _MARKERS.items():
@@ -38,8 +42,8 @@ def settled_figure(runs: Runs) -> Figure:
     return figure
 
 
-def _cells(runs: Runs) -> Iterator[tuple[str, float, float]]:
-    """Data set, the paper's CCV, ours."""
+def _pair_cells(runs: Runs) -> Iterator[tuple[str, float, float]]:
+    """Pair the cells of Table 4 with the runs: data set, printed CCV, measured CCV."""
     for data in runs.data():
         for sparsity, printed in PAPER_TABLE_4[data].items():
             cell = Runs(run for run in runs.having({"model.sparsity": sparsity}).all if run.data == data)
@@ -48,7 +52,11 @@ def _cells(runs: Runs) -> Iterator[tuple[str, float, float]]:
 
 
 def law_figure(measured: Sequence[Layer]) -> Figure:
-    """The CCV at which canonical RigL ended in every layer, the law, and the bound."""
+    """Draw the final CCV of canonical RigL in every layer, the law, and the two-level bound.
+
+    Args:
+        measured: Layers of canonical RigL, at least eight.
+    """
     figure = Figure(figsize=(6.2, 4.4), layout="constrained")
     axis: Axes = figure.subplots()
     for layer in measured:

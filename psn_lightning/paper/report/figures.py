@@ -1,4 +1,4 @@
-"""The paper's figures, drawn from the record. Each needs runs of its own and is left out where there are none."""
+"""Figures of the paper, drawn from the record; figures without runs are left out."""
 
 from __future__ import annotations
 
@@ -30,17 +30,23 @@ _START_COLOURS = {"erk": "C0", "lognormal": "C1", "equilibrium": "C1"}
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure with what is to be said about it."""
+    """Figure with its caption."""
 
     name: str
-    """Of its file."""
+    """Name of the file, without suffix."""
     caption: str
+    """Caption, in plain text."""
     figure: Figure
+    """Matplotlib figure."""
 
 
 def pictures(runs: Runs) -> Iterator[Picture]:
-    """All that there are runs for, in the paper's order."""
-    yield Picture("profiles", "Fan-in of the profiles and a mask, 784 → 1024 at 90%.", _profiles())
+    """Draw all figures that have runs, in the order of the paper.
+
+    Args:
+        runs: Recorded runs.
+    """
+    yield Picture("profiles", "Fan-in of the profiles and a mask, 784 → 1024 at 90%.", _draw_profiles())
     for name, reproduction, caption, draw in _PICTURES:
         own = runs.of(reproduction)
         if own:
@@ -53,7 +59,8 @@ def pictures(runs: Runs) -> Iterator[Picture]:
         yield Picture("law", "Where canonical RigL ended in every layer, and the simplest law.", law_figure(measured))
 
 
-def _axes(columns: int = 1, width: float = 5.5, height: float = 3.8) -> tuple[Figure, list[Axes]]:
+def _make_axes(columns: int = 1, width: float = 5.5, height: float = 3.8) -> tuple[Figure, list[Axes]]:
+    """Make a figure with a row of axes; width and height of each are in inches."""
     figure = Figure(figsize=(width * columns, height), layout="constrained")
     axes = list(figure.subplots(1, columns, squeeze=False)[0])
     for axis in axes:
@@ -61,8 +68,9 @@ def _axes(columns: int = 1, width: float = 5.5, height: float = 3.8) -> tuple[Fi
     return figure, axes
 
 
-def _profiles() -> Figure:
-    figure, (left, right) = _axes(2)
+def _draw_profiles() -> Figure:
+    """Draw the fan-in of the profiles, and a mask."""
+    figure, (left, right) = _make_axes(2)
     budget, rng = LayerBudget(n_in=784, n_out=1024, sparsity=0.9), np.random.default_rng(42)
     for family in (Linear(), Quadratic(), Exponential(), Bell(), Lognormal(1.0)):
         left.plot(family.fan_in(budget, rng), label=type(family).__name__.lower())
@@ -75,10 +83,10 @@ def _profiles() -> Figure:
     return figure
 
 
-def _static(runs: Runs) -> Figure:
-    """Differences to random with 95% intervals, and the margin."""
+def _draw_static(runs: Runs) -> Figure:
+    """Draw the differences of the profiles to the random one with 95% intervals, and the margin."""
     data = runs.data()
-    figure, axes = _axes(len(data), 4.2)
+    figure, axes = _make_axes(len(data), 4.2)
     for axis, name in zip(axes, data, strict=True):
         own = runs.of("static", name)
         comparisons = compared(own, "profile", "random")
@@ -93,16 +101,17 @@ def _static(runs: Runs) -> Figure:
     return figure
 
 
-def _sparsity(runs: Runs) -> Figure:
+def _draw_sparsity(runs: Runs) -> Figure:
+    """Draw the accuracy over the sparsity, by profile and spreading."""
     spreadings = runs.values("model.spreading")
-    figure, axes = _axes(len(spreadings), 6)
+    figure, axes = _make_axes(len(spreadings), 6)
     for axis, spreading in zip(axes, spreadings, strict=True):
         own = runs.having({"model.spreading": spreading})
         sparsities = sorted(own.values("sparsity"), key=lambda s: float(published.as_printed(s)))
         for place, profile in enumerate(own.values("profile")):
             colour = f"C{place}"
             cells = {s: own.having({"sparsity": s, "profile": profile}) for s in sparsities}
-            _with_intervals(axis, {sparsities.index(s): c for s, c in cells.items() if c}, profile, colour)
+            _draw_means(axis, {sparsities.index(s): c for s, c in cells.items() if c}, profile, colour)
             rows = [published.MNIST_SPARSITY[published.as_printed(s)] for s in sparsities]
             if profile in rows[0]:
                 axis.plot([row[profile] for row in rows], linestyle=":", color=colour, alpha=0.7)
@@ -112,8 +121,8 @@ def _sparsity(runs: Runs) -> Figure:
     return figure
 
 
-def _with_intervals(axis: Axes, cells: Mapping[float, Runs], label: str, colour: str | None = None) -> None:
-    """Means over places on the x axis, with 95% intervals where there are several seeds."""
+def _draw_means(axis: Axes, cells: Mapping[float, Runs], label: str, colour: str | None = None) -> None:
+    """Draw mean accuracies over positions on the x axis, with 95% intervals for several seeds."""
     estimates = [estimate(list(cell.by_seed().values())) for cell in cells.values()]
     means = [found.mean for found in estimates]
     error = [
@@ -123,22 +132,24 @@ def _with_intervals(axis: Axes, cells: Mapping[float, Runs], label: str, colour:
     axis.errorbar(list(cells), means, yerr=error, marker="o", markersize=4, capsize=3, label=label, color=colour)
 
 
-def _multipeak(runs: Runs) -> Figure:
-    figure, (flat, ccv) = _axes(2)
+def _draw_multipeak(runs: Runs) -> Figure:
+    """Draw accuracy and fan-in CCV of the multi-peak profiles over the number of peaks."""
+    figure, (flat, ccv) = _make_axes(2)
     for kappa in sorted(runs.values(SHARPNESS), reverse=True):
         own = runs.having({SHARPNESS: kappa})
         cells = {peaks: own.having({PEAKS: peaks}) for peaks in sorted(own.values(PEAKS))}
-        _with_intervals(flat, cells, f"κ = {kappa:g}")
-        spread_ = [metric("fan_in/ccv")(cell.all[0]) for cell in cells.values()]
-        ccv.plot(list(cells), spread_, marker="o", markersize=4, label=f"κ = {kappa:g}")
+        _draw_means(flat, cells, f"κ = {kappa:g}")
+        ccvs = [metric("fan_in/ccv")(cell.all[0]) for cell in cells.values()]
+        ccv.plot(list(cells), ccvs, marker="o", markersize=4, label=f"κ = {kappa:g}")
     flat.set(xlabel="peaks", ylabel="accuracy, %", xscale="log", title="Accuracy")
     ccv.set(xlabel="peaks", ylabel="fan-in CCV", xscale="log", title="Heterogeneity")
     flat.legend(fontsize="small")
     return figure
 
 
-def _gradient(runs: Runs) -> Figure:
-    figure, (linear, log) = _axes(2)
+def _draw_gradient(runs: Runs) -> Figure:
+    """Draw the gradient ratio over the fan-in CCV, on a linear and on a logarithmic axis."""
+    figure, (linear, log) = _make_axes(2)
     x, y = ([m(run) for run in runs.all] for m in (metric("fan_in/ccv"), metric("gradient/ratio")))
     found = [correlation(x, values) for values in (y, [float(np.log(value)) for value in y])]
     for axis, result, scale in zip((linear, log), found, ("linear", "log"), strict=True):
@@ -148,11 +159,12 @@ def _gradient(runs: Runs) -> Figure:
     return figure
 
 
-def _trajectories(runs: Runs) -> Figure:
+def _draw_trajectories(runs: Runs) -> Figure:
+    """Draw the fan-in CCV over the epochs of RigL, by sparsity and start."""
     data = runs.data()[0]
     own = runs.of("equilibrium", data)
     sparsities = sorted(own.values("model.sparsity"))
-    figure, axes = _axes(len(sparsities), 4)
+    figure, axes = _make_axes(len(sparsities), 4)
     for axis, sparsity in zip(axes, sparsities, strict=True):
         for start in own.values("start"):
             for i, run in enumerate(own.having({"model.sparsity": sparsity, "start": start}).all):
@@ -167,8 +179,9 @@ def _trajectories(runs: Runs) -> Figure:
     return figure
 
 
-def _curves(runs: Runs) -> Figure:
-    figure, (axis, difference) = _axes(2)
+def _draw_curves(runs: Runs) -> Figure:
+    """Draw the training curves of two starts, and their difference."""
+    figure, (axis, difference) = _make_axes(2)
     by_seed = {}
     for start in runs.values("start"):
         by_seed[start] = {run.seed: np.array(curve(run)) for run in runs.having({"start": start}).all}
@@ -194,26 +207,28 @@ def _curves(runs: Runs) -> Figure:
     return figure
 
 
-def _starts(runs: Runs) -> Figure:
+def _draw_starts(runs: Runs) -> Figure:
+    """Draw the accuracy of RigL over the sparsity, by start."""
     data = runs.data()
-    figure, axes = _axes(len(data), 4.6)
+    figure, axes = _make_axes(len(data), 4.6)
     for axis, name in zip(axes, data, strict=True):
         own = runs.of("rigl-init", name)
         sparsities = sorted(own.values("model.sparsity"))
         for shift, start in enumerate(own.values("start")):
             cells = {s: own.having({"model.sparsity": s, "start": start}) for s in sparsities}
             places = {sparsities.index(s) + 0.06 * shift: cell for s, cell in cells.items() if cell}
-            _with_intervals(axis, places, start)
+            _draw_means(axis, places, start)
         axis.set_xticks(range(len(sparsities)), [f"{s:.0%}" for s in sparsities])
         axis.set(title=own.dataset(), xlabel="sparsity", ylabel="accuracy, %")
         axis.legend(fontsize="x-small")
     return figure
 
 
-def _variants(runs: Runs) -> Figure:
+def _draw_variants(runs: Runs) -> Figure:
+    """Draw the final fan-in CCV of the variants of RigL, by layer."""
     own = runs.of("equilibrium-variants", runs.data()[0])
     names = own.values("variant")
-    figure, (axis,) = _axes(width=8, height=0.32 * len(names) + 1.2)
+    figure, (axis,) = _make_axes(width=8, height=0.32 * len(names) + 1.2)
     for row, name in enumerate(names):
         cell = own.having({"variant": name})
         for layer, marker in (("fc1", "o"), ("fc2", "s")):
@@ -239,14 +254,24 @@ _PICTURES: list[tuple[str, str, str, Callable[[Runs], Figure]]] = [
         "static",
         "static",
         "Static profiles at 90%: mean difference to random over the seeds, 95% interval; green: ± the margin.",
-        _static,
+        _draw_static,
     ),
-    ("sparsity", "mnist-sparsity", "Accuracy against sparsity on MNIST, 95% bootstrap intervals.", _sparsity),
-    ("multipeak", "multipeak", "Figure 2: multi-peak profiles, from one hub cluster to uniformity.", _multipeak),
-    ("gradient", "gradient", "Gradient ratio against fan-in CCV.", _gradient),
-    ("trajectories", "equilibrium", "Fan-in CCV over RigL's epochs, mean over the layers, by start.", _trajectories),
-    ("variants", "equilibrium-variants", "What each choice of an implementation makes of the CCV at 90%.", _variants),
-    ("curves", "fashion-10-seeds", "Training curves of RigL from two starts, and where they cross.", _curves),
-    ("starts", "rigl-init", "Figure 3: RigL's starts against sparsity, 95% bootstrap intervals.", _starts),
+    ("sparsity", "mnist-sparsity", "Accuracy against sparsity on MNIST, 95% bootstrap intervals.", _draw_sparsity),
+    ("multipeak", "multipeak", "Figure 2: multi-peak profiles, from one hub cluster to uniformity.", _draw_multipeak),
+    ("gradient", "gradient", "Gradient ratio against fan-in CCV.", _draw_gradient),
+    (
+        "trajectories",
+        "equilibrium",
+        "Fan-in CCV over RigL's epochs, mean over the layers, by start.",
+        _draw_trajectories,
+    ),
+    (
+        "variants",
+        "equilibrium-variants",
+        "What each choice of an implementation makes of the CCV at 90%.",
+        _draw_variants,
+    ),
+    ("curves", "fashion-10-seeds", "Training curves of RigL from two starts, and where they cross.", _draw_curves),
+    ("starts", "rigl-init", "Figure 3: RigL's starts against sparsity, 95% bootstrap intervals.", _draw_starts),
 ]
-"""Name, reproduction, caption, and what draws it."""
+"""Name of the file, reproduction, caption and drawing function of each figure."""

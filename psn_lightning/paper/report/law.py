@@ -1,4 +1,4 @@
-"""The simplest law that our equilibria follow, and how well it predicts layers that it has not seen."""
+"""Laws of the equilibrium CCV (std / mean of the fan-in), fitted to the record and tested on layers left out."""
 
 from __future__ import annotations
 
@@ -17,80 +17,98 @@ from psn_lightning.paper.report.tables import Table
 from psn_lightning.paper.report.verdicts import number
 from psn_lightning.topology.equilibrium import two_level_bound
 
-_HIDDEN = 1024  # neurons of a layer where the cell does not say
+_HIDDEN = 1024  # default number of neurons of a hidden layer
 
 
 @dataclass(frozen=True)
 class Layer:
-    """Where canonical RigL ended in a layer, from an unstructured start; means over the seeds."""
+    """Layer after canonical RigL from unstructured masks; means over the seeds."""
 
     data: str
+    """Short name of the data set."""
     start: str
+    """Initial masks: erk or uniform."""
     name: str
+    """Name of the layer."""
     n_in: int
+    """Number of inputs."""
     n_out: int
+    """Number of neurons."""
     sparsity: float
-    """Realised."""
+    """Realised sparsity."""
     ccv: float
+    """Fan-in CCV after the last epoch."""
     n: int
-    """Seeds."""
+    """Number of seeds."""
 
 
 def layers(runs: Runs) -> list[Layer]:
-    """All layers that the record knows."""
+    """Collect the layers of canonical RigL from unstructured masks.
+
+    Args:
+        runs: Recorded runs.
+
+    Returns:
+        Layers with a CCV above 0.
+    """
     groups: dict[str, list[RecordedRun]] = {}
     for run in runs.all:
         if _is_canonical(run):
-            key = [run.data, _start(run), run.cell.get("model.sparsity", 0.9), run.cell.get("model.hidden")]
+            key = [run.data, _name_start(run), run.cell.get("model.sparsity", 0.9), run.cell.get("model.hidden")]
             groups.setdefault(json.dumps(key), []).append(run)
-    found = [layer for group in groups.values() for layer in _layers_of(group)]
-    return [layer for layer in found if layer.ccv > 0]  # ERK makes some layers dense
+    found = [layer for group in groups.values() for layer in _average_layers(group)]
+    return [layer for layer in found if layer.ccv > 0]  # ERK makes some layers dense, whose CCV is 0
 
 
 def _is_canonical(run: RecordedRun) -> bool:
-    """Whether a run is of canonical RigL on masks that were drawn link by link."""
+    """Return whether a run is of canonical RigL from unstructured masks."""
     if run.reproduction == "equilibrium-variants":
         return bool(run.cell["variant"] == "canonical")
-    return run.reproduction == "equilibrium-shapes" or _start(run) in {"erk", "uniform"}
+    return run.reproduction == "equilibrium-shapes" or _name_start(run) in {"erk", "uniform"}
 
 
-def _start(run: RecordedRun) -> str:
+def _name_start(run: RecordedRun) -> str:
+    """Name of the initial masks of a run."""
     default = {"equilibrium-variants": "erk", "equilibrium-shapes": "uniform"}.get(run.reproduction, "")
     return str(run.cell.get("start", default))
 
 
-def _layers_of(group: Sequence[RecordedRun]) -> Iterator[Layer]:
+def _average_layers(group: Sequence[RecordedRun]) -> Iterator[Layer]:
+    """Average each layer over runs that differ in the seed."""
     run = group[0]
     names = sorted(name.rsplit("/", 1)[1] for name in run.metrics if name.startswith("fan_in/ccv/"))
     hidden = json.loads(run.cell.get("model.hidden", "null")) or [_HIDDEN] * len(names)
     sizes = [DATASETS[run.data].n_features, *hidden]
     for i, name in enumerate(names):
         ccv, sparsity = (
-            statistics.fmean(metric(f"{figure}/{name}")(own) for own in group)
-            for figure in ("fan_in/ccv", "sparsity/realised")
+            statistics.fmean(metric(f"{key}/{name}")(own) for own in group)
+            for key in ("fan_in/ccv", "sparsity/realised")
         )
-        yield Layer(run.data, _start(run), name, sizes[i], sizes[i + 1], sparsity, ccv, len(group))
+        yield Layer(run.data, _name_start(run), name, sizes[i], sizes[i + 1], sparsity, ccv, len(group))
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A law and its error."""
+    """Law with fitted coefficients and its error."""
 
     law: str
-    """As a formula."""
+    """Formula of the law."""
     coefficients: Sequence[float]
-    """Factor, then exponents."""
+    """Factor κ, followed by the exponents."""
     error: float
-    """Factor by which it misses a layer that was left out of the fit (root mean square of the logarithm)."""
+    """Typical factor between the law and a layer left out of the fit (root mean square of the logarithm)."""
     worst: float
-    """The largest such factor."""
+    """Largest factor between the law and a layer left out of the fit."""
 
 
 def fits(measured: Sequence[Layer]) -> list[Fit]:
-    """Every law that was tried, the simplest first; empty for fewer than eight layers.
+    """Fit every law by least squares in the logarithms; the error is that of leave-one-out predictions.
 
-    Each is a line in the logarithms, fitted by least squares; its error is that of predicting each layer from the
-    others.
+    Args:
+        measured: Layers of canonical RigL.
+
+    Returns:
+        Fitted laws, the simplest first; empty for fewer than eight layers.
     """
     return [_fit(measured, name, *terms) for name, terms in _LAWS.items()] if len(measured) >= 8 else []
 
@@ -99,6 +117,7 @@ _Term = Callable[[Layer], float]
 
 
 def _log_bound(layer: Layer) -> float:
+    """Logarithm of the two-level bound."""
     return math.log(two_level_bound(layer.sparsity))
 
 
@@ -113,13 +132,14 @@ _LAWS: dict[str, tuple[_Term | None, list[_Term]]] = {
         [_log_bound, lambda layer: math.log(layer.n_in), lambda layer: math.log(layer.n_out)],
     ),
 }
-"""Formula → what is taken off the logarithm of the CCV, and what its rest is fitted to."""
+"""Offset of the logarithm of the CCV, and terms that are fitted to the remainder, by formula."""
 
 THE_LAW = "κ √(s/(1−s))"
-"""What :func:`psn_lightning.topology.equilibrium.law` ships."""
+"""Formula of :func:`psn_lightning.topology.equilibrium.law`."""
 
 
 def _fit(measured: Sequence[Layer], name: str, offset: _Term | None, terms: Sequence[_Term]) -> Fit:
+    """Fit a law by least squares, and predict each layer from the others."""
     y = np.array([math.log(layer.ccv) - (offset(layer) if offset else 0.0) for layer in measured])
     x = np.array([[1.0, *(term(layer) for term in terms)] for layer in measured])
 
@@ -138,7 +158,11 @@ def _fit(measured: Sequence[Layer], name: str, offset: _Term | None, terms: Sequ
 
 
 def law_table(measured: Sequence[Layer]) -> Table:
-    """The laws side by side."""
+    """Make the table of the laws.
+
+    Args:
+        measured: Layers of canonical RigL.
+    """
     rows = [
         [fit.law, ", ".join(number(c, 3) for c in fit.coefficients), number(fit.error), number(fit.worst)]
         for fit in fits(measured)
@@ -151,7 +175,11 @@ def law_table(measured: Sequence[Layer]) -> Table:
 
 
 def layer_table(measured: Sequence[Layer]) -> Table:
-    """What the laws were fitted to."""
+    """Make the table of the layers to which the laws are fitted.
+
+    Args:
+        measured: Layers of canonical RigL.
+    """
     factor = next((fit.coefficients[0] for fit in fits(measured) if fit.law == THE_LAW), math.nan)
     rows = [
         [

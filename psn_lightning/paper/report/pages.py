@@ -1,4 +1,4 @@
-"""The report as text: Markdown with figures beside it, and one HTML page that holds everything."""
+"""Text of the report: Markdown, and an HTML page that contains all figures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from psn_lightning.paper.report.tables import Table
 from psn_lightning.paper.report.verdicts import Claim, Verdict
 
 _SECTION = re.compile(r"(<!-- psn-train report writes: ([\w ]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
-"""Between such lines a file has results that are written by the report, under a name."""
+"""Section of a file that the report writes: first line, name, content, last line."""
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2rem auto; padding: 0 1rem; color: #1b1f24 }
@@ -35,35 +35,36 @@ _CLASSES = {
 
 
 def claims_table(claims: Iterable[Claim]) -> str:
-    """One line for each claim."""
+    """Format claims as a Markdown table with a row for each."""
     rows = [(c.title, c.data, f"**{c.verdict}**", c.ours) for c in claims]
     return markdown_table(["the paper says", "data", "verdict", "measured here"], rows)
 
 
 def tally(claims: Iterable[Claim]) -> str:
-    """``12 reproduced, 3 not reproduced, 9 not decided with this budget``."""
+    """Count the verdicts: ``12 reproduced, 3 not reproduced, 9 not decided with this budget``."""
     counts = Counter(claim.verdict for claim in claims)
     return ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict)
 
 
 def table_markdown(table: Table) -> str:
-    """A titled table."""
+    """Format a table as Markdown, with title and note."""
     return f"### {as_text(table.title)}\n\n{untitled(table)}"
 
 
 def untitled(table: Table) -> str:
-    """A table with its note."""
+    """Format a table as Markdown, with its note and without title."""
     note = f"{table.note}\n\n" if table.note else ""
     return f"{note}{markdown_table(table.columns, table.rows)}"
 
 
 def page(markdown: str, title: str, figures: Mapping[str, bytes]) -> str:
-    """A page that needs nothing beside it.
+    """Make an HTML page that needs no other file.
 
     Args:
-        markdown: The report. HTML in it is shown as text.
-        title: Of the page.
-        figures: Its own by the names that it gives them, ``figures/law.png``; other images are left out.
+        markdown: Report; HTML in it is shown as text.
+        title: Title of the page.
+        figures: Content (PNG) of the figures by path in the report, such as ``figures/law.png``; other images are left
+            out.
     """
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
     body = re.sub(r'<img src="([^"]*)"[^>]*>', lambda match: _inline(match, figures), body)
@@ -75,7 +76,7 @@ def page(markdown: str, title: str, figures: Mapping[str, bytes]) -> str:
 
 
 def _inline(image: re.Match[str], figures: Mapping[str, bytes]) -> str:
-    """An image with its content in the place of its name; nothing for one that is not the report's own."""
+    """Replace the path of an image by its content; an image that is not among the figures is removed."""
     if image[1] not in figures:
         return ""
     content = base64.b64encode(figures[image[1]]).decode()
@@ -83,19 +84,24 @@ def _inline(image: re.Match[str], figures: Mapping[str, bytes]) -> str:
 
 
 def with_sections(text: str, sections: Mapping[str, str], source: Path) -> str:
-    """A file with its results brought up to date.
+    """Replace the sections of a text, between ``<!-- psn-train report writes: NAME -->`` and ``<!-- end -->``.
 
     Args:
-        text: Of the file.
-        sections: What goes between ``<!-- psn-train report writes: NAME -->`` and ``<!-- end -->``, by name.
-        source: The file, for errors.
+        text: Text of the file.
+        sections: Markdown by name of the section.
+        source: Path of the file, for messages.
 
     Raises:
-        SettingError: If it has no place for any, or for one that there is not.
+        SettingError: If the text has no section, or a section of an unknown name.
     """
     names = [match[2] for match in _SECTION.finditer(text)]
     unknown = [name for name in names if name not in sections]
-    if unknown or not names:
-        what = f"a place for {unknown[0]!r}" if unknown else "no line '<!-- psn-train report writes: NAME -->'"
-        raise SettingError(f"--into {source}: the file has {what}; NAME is one of {', '.join(sections)}")
+    known = f"NAME is one of {', '.join(sections)}"
+    if unknown:
+        raise SettingError(f"--into {source}: section {unknown[0]!r} is not known; {known}")
+    if not names:
+        raise SettingError(
+            f"--into {source} has no section for results: add the lines '<!-- psn-train report writes: NAME -->' and "
+            f"'<!-- end -->'; {known}"
+        )
     return _SECTION.sub(lambda match: f"{match[1]}\n{sections[match[2]].strip()}\n\n{match[4]}", text)

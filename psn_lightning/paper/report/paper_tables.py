@@ -1,4 +1,4 @@
-"""Each of the paper's tables and figures as a table beside ours."""
+"""Tables and figures of the paper as tables, compared with the record of runs."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ from psn_lightning.paper.report.verdicts import number
 from psn_lightning.topology.equilibrium import PAPER_TABLE_4, two_level_bound
 
 PEAKS, SHARPNESS = "model.topology.init_args.peaks", "model.topology.init_args.sharpness"
-"""What the cells of the multi-peak grid differ in."""
+"""Settings of the cells of the multi-peak grid."""
 
 
 def paper_tables(runs: Runs) -> Iterator[Table]:
-    """Those that there are runs for."""
+    """Make the tables of the paper; tables without runs are left out.
+
+    Args:
+        runs: Recorded runs.
+    """
     for data in runs.of("static").data():
         own = runs.of("static", data)
         yield accuracies(f"Table 6, static at 90%: {own.dataset()}", own, "profile", "random", published.STATIC[data])
@@ -26,19 +30,20 @@ def paper_tables(runs: Runs) -> Iterator[Table]:
         title = f"Spreading, exponential profile at 90%: {spreading.dataset()}"
         printed = {"even": published.SPREADING, "sequential": published.SEQUENTIAL}
         yield accuracies(title, spreading, "model.spreading", "even", printed)
-    yield from _sparsities(runs.of("mnist-sparsity"))
-    yield from _multipeak(runs.of("multipeak"))
-    yield from _gradient(runs.of("gradient"))
-    yield from _equilibria(runs.of("equilibrium"))
+    yield from _make_sparsity_tables(runs.of("mnist-sparsity"))
+    yield from _make_multipeak_table(runs.of("multipeak"))
+    yield from _make_gradient_table(runs.of("gradient"))
+    yield from _make_equilibrium_tables(runs.of("equilibrium"))
     if ten := runs.of("fashion-10-seeds"):
         title = f"RigL, lognormal at the equilibrium against ERK, 90%: {ten.dataset()}"
         yield accuracies(title, ten, "start", "erk", {})
-    yield from _starts(runs.of("rigl-init"))
+    yield from _make_start_tables(runs.of("rigl-init"))
     if grid := runs.of("architecture"):
         yield accuracies(f"Widths and depths, dense: {grid.dataset()}", grid, "model.hidden", "[512, 512]", {})
 
 
-def _sparsities(runs: Runs) -> Iterator[Table]:
+def _make_sparsity_tables(runs: Runs) -> Iterator[Table]:
+    """Accuracy by sparsity and profile; a table for each spreading."""
     for spreading in runs.values("model.spreading"):
         own = runs.having({"model.spreading": spreading})
         profiles = own.values("profile")
@@ -57,24 +62,27 @@ def _sparsities(runs: Runs) -> Iterator[Table]:
         yield Table(f"MNIST by sparsity, {spreading} spreading", note, ["sparsity, %", *profiles], rows)
 
 
-def _multipeak(runs: Runs) -> Iterator[Table]:
+def _make_multipeak_table(runs: Runs) -> Iterator[Table]:
+    """Accuracy and fan-in CCV by number of peaks and sharpness."""
     if not runs:
         return
     columns = sorted(runs.values(SHARPNESS), reverse=True)
     rows = []
     for peaks in sorted(runs.values(PEAKS)):
         cells = [runs.having({PEAKS: peaks, SHARPNESS: kappa}) for kappa in columns]
-        rows.append([str(peaks), *(f"{mean_of(c)}; {_first(c, metric('fan_in/ccv'))}" for c in cells)])
+        rows.append([str(peaks), *(f"{mean_of(c)}; {_format_first(c, metric('fan_in/ccv'))}" for c in cells)])
     note = "Accuracy, %: mean ± standard deviation (n); fan-in CCV."
     names = [f"κ = {kappa:g}" for kappa in columns]
     yield Table(f"Figure 2, multi-peak profiles: {runs.dataset()}", note, ["peaks", *names], rows)
 
 
-def _first(runs: Runs, measure: Measure) -> str:
+def _format_first(runs: Runs, measure: Measure) -> str:
+    """Format the measure of the first run, for a measure that is equal for all seeds."""
     return number(measure(runs.all[0])) if runs else NOTHING
 
 
-def _gradient(runs: Runs) -> Iterator[Table]:
+def _make_gradient_table(runs: Runs) -> Iterator[Table]:
+    """Gradient ratio and fan-in CCV by profile."""
     if not runs:
         return
     rows = []
@@ -87,11 +95,12 @@ def _gradient(runs: Runs) -> Iterator[Table]:
 
 
 def active_ratio(run: RecordedRun) -> float:
-    """Gradient ratio over active connections only, mean over the layers."""
+    """Gradient ratio of a run over active connections only, mean over the layers."""
     return statistics.fmean(v for name, v in run.metrics.items() if name.startswith("gradient/ratio_active/"))
 
 
-def _equilibria(runs: Runs) -> Iterator[Table]:
+def _make_equilibrium_tables(runs: Runs) -> Iterator[Table]:
+    """Final fan-in CCV by sparsity and start; a table for each data set."""
     starts = {"erk": "ERK", "lognormal": "lognormal 1.0"}
     for data in runs.data():
         own = runs.of("equilibrium", data)
@@ -102,23 +111,28 @@ def _equilibria(runs: Runs) -> Iterator[Table]:
             measured = [mean_of(cell, metric(name)) for cell in cells for name in layers]
             bound = number(two_level_bound(sparsity))
             rows.append([f"{sparsity:.0%}", number(PAPER_TABLE_4[data][sparsity]), bound, *measured])
-        names = [f"from {start}: {_layer(name)}" for start in starts.values() for name in layers]
+        names = [f"from {start}: {_name_layer(name)}" for start in starts.values() for name in layers]
         note = "CCV after the last epoch: mean over the layers, and of each; ± standard deviation (n)."
         title = f"Table 4, fan-in CCV where RigL ends: {own.dataset()}"
         yield Table(title, note, ["sparsity", "paper", "two-level bound", *names], rows)
 
 
 def ccv_metrics(runs: Runs) -> list[str]:
-    """Metrics of the fan-in CCV: of the network, and of each layer."""
+    """List the metrics of the fan-in CCV: mean over the layers, and each layer."""
     return sorted(name for name in runs.all[0].metrics if name.startswith("fan_in/ccv"))
 
 
-def _layer(name: str) -> str:
+def _name_layer(name: str) -> str:
+    """Name of the layer of a metric; ``CCV`` for the mean over the layers."""
     return name.removeprefix("fan_in/ccv").strip("/") or "CCV"
 
 
 def choices(runs: Runs) -> Table:
-    """What each choice of an implementation makes of the CCV at which RigL ends."""
+    """Make the table of the final CCV of variants of RigL.
+
+    Args:
+        runs: Runs of one reproduction of variants and one data set.
+    """
     layers = ccv_metrics(runs)
     dead = [name.replace("fan_in/ccv", "topology/dead_neurons") for name in layers[1:]]
     cells = {json.dumps(run.cell): run.cell for run in runs.all}
@@ -136,18 +150,19 @@ def choices(runs: Runs) -> Table:
             ]
         )
     keys = [key.rsplit(".", 1)[-1] for key in runs.all[0].cell]
-    names = [*map(_layer, layers), *(f"dead in {_layer(name)}" for name in layers[1:])]
-    title = f"{_VARIANTS[runs.all[0].reproduction]}: {runs.dataset()}"
+    names = [*map(_name_layer, layers), *(f"dead in {_name_layer(name)}" for name in layers[1:])]
+    title = f"{_VARIANT_TITLES[runs.all[0].reproduction]}: {runs.dataset()}"
     return Table(title, "", [*keys, "paper", *names, "accuracy, %"], rows)
 
 
-_VARIANTS = {
+_VARIANT_TITLES = {
     "equilibrium-variants": "RigL's choices one at a time, and the CCV of Table 4",
     "equilibrium-combinations": "Choices together, and the CCV of Table 4",
 }
 
 
-def _starts(runs: Runs) -> Iterator[Table]:
+def _make_start_tables(runs: Runs) -> Iterator[Table]:
+    """Accuracy of RigL by start; a table for each data set and sparsity."""
     for data in runs.data():
         own = runs.of("rigl-init", data)
         for sparsity in sorted(own.values("model.sparsity")):

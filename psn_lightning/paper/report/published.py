@@ -1,4 +1,4 @@
-"""The paper's own figures (arXiv 2604.10560), as they stand beside ours. Accuracies in per cent."""
+"""Numbers printed in the paper (arXiv 2604.10560). Accuracies are in per cent."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import MappingProxyType
 DATA = MappingProxyType(
     {"mnist": "MNIST", "fashion": "Fashion-MNIST", "emnist": "EMNIST-Balanced", "forest": "Forest Cover"}
 )
-"""How the paper calls the data sets."""
+"""Names of the data sets in the paper, by short name."""
 
 Table = Mapping[str, Mapping[str, float]]
 
@@ -76,36 +76,36 @@ MNIST_SPARSITY: Table = MappingProxyType(
         }.items()
     }
 )
-"""MNIST diagnostics, 5 epochs: accuracy by sparsity in per cent and profile."""
+"""Accuracy on MNIST after 5 epochs, by sparsity in per cent and profile."""
 
-_AS_PRINTED = MappingProxyType({"ceiling": "99.9"})  # 99.87 is run: Eq. 7 allows no more on 784 inputs
+_AS_PRINTED = MappingProxyType({"ceiling": "99.9"})  # the runs have 99.87%, the most that Eq. 7 allows for 784 inputs
 
 
 def as_printed(sparsity: str) -> str:
-    """The paper's sparsity that one of :data:`MNIST_SPARSITY`'s grid stands for."""
+    """Key of :data:`MNIST_SPARSITY` for a sparsity of the reproduction."""
     return _AS_PRINTED.get(sparsity, sparsity)
 
 
 SEQUENTIAL = 75.0
-"""Accuracy with sequential spreading, MNIST at 90%."""
+"""Accuracy with sequential spreading on MNIST at 90%."""
 
 SPREADING = 97.5
-"""The same with even spreading."""
+"""Accuracy with even spreading on MNIST at 90%."""
 
 ADVANTAGE = MappingProxyType({"fashion": 0.16, "emnist": 0.43, "forest": 0.49})
-"""RigL at 90%: accuracy from a lognormal start at the equilibrium CCV minus that from ERK, points."""
+"""Advantage in points of a lognormal start at the equilibrium CCV over ERK, for RigL at 90%, by data set."""
 
 FOREST_ERK, FOREST_STATIC_RANDOM = 94.27, 94.75
-"""Forest Cover at 90%: RigL from ERK, and the static random network beside it."""
+"""Accuracies on Forest Cover at 90%: RigL from ERK, and the static random network."""
 
 GRADIENT_R = 0.93
-"""Correlation of gradient ratio and fan-in CCV."""
+"""Pearson correlation of gradient ratio and fan-in CCV."""
 
 MULTIPEAK_RANGE = 0.65
-"""Largest minus smallest accuracy of the multi-peak family, points."""
+"""Largest minus smallest accuracy of the multi-peak family, in points."""
 
 THIRD_LAYER = (1.3, 1.5)
-"""What a third hidden layer gives on Forest Cover, points, at every width."""
+"""Smallest and largest gain of a third hidden layer on Forest Cover over the widths, in points."""
 
 CROSSOVER_EPOCHS = (10, 12)
-"""Where the start at the equilibrium overtakes the others."""
+"""First and last epoch at which the start at the equilibrium overtakes ERK."""

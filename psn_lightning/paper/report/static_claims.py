@@ -1,4 +1,4 @@
-"""The paper's claims about masks that stay as they are."""
+"""Claims of the paper about static masks."""
 
 from __future__ import annotations
 
@@ -23,30 +23,45 @@ from psn_lightning.paper.report.verdicts import (
     unrun,
 )
 
-_DENSE_MARGIN = 0.6  # "within 0.2 to 0.6% of dense baselines on every dataset"
-_SPARSITY_MARGIN = 1.0  # "approximately 4%"
+_DENSE_MARGIN = 0.6  # points; "within 0.2 to 0.6% of dense baselines on every dataset"
+_SPARSITY_MARGIN = 1.0  # points; "approximately 4%"
 
 
 def static_claims(runs: Runs) -> Iterator[Claim]:
-    """Those about Table 6, spreading, gradients, multi-peak profiles, sparsity and architecture."""
+    """Judge the claims about Table 6, spreading, gradients, multi-peak profiles, sparsity and architecture.
+
+    Args:
+        runs: Recorded runs.
+    """
     for data in published.STATIC:
         own = runs.of("static", data)
         name = own.dataset() or published.DATA[data]
-        yield _same_as_random(own, name)
-        yield _none_beats_random(own, name)
-        yield _near_dense(own, name)
-        yield _dense_accuracy(own, name, published.STATIC[data]["dense"])
-    yield from _spreading(runs.of("spreading"))
-    yield _gradient(runs.of("gradient"))
-    yield from _multipeak(runs.of("multipeak"))
-    yield from _sparsity(runs.of("mnist-sparsity"))
-    yield _third_layer(runs.of("architecture"))
+        yield _judge_equality(own, name)
+        yield _judge_superiority(own, name)
+        yield _judge_loss(own, name)
+        yield _judge_dense_accuracy(own, name, published.STATIC[data]["dense"])
+    yield from _judge_spreading(runs.of("spreading"))
+    yield _judge_gradient(runs.of("gradient"))
+    yield from _judge_multipeak(runs.of("multipeak"))
+    yield from _judge_sparsity(runs.of("mnist-sparsity"))
+    yield _judge_third_layer(runs.of("architecture"))
 
 
 def compared(
     runs: Runs, key: str, baseline: str, margin: float = MARGIN, measure: Measure = accuracy
 ) -> dict[str, Paired]:
-    """Every other value of a setting against one, paired over the seeds; what has too few is left out."""
+    """Compare every value of a setting with a baseline, paired over the seeds.
+
+    Args:
+        runs: Runs of one reproduction and data set.
+        key: Setting, a key of the cells.
+        baseline: Value that the others are compared with.
+        margin: Largest difference that counts as equal, in the unit of the measure.
+        measure: Measure to compare; by default the test accuracy in per cent.
+
+    Returns:
+        Comparisons by value; values with fewer than two seeds in common with the baseline are left out.
+    """
     base = runs.having({key: baseline}).by_seed(measure)
     comparisons = {}
     for value in runs.values(key):
@@ -57,14 +72,16 @@ def compared(
     return comparisons
 
 
-def _profiles(runs: Runs, margin: float = MARGIN, baseline: str = "random") -> dict[str, Paired]:
+def _compare_profiles(runs: Runs, margin: float = MARGIN, baseline: str = "random") -> dict[str, Paired]:
+    """Compare the sparse profiles with the random one, or with the dense network."""
     comparisons = compared(runs, "profile", baseline, margin)
     return {profile: comparison for profile, comparison in comparisons.items() if profile != "dense"}
 
 
-def _same_as_random(runs: Runs, data: str) -> Claim:
+def _judge_equality(runs: Runs, data: str) -> Claim:
+    """Judge that every static profile equals the random one."""
     title = f"Static profiles equal random, within {MARGIN} points (TOST)"
-    comparisons = _profiles(runs)
+    comparisons = _compare_profiles(runs)
     if not comparisons:
         return unrun(title, data, "random and one profile with two seeds each are needed")
     name, worst = farthest(comparisons)
@@ -77,9 +94,10 @@ def _same_as_random(runs: Runs, data: str) -> Claim:
     return Claim(title, data, all_the_same(comparisons), ours)
 
 
-def _none_beats_random(runs: Runs, data: str) -> Claim:
+def _judge_superiority(runs: Runs, data: str) -> Claim:
+    """Judge that no static profile is better than the random one."""
     title = "No static profile beats random (p < 0.05)"
-    comparisons = _profiles(runs)
+    comparisons = _compare_profiles(runs)
     if not comparisons:
         return unrun(title, data, "random and one profile with two seeds each are needed")
     corrected = dict(zip(comparisons, holm([c.p_t for c in comparisons.values()]), strict=True))
@@ -87,22 +105,24 @@ def _none_beats_random(runs: Runs, data: str) -> Claim:
     verdict = Verdict.OPEN
     if beats:
         verdict = Verdict.NOT_REPRODUCED
-    elif all(c.high < MARGIN for c in comparisons.values()):  # not significant alone would say nothing
+    elif all(c.high < MARGIN for c in comparisons.values()):  # a lack of significance alone does not support the claim
         verdict = Verdict.REPRODUCED
     name, best = max(comparisons.items(), key=lambda entry: entry[1].difference)
     return Claim(title, data, verdict, f"best: {name} {difference(best)}; Holm's p {p_value(corrected[name])}")
 
 
-def _near_dense(runs: Runs, data: str) -> Claim:
+def _judge_loss(runs: Runs, data: str) -> Claim:
+    """Judge that the static profiles are close to the dense network."""
     title = f"Static networks at 90% are within {_DENSE_MARGIN} points of dense"
-    comparisons = _profiles(runs, _DENSE_MARGIN, "dense")
+    comparisons = _compare_profiles(runs, _DENSE_MARGIN, "dense")
     if not comparisons:
         return unrun(title, data, "dense and one profile with two seeds each are needed")
     name, worst = farthest(comparisons)
     return Claim(title, data, all_the_same(comparisons), f"farthest: {name} {difference(worst)}")
 
 
-def _dense_accuracy(runs: Runs, data: str, printed: float) -> Claim:
+def _judge_dense_accuracy(runs: Runs, data: str, printed: float) -> Claim:
+    """Judge that the dense network has the printed accuracy."""
     title = f"The dense network reaches {printed}%"
     values = list(runs.having({"profile": "dense"}).by_seed().values())
     comparison = against(values, printed)
@@ -114,7 +134,8 @@ def _dense_accuracy(runs: Runs, data: str, printed: float) -> Claim:
     return Claim(title, data, all_the_same({"dense": comparison}), ours)
 
 
-def _spreading(runs: Runs) -> Iterator[Claim]:
+def _judge_spreading(runs: Runs) -> Iterator[Claim]:
+    """Judge the loss of sequential spreading, and that even and random spreading are equal."""
     data = runs.dataset() or published.DATA["mnist"]
     comparisons = compared(runs, "model.spreading", "even")
     title = "Sequential spreading loses 20 points or more"
@@ -138,7 +159,8 @@ def _spreading(runs: Runs) -> Iterator[Claim]:
         yield Claim(title, data, all_the_same(same), ours)
 
 
-def _gradient(runs: Runs) -> Claim:
+def _judge_gradient(runs: Runs) -> Claim:
+    """Judge the correlation of gradient ratio and fan-in CCV over the profiles."""
     title = f"The gradient ratio follows the fan-in CCV, r = {published.GRADIENT_R}"
     data = runs.dataset() or published.DATA["mnist"]
     profiles = [runs.having({"profile": profile}) for profile in runs.values("profile")]
@@ -163,7 +185,8 @@ def _gradient(runs: Runs) -> Claim:
     return Claim(title, data, verdict, ours)
 
 
-def _multipeak(runs: Runs) -> Iterator[Claim]:
+def _judge_multipeak(runs: Runs) -> Iterator[Claim]:
+    """Judge the range of the accuracy over the multi-peak profiles."""
     title = f"Multi-peak profiles: accuracy is flat, range {published.MULTIPEAK_RANGE} points"
     data = runs.dataset() or published.DATA["mnist"]
     cells: dict[str, list[float]] = {}
@@ -178,11 +201,12 @@ def _multipeak(runs: Runs) -> Iterator[Claim]:
     yield Claim(title, data, verdict, f"range {bounds}, {len(means)} cells, {len(runs)} runs")
 
 
-def _sparsity(runs: Runs) -> Iterator[Claim]:
+def _judge_sparsity(runs: Runs) -> Iterator[Claim]:
+    """Judge the loss of accuracy with sparsity, and that a profile and its inverse are equal."""
     data = runs.dataset() or published.DATA["mnist"]
     for low, high, fall, margin in (("85", "98", 0.6, MARGIN), ("99", "ceiling", 4.2, _SPARSITY_MARGIN)):
         title = f"From {low} to {published.as_printed(high)}% accuracy falls by about {fall} points"
-        sparser, denser = (_mean_by_seed(runs.having({"sparsity": sparsity})) for sparsity in (high, low))
+        sparser, denser = (_average_by_seed(runs.having({"sparsity": sparsity})) for sparsity in (high, low))
         measured = paired(sparser, denser)
         beyond = paired({seed: value + fall for seed, value in sparser.items()}, denser, margin)
         if measured is None or beyond is None:
@@ -192,7 +216,7 @@ def _sparsity(runs: Runs) -> Iterator[Claim]:
     title = f"A profile and its inverse agree within {MARGIN} points (TOST)"
     inverses = [profile for profile in runs.values("profile") if profile.endswith(" inverse")]
     inverse, plain = (
-        _mean_by_seed(Runs(run for profile in profiles for run in runs.having({"profile": profile}).all))
+        _average_by_seed(Runs(run for profile in profiles for run in runs.having({"profile": profile}).all))
         for profiles in (inverses, [profile.removesuffix(" inverse") for profile in inverses])
     )
     same = paired(inverse, plain)
@@ -203,8 +227,8 @@ def _sparsity(runs: Runs) -> Iterator[Claim]:
         yield Claim(title, data, all_the_same({"inverse": same}), ours)
 
 
-def _mean_by_seed(runs: Runs) -> dict[int, float]:
-    """Mean over cells by seed, of the cells that all seeds have."""
+def _average_by_seed(runs: Runs) -> dict[int, float]:
+    """Average the accuracy of each seed over the cells that all seeds have."""
     by_seed: dict[int, dict[str, float]] = {}
     for run in runs.all:
         by_seed.setdefault(run.seed, {})[json.dumps(run.cell, sort_keys=True)] = accuracy(run)
@@ -212,7 +236,8 @@ def _mean_by_seed(runs: Runs) -> dict[int, float]:
     return {seed: statistics.fmean(cells[c] for c in sorted(common)) for seed, cells in by_seed.items() if common}
 
 
-def _third_layer(runs: Runs) -> Claim:
+def _judge_third_layer(runs: Runs) -> Claim:
+    """Judge the gain of a third hidden layer at every width."""
     low, high = published.THIRD_LAYER
     title = f"A third hidden layer gives {low} to {high} points at every width"
     data = runs.dataset() or published.DATA["forest"]

@@ -1,4 +1,4 @@
-"""What few seeds allow to say: means with intervals, paired differences, equivalence, and what stays undecided."""
+"""Statistics over few seeds: means with intervals, paired differences, equivalence, and detectable differences."""
 
 from __future__ import annotations
 
@@ -12,36 +12,42 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
 MARGIN = 0.3
-"""Accuracies that differ by less, in percentage points, are the same for all that the paper claims."""
+"""Margin in percentage points within which two accuracies count as equal."""
 
 LEVEL = 0.05
-"""Significance level; intervals have confidence 1 - LEVEL."""
+"""Significance level; the confidence of intervals is 1 - LEVEL."""
 
 POWER = 0.8
-"""Probability with which :attr:`Paired.detectable` would have been found."""
+"""Probability with which a t-test finds a difference of :attr:`Paired.detectable`."""
 
 _RESAMPLES = 9999
-_SEED = 0  # of the bootstrap: the same record gives the same report
+_SEED = 0  # seed of the bootstrap, so that equal records give equal reports
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds."""
+    """Mean over seeds with its 95% interval.
+
+    The interval is the percentile bootstrap of the mean, which is too narrow for fewer than about ten seeds.
+    """
 
     mean: float
+    """Mean over the seeds."""
     std: float
     """Standard deviation (n - 1); NaN for one seed."""
     low: float
-    """Of the 95% bootstrap interval of the mean (percentiles; too narrow below some ten seeds); NaN for one seed."""
+    """Lower bound of the interval; NaN for one seed."""
     high: float
+    """Upper bound of the interval; NaN for one seed."""
     n: int
+    """Number of seeds."""
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Mean, spread and bootstrap interval.
+    """Compute mean, standard deviation and bootstrap interval.
 
     Args:
-        values: One per seed, at least one.
+        values: Value of each seed, at least one.
     """
     sample = np.asarray(values, dtype=np.float64)
     mean, n = float(sample.mean()), len(sample)
@@ -61,35 +67,37 @@ def estimate(values: Sequence[float]) -> Estimate:
 
 @dataclass(frozen=True)
 class Paired:
-    """The difference of two conditions over the seeds that both have."""
+    """Comparison of two conditions over the seeds that both have."""
 
     difference: float
-    """Mean of one minus the other."""
+    """Mean of the first minus the second condition."""
     low: float
-    """Of the 95% interval of the difference (Student's t)."""
+    """Lower bound of the 95% interval of the difference (Student's t)."""
     high: float
+    """Upper bound of the 95% interval of the difference (Student's t)."""
     n: int
-    """Seeds that both have."""
+    """Number of seeds that both conditions have."""
     p_t: float
-    """Two-sided paired t-test."""
+    """p-value of the two-sided paired t-test."""
     p_wilcoxon: float
-    """Two-sided signed-rank test; cannot be below 2 / 2^n."""
+    """p-value of the two-sided signed-rank test, at least 2 / 2^n."""
     cohens_d: float
-    """Mean of the differences over their standard deviation (d_z)."""
+    """Mean of the differences divided by their standard deviation (d_z)."""
     p_equivalent: float
-    """Two one-sided t-tests (TOST): small where the difference is certainly within ± the margin."""
+    """p-value of two one-sided t-tests (TOST); small if the difference is certainly within ± the margin."""
     margin: float
+    """Largest difference that counts as equal."""
     detectable: float
-    """Smallest true difference that n pairs with this spread find with probability 0.8."""
+    """Smallest true difference that n pairs with this standard deviation find with probability :data:`POWER`."""
 
     @property
     def equivalent(self) -> bool:
-        """Whether the two are the same within the margin."""
+        """Whether the difference is certainly within the margin."""
         return self.p_equivalent < LEVEL
 
     @property
     def differ(self) -> bool:
-        """Whether the difference is certainly not within the margin."""
+        """Whether the difference is certainly outside the margin."""
         return self.low > self.margin or self.high < -self.margin
 
 
@@ -97,43 +105,45 @@ def paired(one: Mapping[int, float], other: Mapping[int, float], margin: float =
     """Compare two conditions seed by seed.
 
     Args:
-        one: Value by seed.
-        other: Likewise.
-        margin: What counts as the same.
+        one: Values of the first condition by seed.
+        other: Values of the second condition by seed.
+        margin: Largest difference that counts as equal.
 
     Returns:
-        The comparison; None where fewer than two seeds have both.
+        Comparison; None for fewer than two seeds in common.
     """
     seeds = sorted(set(one) & set(other))
     if len(seeds) < 2:
         return None
-    return _judged(np.array([one[seed] - other[seed] for seed in seeds]), margin)
+    return _test_differences(np.array([one[seed] - other[seed] for seed in seeds]), margin)
 
 
 def against(values: Sequence[float], reference: float, margin: float = MARGIN) -> Paired | None:
-    """Compare values with a figure that is taken as exact, such as one that the paper prints.
+    """Compare values with a reference that is taken as exact, such as a printed number.
 
     Args:
-        values: One per seed.
-        reference: The figure.
-        margin: What counts as the same.
+        values: Value of each seed.
+        reference: Reference value.
+        margin: Largest difference that counts as equal.
 
     Returns:
-        The comparison; None for fewer than two values.
+        Comparison; None for fewer than two values.
     """
-    return None if len(values) < 2 else _judged(np.asarray(values, dtype=np.float64) - reference, margin)
+    return None if len(values) < 2 else _test_differences(np.asarray(values, dtype=np.float64) - reference, margin)
 
 
-def _judged(differences: np.ndarray, margin: float) -> Paired:
+def _test_differences(differences: np.ndarray, margin: float) -> Paired:
+    """Test differences, shape ``(n,)`` with n of at least 2, against 0 and against the margin."""
     n, mean, std = len(differences), float(differences.mean()), float(differences.std(ddof=1))
-    if std <= 1e-12 * max(1.0, abs(mean)):  # no spread at all, as in a test: nothing is left to chance
+    if std <= 1e-12 * max(1.0, abs(mean)):  # no variance, as with made-up values: t-tests are undefined
         same, p = abs(mean) < margin, float(mean == 0)
         return Paired(
             mean, mean, mean, n, p, p, math.copysign(math.inf, mean) if mean else 0.0, 1.0 - same, margin, 0.0
         )
     error = std / math.sqrt(n)
     reach = float(stats.t.ppf(1 - LEVEL / 2, n - 1)) * error
-    above = float(stats.t.sf((mean + margin) / error, n - 1))  # against: it is below -margin
+    # p-values of the null hypotheses that the difference is below -margin, and above margin
+    above = float(stats.t.sf((mean + margin) / error, n - 1))
     below = float(stats.t.cdf((mean - margin) / error, n - 1))
     return Paired(
         difference=mean,
@@ -150,27 +160,43 @@ def _judged(differences: np.ndarray, margin: float) -> Paired:
 
 
 def _detectable_effect(n: int) -> float:
-    """Smallest d_z that a paired t-test over n pairs finds with probability :data:`POWER`."""
+    """Compute the smallest d_z that a paired t-test over n pairs finds with probability :data:`POWER`."""
     return float(TTestPower().solve_power(nobs=n, alpha=LEVEL, power=POWER))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values of a family of comparisons, corrected by Holm's method."""
+    """Correct the p-values of a family of comparisons by Holm's method.
+
+    Args:
+        p_values: p-value of each comparison.
+    """
     return [] if not p_values else [float(p) for p in multipletests(p_values, method="holm")[1]]
 
 
 @dataclass(frozen=True)
 class Correlation:
-    """Pearson's r with Fisher's 95% interval."""
+    """Pearson correlation with Fisher's 95% interval."""
 
     r: float
+    """Pearson's r."""
     low: float
+    """Lower bound of the interval."""
     high: float
+    """Upper bound of the interval."""
     n: int
+    """Number of points."""
 
 
 def correlation(x: Sequence[float], y: Sequence[float]) -> Correlation | None:
-    """How closely two quantities follow a line; None for fewer than four points."""
+    """Compute the Pearson correlation.
+
+    Args:
+        x: Values of the first quantity.
+        y: Values of the second quantity, as many.
+
+    Returns:
+        Correlation; None for fewer than four points.
+    """
     if len(x) < 4:
         return None
     result = stats.pearsonr(x, y)

@@ -1,4 +1,4 @@
-"""Tables of text, and the one of accuracies that most of them are."""
+"""Tables of text, and the table of accuracies by the value of a setting."""
 
 from __future__ import annotations
 
@@ -11,27 +11,32 @@ from psn_lightning.paper.report.statistics import Paired, against, estimate, hol
 from psn_lightning.paper.report.verdicts import interval, number, p_value
 
 NOTHING = "–"
+"""Text of an empty cell."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text under a title."""
+    """Table of text."""
 
     title: str
+    """Title of the table."""
     note: str
+    """Note between title and table; empty for none."""
     columns: Sequence[str]
+    """Titles of the columns."""
     rows: Sequence[Sequence[str]]
+    """Cells, ``len(columns)`` in each row."""
 
 
 def accuracies(title: str, runs: Runs, key: str, baseline: str, printed: Mapping[str, float]) -> Table:
-    """Accuracy by the value of a setting, against the paper and against one of the values.
+    """Make a table of the accuracy by the value of a setting, compared with the paper and with a baseline.
 
     Args:
-        title: Of the table.
-        runs: Of one reproduction and data set.
-        key: The setting.
-        baseline: The value that the others are compared with.
-        printed: The paper's figures by value.
+        title: Title of the table.
+        runs: Runs of one reproduction and data set.
+        key: Setting, a key of the cells.
+        baseline: Value that the others are compared with.
+        printed: Accuracy in the paper in per cent, by value.
     """
     values = runs.values(key)
     own = {value: runs.having({key: value}).by_seed() for value in values}
@@ -43,7 +48,7 @@ def accuracies(title: str, runs: Runs, key: str, baseline: str, printed: Mapping
         beside = [NOTHING] * 3
         if value in printed:
             judged = against(list(own[value].values()), printed[value])
-            verdict = _verdict(judged) if runs.complete() else "subset"
+            verdict = _name_verdict(judged) if runs.complete() else "subset"
             beside = [number(printed[value]), number(found.mean - printed[value], sign=True), verdict]
         rows.append(
             [
@@ -52,7 +57,7 @@ def accuracies(title: str, runs: Runs, key: str, baseline: str, printed: Mapping
                 interval(found.low, found.high) if found.n > 1 else NOTHING,
                 str(found.n),
                 *beside,
-                *_pair(pairs.get(value), corrected.get(value)),
+                *_format_comparison(pairs.get(value), corrected.get(value)),
             ]
         )
     short = key.rsplit(".", 1)[-1]
@@ -61,13 +66,20 @@ def accuracies(title: str, runs: Runs, key: str, baseline: str, printed: Mapping
     return Table(title, "", columns, rows)
 
 
-def _verdict(comparison: Paired | None) -> str:
+def _name_verdict(comparison: Paired | None) -> str:
+    """Verdict on the printed accuracy: same, differs or open."""
     if comparison is None:
         return "open"
     return "same" if comparison.equivalent else "differs" if comparison.differ else "open"
 
 
-def _pair(comparison: Paired | None, corrected: float | None) -> list[str]:
+def _format_comparison(comparison: Paired | None, corrected: float | None) -> list[str]:
+    """Format the comparison with the baseline as six cells.
+
+    Args:
+        comparison: Comparison over the seeds, or None.
+        corrected: p-value of the t-test after Holm's correction, or None.
+    """
     if comparison is None or corrected is None:
         return [NOTHING] * 6
     return [
@@ -81,7 +93,13 @@ def _pair(comparison: Paired | None, corrected: float | None) -> list[str]:
 
 
 def mean_of(runs: Runs, measure: Measure = accuracy, digits: int = 2) -> str:
-    """``97.68 ± 0.21 (5)``: mean, standard deviation and number of seeds."""
+    """Format mean, standard deviation and number of seeds: ``97.68 ± 0.21 (5)``.
+
+    Args:
+        runs: Runs of one cell.
+        measure: Measure of each run; by default the test accuracy in per cent.
+        digits: Number of decimals.
+    """
     values = list(runs.by_seed(measure).values())
     if not values:
         return NOTHING

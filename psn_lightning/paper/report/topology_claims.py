@@ -1,4 +1,4 @@
-"""The paper's figures about topologies: computed here and now, no run is needed."""
+"""Claims of the paper about topologies, which are computed and need no runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WHERE = "784 → 1024 at 90%"
 
 
 def topology_claims() -> Iterator[Claim]:
-    """Fan-in, ceilings, and what sequential spreading leaves unread."""
+    """Judge the claims about fan-in, sparsity ceilings and the dead inputs of sequential spreading."""
     rng = np.random.default_rng(42)
     for name, (family, printed) in _CCV.items():
         ccv = coefficient_of_variation(family.fan_in(_LAYER, rng))
@@ -30,19 +30,20 @@ def topology_claims() -> Iterator[Claim]:
     fan_in = Exponential().fan_in(_LAYER, rng)
     same = (fan_in.max(), fan_in.min()) == (247, 12)
     title = "The exponential profile's fan-in is 247 … 12"
-    yield Claim(title, _WHERE, _exactly(same), f"{fan_in.max()} … {fan_in.min()}, exact")
+    yield Claim(title, _WHERE, _judge(same), f"{fan_in.max()} … {fan_in.min()}, exact")
     linear = Linear().fan_in(_LAYER, rng)
     half = len(linear) // 2
     ratio = float(linear[:half].mean() / linear[half:].mean())
     title = "The linear profile's hubs have 3.0 times the fan-in of its specialists"
-    yield Claim(title, _WHERE, _exactly(round(ratio, 1) == 3.0), f"{number(ratio)}, exact")
+    yield Claim(title, _WHERE, _judge(round(ratio, 1) == 3.0), f"{number(ratio)}, exact")
     dead = int((spread(fan_in, 784, "sequential", rng).fan_out == 0).sum())
-    yield Claim("Sequential spreading leaves 537 of 784 inputs unread", _WHERE, _exactly(dead == 537), f"{dead}, exact")
+    yield Claim("Sequential spreading leaves 537 of 784 inputs unread", _WHERE, _judge(dead == 537), f"{dead}, exact")
     ceilings = {n_in: {k: 100 * sparsity_ceiling(n_in, k) for k in row} for n_in, row in _CEILINGS.items()}
     same = all(round(ceilings[n][k], 2) == printed for n, row in _CEILINGS.items() for k, printed in row.items())
     listed = ", ".join(number(value) for row in ceilings.values() for value in row.values())
-    yield Claim("Eq. 7's ceilings for k_min 1, 5, 10, 20", "784 and 54 inputs", _exactly(same), f"{listed}%, exact")
+    yield Claim("Eq. 7's ceilings for k_min 1, 5, 10, 20", "784 and 54 inputs", _judge(same), f"{listed}%, exact")
 
 
-def _exactly(same: bool) -> Verdict:
+def _judge(same: bool) -> Verdict:
+    """Verdict on a claim that is exactly true or false."""
     return Verdict.REPRODUCED if same else Verdict.NOT_REPRODUCED

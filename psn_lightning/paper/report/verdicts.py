@@ -1,4 +1,4 @@
-"""A claim of the paper beside what was measured, and the rules by which it is judged."""
+"""Claims of the paper with their verdicts, the rules of judgement, and the format of numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MINUS = "−"
 
 
 class Verdict(StrEnum):
-    """What was measured, against the claim."""
+    """Verdict on a claim."""
 
     REPRODUCED = "reproduced"
     NOT_REPRODUCED = "not reproduced"
@@ -22,24 +22,37 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Claim:
-    """One line of the summary."""
+    """Claim of the paper with its verdict; a row of the table of claims."""
 
     title: str
-    """What the paper says, with its figure."""
+    """Statement of the paper, with its number."""
     data: str
-    """Data set, with complete or subset."""
+    """Title of the data set, or the layer that the claim is about."""
     verdict: Verdict
+    """Verdict from the measurement."""
     ours: str
-    """What was measured: number, interval, n."""
+    """Measured number, with interval and n."""
 
 
-def unrun(title: str, data: str, what: str) -> Claim:
-    """A claim that nothing has been run for, or too little."""
-    return Claim(title, data, Verdict.OPEN, f"too few runs: {what}")
+def unrun(title: str, data: str, needed: str) -> Claim:
+    """Make a claim that is open because it has too few runs.
+
+    Args:
+        title: Statement of the paper.
+        data: Title of the data set.
+        needed: Runs that are needed, in words.
+    """
+    return Claim(title, data, Verdict.OPEN, f"too few runs: {needed}")
 
 
 def number(value: float, digits: int = 2, sign: bool = False) -> str:
-    """As it is printed: ``+0.12``, ``−3.40``, ``∞``."""
+    """Format a number: ``+0.12``, ``−3.40``, ``∞``; ``–`` for NaN.
+
+    Args:
+        value: Number to format.
+        digits: Number of decimals.
+        sign: Whether a positive number has a sign.
+    """
     if math.isnan(value):
         return "–"
     text = "∞" if math.isinf(value) else f"{abs(value):.{digits}f}"
@@ -48,25 +61,29 @@ def number(value: float, digits: int = 2, sign: bool = False) -> str:
 
 
 def p_value(p: float) -> str:
-    """``0.012`` or ``< 0.001``."""
+    """Format a p-value: ``0.012`` or ``< 0.001``."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def interval(low: float, high: float, digits: int = 2) -> str:
-    """``[−0.10, 0.20]``."""
+    """Format an interval: ``[−0.10, 0.20]``."""
     return f"[{number(low, digits)}, {number(high, digits)}]"
 
 
 def difference(comparison: Paired, digits: int = 2) -> str:
-    """``−0.12 [−0.30, 0.06], n = 5``."""
+    """Format a difference with its interval: ``−0.12 [−0.30, 0.06], n = 5``."""
     bounds = interval(comparison.low, comparison.high, digits)
     return f"{number(comparison.difference, digits, sign=True)} {bounds}, n = {comparison.n}"
 
 
 def all_the_same(comparisons: Mapping[str, Paired]) -> Verdict:
-    """Whether all are within their margins: every one must be shown to be, and one that is certainly not refutes.
+    """Judge the claim that all differences are within their margins.
 
-    That all are is shown by each test at its own level (intersection-union), without correction.
+    The claim is reproduced if every comparison is equivalent, each tested at its own level without correction
+    (intersection-union test), and not reproduced if one difference is certainly outside its margin.
+
+    Args:
+        comparisons: Comparisons by name.
     """
     if any(comparison.differ for comparison in comparisons.values()):
         return Verdict.NOT_REPRODUCED
@@ -75,7 +92,14 @@ def all_the_same(comparisons: Mapping[str, Paired]) -> Verdict:
 
 
 def all_above(comparisons: Mapping[str, Paired]) -> Verdict:
-    """Whether all differences are above 0, by t-tests with Holm's correction; one certainly below 0 refutes."""
+    """Judge the claim that all differences are above 0.
+
+    The claim is reproduced if every difference is significantly above 0, by t-tests with Holm's correction, and not
+    reproduced if one is significantly below 0.
+
+    Args:
+        comparisons: Comparisons by name.
+    """
     corrected = holm([comparison.p_t for comparison in comparisons.values()])
     certain = [
         comparison.difference for comparison, p in zip(comparisons.values(), corrected, strict=True) if p < LEVEL
@@ -86,12 +110,20 @@ def all_above(comparisons: Mapping[str, Paired]) -> Verdict:
 
 
 def advantage(comparison: Paired, claimed: float) -> Verdict:
-    """Whether a claimed advantage is there: above 0 for certain; refuted where the interval ends below the claim."""
+    """Judge a claimed advantage.
+
+    The claim is reproduced if the difference is significantly above 0, and not reproduced if its interval ends below
+    the claimed value.
+
+    Args:
+        comparison: Comparison of the two conditions.
+        claimed: Advantage that the paper prints.
+    """
     if comparison.p_t < LEVEL and comparison.difference > 0:
         return Verdict.REPRODUCED
     return Verdict.NOT_REPRODUCED if comparison.high < claimed else Verdict.OPEN
 
 
 def farthest(comparisons: Mapping[str, Paired]) -> tuple[str, Paired]:
-    """The comparison whose difference is largest, of either sign."""
+    """Find the comparison with the largest absolute difference; return its name and the comparison."""
     return max(comparisons.items(), key=lambda entry: abs(entry[1].difference))

@@ -1,4 +1,4 @@
-"""Records that are made up, to try the rules of judgement on."""
+"""Made-up records for the rules of judgement."""
 
 import itertools
 
@@ -34,7 +34,7 @@ def recorded(reproduction, data, cell, seed, accuracy, metrics=None, curve=None,
 
 @pytest.fixture
 def made():
-    """Runs of several cells; each is a mean accuracy, or a pair of it and metrics."""
+    """Function that makes runs of several cells from mean accuracies, or from pairs of accuracy and metrics."""
 
     def make(reproduction, data, key, cells, spread=0.05, seeds=SEEDS, **more):
         rng = np.random.default_rng(7)

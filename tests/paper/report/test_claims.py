@@ -1,4 +1,4 @@
-"""Each claim on records in which it holds, in which it does not, and in which nobody can know."""
+"""Each claim with runs that reproduce it, runs that do not, and runs that decide nothing."""
 
 import pytest
 
@@ -17,7 +17,7 @@ def verdict(claims, words, data=None):
     return claim.verdict
 
 
-def test_without_runs_nothing_is_decided_but_the_topologies():
+def test_without_runs_only_the_topology_claims_are_decided():
     claims = [*static_claims(Runs([])), *dynamic_claims(Runs([]))]
     assert len(claims) > 20
     assert {claim.verdict for claim in claims} == {UNKNOWN}
@@ -40,7 +40,7 @@ def test_profiles_equal_random(made, bell, spread, expected):
 
 
 @pytest.mark.parametrize(("bell", "expected"), [(98.05, HOLDS), (99.0, FAILS)])
-def test_none_beats_random(made, bell, expected):
+def test_no_profile_beats_random(made, bell, expected):
     runs = made("static", "mnist", "profile", {"random": 98.0, "bell": bell})
     assert verdict(static_claims(runs), "No static profile beats", "MNIST") is expected
 
@@ -51,7 +51,7 @@ def test_near_dense(made, dense, expected):
     assert verdict(static_claims(runs), "points of dense", "MNIST") is expected
 
 
-def test_the_dense_accuracy_of_other_rows_says_nothing(made):
+def test_the_dense_accuracy_of_a_subset_decides_nothing(made):
     complete = made("static", "emnist", "profile", {"dense": 85.97})
     subset = made("static", "emnist", "profile", {"dense": 85.97}, completeness="subset")
     assert verdict(static_claims(complete), "reaches 85.97%") is HOLDS
@@ -82,7 +82,7 @@ def test_multi_peak(made, worst, expected):
 
 
 @pytest.mark.parametrize(("sparsest", "expected"), [(92.5, HOLDS), (95.0, FAILS)])
-def test_the_fall_with_sparsity(made, sparsest, expected):
+def test_the_loss_with_sparsity(made, sparsest, expected):
     cells = {"85": 97.8, "98": 97.2, "99": 96.7, "ceiling": sparsest}
     claims = [
         claim

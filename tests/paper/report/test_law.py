@@ -1,4 +1,4 @@
-"""A law is found in data that follow it, with the error that they have."""
+"""Laws: coefficients and errors are found in data made by a law."""
 
 import math
 
@@ -12,7 +12,7 @@ from psn_lightning.topology.equilibrium import two_level_bound
 SHAPES = [(784, 1024), (1024, 1024), (54, 1024), (1024, 256), (256, 512)]
 
 
-def following(law, noise=0.0):
+def make_layers(law, noise=0.0):
     rng = np.random.default_rng(3)
     return [
         Layer("fashion", "erk", "fc1", n_in, n_out, s, law(s, n_in, n_out) * math.exp(rng.normal(0, noise)), 1)
@@ -21,32 +21,32 @@ def following(law, noise=0.0):
     ]
 
 
-def test_the_law_that_made_the_data_is_found_exactly():
-    found = {fit.law: fit for fit in fits(following(lambda s, n_in, n_out: 0.2 * two_level_bound(s)))}
+def test_the_coefficients_of_the_law_are_found():
+    found = {fit.law: fit for fit in fits(make_layers(lambda s, n_in, n_out: 0.2 * two_level_bound(s)))}
     assert found[THE_LAW].coefficients == pytest.approx([0.2])
     assert found[THE_LAW].error == pytest.approx(1.0)
     assert found["κ"].error > 1.3
 
 
-def test_another_law_is_told_from_it():
-    data = following(lambda s, n_in, n_out: 0.2 * two_level_bound(s) * n_in**-0.3)
+def test_another_law_is_distinguished():
+    data = make_layers(lambda s, n_in, n_out: 0.2 * two_level_bound(s) * n_in**-0.3)
     found = {fit.law: fit for fit in fits(data)}
     assert found["κ √(s/(1−s)) n_in^q"].coefficients == pytest.approx([0.2, -0.3])
     assert found["κ √(s/(1−s)) n_in^q"].error == pytest.approx(1.0)
     assert found[THE_LAW].error > 1.2
 
 
-def test_the_error_is_that_of_the_data():
-    found = fits(following(lambda s, n_in, n_out: two_level_bound(s), noise=0.2))
+def test_the_error_is_the_noise_of_the_data():
+    found = fits(make_layers(lambda s, n_in, n_out: two_level_bound(s), noise=0.2))
     (error,) = [fit.error for fit in found if fit.law == THE_LAW]
     assert math.log(error) == pytest.approx(0.2, rel=0.35)
 
 
-def test_few_layers_have_no_law():
-    assert fits(following(lambda s, n_in, n_out: 1.0)[:7]) == []
+def test_few_layers_have_no_fit():
+    assert fits(make_layers(lambda s, n_in, n_out: 1.0)[:7]) == []
 
 
-FIGURES = {f"{what}/fc{i}": value for i in (1, 2) for what, value in (("fan_in/ccv", 0.4), ("sparsity/realised", 0.9))}
+FIGURES = {f"{key}/fc{i}": value for i in (1, 2) for key, value in (("fan_in/ccv", 0.4), ("sparsity/realised", 0.9))}
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ FIGURES = {f"{what}/fc{i}": value for i in (1, 2) for what, value in (("fan_in/c
         ("static", "profile", ["random"], 0),
     ],
 )
-def test_what_counts(made, reproduction, key, values, n):
+def test_only_canonical_runs_from_unstructured_masks_count(made, reproduction, key, values, n):
     runs = made(reproduction, "fashion", key, dict.fromkeys(values, (89.0, FIGURES)), seeds=(42, 123))
     found = layers(runs)
     assert len(found) == 2 * n
@@ -67,7 +67,7 @@ def test_what_counts(made, reproduction, key, values, n):
     assert {(layer.n_in, layer.n_out) for layer in found} <= {(784, 1024), (1024, 1024)}
 
 
-def test_widths_come_from_the_cell_and_seeds_of_one_layer_are_put_together(made):
+def test_widths_come_from_the_cell_and_seeds_of_a_layer_are_averaged(made):
     figures = (89.0, FIGURES)
     shapes = made("equilibrium-shapes", "fashion", "model.hidden", {"[256, 512]": figures}, seeds=(42,))
     assert [(layer.n_in, layer.n_out) for layer in layers(shapes)] == [(784, 256), (256, 512)]

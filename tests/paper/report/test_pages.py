@@ -1,4 +1,4 @@
-"""The page: text is text, and the only images are the report's own."""
+"""HTML page: HTML in the report is text, and only the figures of the report are images."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def test_html_is_shown_as_text():
     assert "<script" not in shown
 
 
-def test_its_own_figures_are_within_it():
+def test_the_page_contains_its_figures():
     assert 'src="data:image/png;base64,YQ=="' in page("![c](figures/x.png)", "T", {"figures/x.png": b"a"})
 
 

@@ -1,4 +1,4 @@
-"""Statistics against the libraries' own two-sample forms, slow oracles, and bounds that must hold."""
+"""Statistics: two-sample functions of scipy and statsmodels as oracles, coverage by simulation, and bounds."""
 
 import math
 
@@ -20,7 +20,7 @@ def by_seed(values):
 
 @settings(max_examples=30, deadline=None)
 @given(VALUES)
-def test_an_interval_holds_its_mean_and_stays_within_the_values(values):
+def test_an_interval_contains_the_mean_and_is_within_the_values(values):
     result = estimate(values)
     assert min(values) - 1e-9 <= result.low <= result.mean + 1e-9
     assert result.mean - 1e-9 <= result.high <= max(values) + 1e-9
@@ -28,7 +28,7 @@ def test_an_interval_holds_its_mean_and_stays_within_the_values(values):
     assert estimate(values) == result
 
 
-def test_an_interval_covers_as_often_as_it_says():
+def test_the_coverage_of_the_interval():
     rng = np.random.default_rng(1)
     hits = [(r := estimate(rng.normal(5, 2, 40))).low <= 5 <= r.high for _ in range(200)]
     assert 0.89 < np.mean(hits) < 0.99
@@ -42,7 +42,7 @@ def test_one_seed_has_no_interval():
 
 @settings(max_examples=40, deadline=None)
 @given(VALUES, st.integers(0, 999), st.floats(0.1, 2))
-def test_pairs_against_the_libraries(values, seed, margin):
+def test_paired_tests_are_those_of_the_libraries(values, seed, margin):
     one = np.array(values)
     other = one + np.random.default_rng(seed).normal(0.2, 0.3, len(one))
     result = paired(by_seed(one), by_seed(other), margin)
@@ -57,14 +57,14 @@ def test_pairs_against_the_libraries(values, seed, margin):
     assert mirrored.p_equivalent == pytest.approx(result.p_equivalent, abs=1e-9)
 
 
-def test_only_seeds_that_both_have_count():
+def test_only_common_seeds_count():
     result = paired({1: 1.0, 2: 2.0, 3: 9.0}, {2: 1.5, 1: 0.6, 7: 0.0})
     assert result.n == 2
     assert result.difference == pytest.approx(0.45)
     assert paired({1: 1.0, 2: 2.0}, {2: 1.0, 3: 1.0}) is None
 
 
-def test_no_significant_difference_is_not_the_same():
+def test_a_difference_that_is_not_significant_is_not_equivalence():
     noisy = paired(by_seed([90, 92, 88, 91]), by_seed([91, 89, 90.5, 90]))
     assert noisy.p_t > 0.05
     assert not noisy.equivalent
@@ -75,7 +75,7 @@ def test_no_significant_difference_is_not_the_same():
     assert close.detectable < 0.1
 
 
-def test_what_is_detectable_is_found_as_often_as_it_says():
+def test_the_power_at_the_detectable_difference():
     rng = np.random.default_rng(3)
     template = rng.normal(0, 1, 8)
     template = (template - template.mean()) / template.std(ddof=1)
@@ -84,7 +84,7 @@ def test_what_is_detectable_is_found_as_often_as_it_says():
     assert np.mean(found) == pytest.approx(0.8, abs=0.05)
 
 
-def test_against_a_printed_figure():
+def test_against_a_printed_number():
     result = against([98.1, 98.3, 98.2], 98.16)
     assert result.difference == pytest.approx(0.04)
     assert result.equivalent == (result.p_equivalent < 0.05)
@@ -92,7 +92,7 @@ def test_against_a_printed_figure():
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.1, 5.0])
-def test_without_any_spread(shift):
+def test_without_variance(shift):
     result = paired({1: 90 + shift, 2: 91 + shift, 3: 92 + shift}, {1: 90.0, 2: 91.0, 3: 92.0})
     assert result.equivalent == (shift < 0.3)
     assert result.differ == (shift > 0.3)
@@ -100,7 +100,7 @@ def test_without_any_spread(shift):
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=9))
-def test_holm_never_makes_anything_more_significant(values):
+def test_holm_never_lowers_a_p_value(values):
     corrected = holm(values)
     assert all(after >= before - 1e-12 for before, after in zip(values, corrected, strict=True))
     assert min(corrected) == pytest.approx(min(1.0, min(values) * len(values)))

@@ -1,4 +1,4 @@
-"""Tables: every row is there, and its figures are those of the runs."""
+"""Tables: every row is there, with the numbers of the runs."""
 
 import statistics
 
@@ -32,7 +32,7 @@ def test_a_subset_is_not_judged_against_the_paper(made):
     assert {row[6] for row in table.rows} == {"subset"}
 
 
-def test_one_seed_has_a_mean_and_nothing_else(made):
+def test_one_seed_has_a_mean_without_interval(made):
     runs = made("static", "mnist", "profile", {"random": 98.0, "bell": 98.0}, seeds=[42])
     (table,) = paper_tables(runs)
     assert table.rows[0][1:4] == [f"{runs.by_seed()[42]:.2f} ± –", "–", "1"] or table.rows[0][3] == "1"
@@ -63,12 +63,12 @@ KINDS = [
 def test_each_reproduction_has_its_table(made, reproduction, data, key, values, cell, shown):
     runs = made(reproduction, data, key, dict.fromkeys(values, (90.0, CCV)), cell=cell, seeds=(42, 123))
     tables = [*paper_tables(runs), *equilibrium_tables(runs)]
-    assert all(table.rows for table in tables if table.title != "A law of our equilibria")  # which needs more layers
+    assert all(table.rows for table in tables if table.title != "A law of our equilibria")  # the law needs more layers
     assert all(len(row) == len(table.columns) for table in tables for row in table.rows)
     fields = [[*table.columns, *(field for row in table.rows for field in row)] for table in tables]
     text = " ".join(field for own in fields for field in own)
     assert shown in text
 
 
-def test_nothing_run_no_table():
+def test_without_runs_there_are_no_tables():
     assert list(paper_tables(Runs([]))) == []

@@ -1,4 +1,4 @@
-"""How figures are printed, and what families of comparisons are taken to show."""
+"""Format of numbers, and the rules of judgement."""
 
 import math
 
@@ -60,7 +60,7 @@ def test_all_above(comparisons, verdict):
     assert all_above(dict(enumerate(comparisons))) == verdict
 
 
-def test_an_advantage_is_refuted_only_where_the_claim_is_excluded():
+def test_an_advantage_is_not_reproduced_if_the_interval_excludes_it():
     assert advantage(ABOVE, 0.5) is Verdict.REPRODUCED
     assert advantage(SAME, 0.5) is Verdict.NOT_REPRODUCED
     assert advantage(NOISY, 0.5) is Verdict.OPEN

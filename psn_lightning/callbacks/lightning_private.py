@@ -1,0 +1,31 @@
+"""Private names of Lightning that this package uses, as typed functions; one place to adapt to a new version."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.core.optimizer import _configure_optimizers
+from torch.optim import Optimizer
+
+
+def is_accumulating(trainer: pl.Trainer) -> bool:
+    """Return whether the present batch only adds to the gradient, without an optimizer step."""
+    return trainer.fit_loop._should_accumulate()
+
+
+def get_average_model(callback: pl.Callback) -> object | None:
+    """Return the averaged copy that ``WeightAveraging`` or ``StochasticWeightAveraging`` keeps; None for others."""
+    average: object | None = getattr(callback, "_average_model", None)
+    return average
+
+
+def list_optimizers(configured: Any) -> list[Optimizer]:
+    """Return the optimizers in a return value of ``LightningModule.configure_optimizers``, whatever its form."""
+    optimizers, *_ = _configure_optimizers(configured)
+    return list(optimizers)
+
+
+def log_step_metrics(trainer: pl.Trainer) -> None:
+    """Send the metrics of the present step to the loggers now, before the hooks that follow."""
+    trainer._logger_connector.update_train_step_metrics()

@@ -1,0 +1,44 @@
+"""Private names of torch that this package uses, as typed functions; one place to adapt to a new version of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.utils import _pytree
+
+_IGNORED_BY_DDP = "_ddp_params_and_buffers_to_ignore"
+
+
+def get_backward_id() -> int:
+    """Return the number of the running backward pass, -1 outside of one; nested passes have numbers of their own."""
+    return torch._C._current_graph_task_id()
+
+
+def get_ddp_ignored(module: nn.Module) -> list[str]:
+    """Return the names of the parameters and buffers that DDP neither broadcasts nor reduces."""
+    return list(getattr(module, _IGNORED_BY_DDP, ()))
+
+
+def set_ddp_ignored(module: nn.Module, names: Iterable[str]) -> None:
+    """Set the names of the parameters and buffers that DDP neither broadcasts nor reduces.
+
+    Args:
+        module: Module that DDP will wrap.
+        names: Qualified names in the module.
+    """
+    setattr(module, _IGNORED_BY_DDP, list(names))
+
+
+def handles_amp_scaling(optimizer: Optimizer) -> bool:
+    """Return whether an optimizer unscales gradients itself, as fused optimizers do, instead of the gradient scaler."""
+    return bool(getattr(optimizer, "_step_supports_amp_scaling", False))
+
+
+def list_leaves(tree: Any) -> list[Any]:
+    """Return the leaves of nested dicts, lists and tuples in order."""
+    leaves: list[Any] = _pytree.tree_leaves(tree)
+    return leaves

@@ -1,0 +1,80 @@
+"""Complete configuration of a sweep's runs, checked before any worker starts."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import tempfile
+import warnings
+from argparse import ArgumentError
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from psn_lightning.commands.training import PSNCLI
+from psn_lightning.errors import SettingError, UnreachableError
+from psn_lightning.sweeps.space import apply_settings, decode_settings
+from psn_lightning.sweeps.sweep import Range, Sweep
+
+
+def configuration(sweep: Sweep) -> dict[str, Any]:
+    """Complete configuration that every run of a sweep starts from.
+
+    Raises:
+        SettingError: If a setting of the sweep is not one of the configuration's, has an impossible value, or does not
+            suit a run of a sweep.
+    """
+    given = [part for path in sweep.base for part in ("--config", str(path.absolute))]
+    config = apply_settings(_resolve(given), sweep.settings)
+    values = {key: [v.low, v.high] if isinstance(v, Range) else list(v) for key, v in sweep.space.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "config.yaml"
+        for i in range(max(map(len, values.values()))):  # every value once, beside others that may go with it
+            chosen = {key: listed[min(i, len(listed) - 1)] for key, listed in values.items()}
+            path.write_text(yaml.safe_dump(apply_settings(config, decode_settings(chosen, sweep.space))))
+            _check(_resolve(["--config", str(path)]))
+            _build(path)
+        path.write_text(yaml.safe_dump(apply_settings(config, {"trainer.devices": 1})))
+        return _resolve(["--config", str(path)])
+
+
+def _check(config: dict[str, Any]) -> None:
+    """Refuse a configuration that does not suit a run of a sweep."""
+    epochs, devices, seed = config["trainer"]["max_epochs"], config["trainer"]["devices"], config["seed_everything"]
+    if devices not in (1, "1", "auto"):  # the Trainer would start the whole sweep again on each device
+        raise SettingError(f"trainer.devices {devices}: a run of a sweep has one device; --workers divides the others")
+    if not isinstance(epochs, int) or epochs < 1:
+        raise SettingError(
+            f"trainer.max_epochs {epochs}: trials are reported and pruned by epoch; give it in the sweep's settings"
+        )
+    if type(seed) is not int or not 0 <= seed < 2**32:
+        raise SettingError(f"seed_everything {seed} must be an integer from 0 to {2**32 - 1}")
+
+
+def _build(path: Path) -> None:
+    """Create all objects of a run but its data, to find impossible values.
+
+    A topology that cannot be reached passes: it ends its own trial alone.
+    """
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            PSNCLI(["--config", str(path)], run=False)
+    except (ValueError, ArgumentError) as error:
+        if not isinstance(SettingError.inside(error), UnreachableError):
+            raise
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _resolve(arguments: Sequence[str]) -> dict[str, Any]:
+    """Configuration that ``psn-train fit … --print_config`` prints."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+        PSNCLI(["fit", *arguments, "--print_config"])
+    config: dict[str, Any] = yaml.safe_load(printed.getvalue())
+    return config

@@ -303,7 +303,9 @@ CASES = [
     setting(
         "a login in an address", "--tracking.uri=http://me:secret@x", "http://me:***@x", "MLFLOW_TRACKING_PASSWORD"
     ),
-    setting("a port that is no number", "--tracking.uri=http://127.0.0.1:abc", "not an address", "http://127.0.0.1:abc"),
+    setting(
+        "a port that is no number", "--tracking.uri=http://127.0.0.1:abc", "not an address", "http://127.0.0.1:abc"
+    ),
     setting("an address with a space", "--tracking.uri=http://a\tb", "not an address"),
     setting("an address with half a bracket", "--tracking.uri=http://[::1", "not an address"),
     setting("a database with no port", "--tracking.uri=postgresql://h:port/d", "not an address"),

@@ -138,7 +138,7 @@ BAD = {
         ["fit", *QUICKSTART, "--trainer.logger=CSVLogger"],
         "save_dir",
     ),
-    "no end": (["fit", *QUICKSTART, "--trainer.max_epochs=-1", "--trainer.max_time=00:00:00:05"], "run without end"),
+    "no end": (["fit", *QUICKSTART, "--trainer.max_epochs=-1", "--trainer.max_time=00:00:00:05"], "end 0.75"),
     "store of no use": (["fit", *QUICKSTART, "--tracking.uri=foo://bar"], "tracking.uri 'foo://bar' is none of sqlite"),
     "data set": (["data", "cifar"], "'cifar' is not one of"),
     "figure": (["topology", *QUICKSTART, "--figure", "/dev/null/x.png"], "--figure /dev/null/x.png"),
@@ -178,7 +178,7 @@ def test_a_checkpoint_of_another_network_is_told(fit, client, workdir, capsys):
     checkpoint = client.download_artifacts(run.info.run_id, "checkpoints/last.ckpt", str(workdir))
     arguments = ["test", *QUICKSTART, *QUIET, "--ckpt_path", checkpoint]
     assert main([*arguments, "--model.hidden=[30,20]"]) == 2
-    assert "last.ckpt: model.hidden: [256, 256] there, [30, 20] here" in capsys.readouterr().err
+    assert "model.hidden [30, 20], formerly [256, 256]" in capsys.readouterr().err
     content = torch.load(checkpoint, weights_only=True)
     del content["psn_lightning.origin"]
     torch.save(content, checkpoint)  # as if another program had written it

@@ -3,13 +3,9 @@ from psn_lightning.errors import SettingError, UnreachableError, compact
 
 def test_a_setting_error_is_found_among_causes():
     error = UnreachableError("the reason")
-    try:
-        try:
-            raise error
-        except UnreachableError as cause:
-            raise ValueError("a library's report") from cause
-    except ValueError as report:
-        assert SettingError.inside(report) is error
+    report = ValueError("a library's report")
+    report.__cause__ = error
+    assert SettingError.inside(report) is error
     assert SettingError.inside(error) is error
     assert SettingError.inside(ValueError("the reason")) is None
 

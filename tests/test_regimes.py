@@ -130,8 +130,8 @@ class Blocks(torch.optim.SGD):
 @pytest.mark.parametrize(
     ("optimizer", "message"),
     [
-        (lambda m: torch.optim.LBFGS(m.parameters()), "LBFGS keeps one history for all parameters"),
-        (lambda m: Blocks(m.parameters(), lr=0.1), r"Blocks keeps blocks of shape \(\d+,\) for a weight of shape"),
+        (lambda m: torch.optim.LBFGS(m.parameters()), "LBFGS"),
+        (lambda m: Blocks(m.parameters(), lr=0.1), r"Blocks .*blocks"),
     ],
 )
 def test_optimizers_whose_state_cannot_move_are_refused(optimizer, message):

@@ -332,8 +332,8 @@ def test_a_contradiction_lists_the_keys(workdir, client, capsys):
     changed = ["--model.lr=0.002", "--trainer.max_epochs=7", "--ckpt_path=last"]
     assert main([*FIT, *changed]) == 2
     message = capsys.readouterr().err
-    assert "model.lr: 0.001 there, 0.002 here" in message
-    assert "trainer.max_epochs: 6 there, 7 here" in message
+    assert "model.lr 0.002, formerly 0.001" in message
+    assert "trainer.max_epochs 7, formerly 6" in message
     assert "allow_config_changes" in message
     assert "progress_bar" not in message
     only_run(client)  # nothing was begun

@@ -72,7 +72,7 @@ class BestAndLast(ModelCheckpoint):
             SettingError: If the Trainer's arguments do not fit the number of batches.
         """
         if stage == "fit":
-            count_total_steps(trainer)  # raises before a run is created in MLflow
+            count_total_steps(trainer)  # reports wrong arguments of the Trainer before the run starts
         split = getattr(pl_module, "evaluation_split", None)
         usual = f"{split}/accuracy" if isinstance(split, str) else None
         self._set_monitor((self._wanted or usual) if trainer.enable_validation else None)

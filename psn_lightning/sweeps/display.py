@@ -86,7 +86,7 @@ class Display:
         if closing and tickets:
             self._print_once("no further trial is started; the running ones come to their end")
         if not tickets and state.running and not state.waiting:
-            self._print_once(f"no trial is left to start; waiting for {len(state.running)} of other commands")
+            self._print_once("no trial is left to start; waiting for those of other commands")
         return self._print_ended(state)
 
     def _print_once(self, text: str) -> None:

@@ -53,6 +53,9 @@ class LocalLauncher:
             plan: Study of the ticket.
             ticket: Number of the ticket.
             slot: Number of the worker among those that run at a time; decides about its GPU.
+
+        Raises:
+            SettingError: If the fork server died meanwhile.
         """
         threads = max(1, torch.get_num_threads() // self.workers)
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), **_gpu_of(slot)}
@@ -62,6 +65,10 @@ class LocalLauncher:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         try:
             process.start()
+        except (EOFError, ConnectionError) as error:
+            raise SettingError(
+                "the process that starts workers died, perhaps because memory is short: start the same command again"
+            ) from error
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return process

@@ -10,7 +10,7 @@ import sqlite3
 import tempfile
 import threading
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from psn_lightning.tracking.writer import Kind
 OUTBOXES = "outbox"
 """Folder of the outboxes below a store's home."""
 
-_WAIT_SECONDS = 2.0  # for a process that only looks at the outbox
+_WAIT_SECONDS = 2.0  # a process that looks for the newest run holds an outbox for a moment
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS run (content TEXT)",
     "CREATE TABLE IF NOT EXISTS operations (id INTEGER PRIMARY KEY, kind TEXT, content TEXT, refused TEXT)",
@@ -75,9 +75,12 @@ class Outbox:
         self._lock = threading.Lock()
         if run is None and not path.exists():
             raise FileNotFoundError(path)
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # an address may contain a password
         timeout = 0.0 if run is None else _WAIT_SECONDS
-        self._database = sqlite3.connect(path, timeout, isolation_level=None, check_same_thread=False)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # an address may contain a password
+            self._database = sqlite3.connect(path, timeout, isolation_level=None, check_same_thread=False)
+        except (OSError, sqlite3.Error) as error:
+            raise self._not_written(error if isinstance(error, OSError) else OSError(0, str(error))) from error
         try:
             for statement in ("PRAGMA locking_mode = EXCLUSIVE", "BEGIN EXCLUSIVE", *_TABLES):
                 self._query(statement)
@@ -145,7 +148,7 @@ class Outbox:
 
     def close(self) -> None:
         """Release the outbox; delete it if the store has everything."""
-        with self._lock, closing(self._database):
+        with self._lock, closing(self._database), suppress(sqlite3.Error):  # of a damaged file
             if not self._database.execute("SELECT 1 FROM operations LIMIT 1").fetchall():
                 shutil.rmtree(self._files, ignore_errors=True)
                 self.path.unlink(missing_ok=True)  # while the lock is held

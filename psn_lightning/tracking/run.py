@@ -114,7 +114,7 @@ class TrackedRun:
             return self._local_sink
         offline_id = self.id if self._is_offline else None
         run_id, now = (None if self._is_offline else self.id), int(time.time() * 1000)
-        run = QueuedRun(self.store.absolute, self.experiment, run_id, self.name, self._first_tags, now, offline_id)
+        run = QueuedRun(self.store.uri, self.experiment, run_id, self.name, self._first_tags, now, offline_id)
         return Sender(self.store, Outbox(self.outbox, run))
 
     @cached_property

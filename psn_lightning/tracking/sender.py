@@ -56,8 +56,8 @@ class Delivery:
             reason = in_one_line(error)
             self._outbox.refuse(operation, reason)
             rank_zero_warn(
-                f"MLflow ({self._store.shown}) refused {operation.kind} of the run, which stay in {self._outbox.path}; "
-                f"the others follow. Reason: {reason}"
+                f"MLflow at {self._store.shown} refused {operation.kind} of the run, kept in {self._outbox.path}; the "
+                f"rest is sent. Reason: {reason}"
             )
         else:
             self._outbox.remove(operation)

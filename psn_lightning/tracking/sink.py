@@ -1,4 +1,4 @@
-"""The way of a run's operations to MLflow: straight into a local store here, by an outbox to a server in sender.py."""
+"""Sinks of what a run logs: a local store, which is written at once; for servers see sender.py."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class LocalSink(Sink):
             except (MlflowException, SQLAlchemyError, OSError) as error:
                 if self._store.has_refused(error):
                     reason = in_one_line(error)
-                    rank_zero_warn(f"MLflow ({self._store.shown}) refused {kind} of the run, which are lost: {reason}")
+                    rank_zero_warn(f"MLflow at {self._store.shown} refused {kind} of the run, not logged: {reason}")
                     return
                 if not is_locked(error) or time.monotonic() > deadline:
                     raise self._failure(kind, error) from error

@@ -67,11 +67,6 @@ class Store:
         return without_password(self.uri)
 
     @property
-    def absolute(self) -> str:
-        """Address that does not depend on the working directory: MLflow keeps one client per address."""
-        return self.uri if self.file is None else f"{SQLITE}{self.file.resolve()}"
-
-    @property
     def home(self) -> Path:
         """Folder of checkpoints and outboxes: the local store's, or ``mlruns``."""
         return self.folder or Path("mlruns")
@@ -89,10 +84,11 @@ class Store:
             MlflowException: If the connection fails; likewise SQLAlchemyError and OSError.
         """
         silence_database_log()
-        if self.file is not None:
-            check_file(self.file)
-            create_file(self.file)
-        return MlflowClient(self.absolute)
+        if self.file is None:
+            return MlflowClient(self.uri)
+        check_file(self.file)
+        create_file(self.file)
+        return MlflowClient(f"{SQLITE}{self.file.resolve()}")  # MLflow keeps what it knows of a store by its address
 
     @property
     def is_new(self) -> bool:

@@ -1,4 +1,4 @@
-"""Dynamic sparse training as its papers write it: dense matrices, sorted lists, no torch.optim."""
+"""Slow reference implementation of dynamic sparse training: dense matrices, sorted lists, no torch.optim."""
 
 import torch
 import torch.nn.functional as F
@@ -8,11 +8,11 @@ from tests.dynamics.test_rules import srigl_oracle
 
 
 class SlowNetwork:
-    """A network of W ⊙ M, LayerNorm and ReLU, and Adam (Kingma & Ba, 2015, Algorithm 1).
+    """Network of W ⊙ M, LayerNorm and ReLU, trained by Adam (Kingma & Ba, 2015, Algorithm 1).
 
     Args:
-        network: Whose weights and masks it starts with.
-        lr: Learning rate; the other values are Adam's own.
+        network: Network with the initial weights and masks.
+        lr: Learning rate; the other settings are Adam's defaults.
     """
 
     def __init__(self, network, lr):
@@ -25,7 +25,7 @@ class SlowNetwork:
         self.moments = {name: [torch.zeros_like(value) for _ in range(2)] for name, value in self.values.items()}
 
     def gradients(self, batches):
-        """Of the summed cross entropy; those of sparse weights to absent connections too."""
+        """Compute the dense gradients of the cross entropy, summed over batches."""
         leaves = {name: value.clone().requires_grad_() for name, value in self.values.items()}
         for x, target in batches:
             for i in range(1, len(self.masks) + 1):
@@ -37,7 +37,7 @@ class SlowNetwork:
         return {name: leaf.grad for name, leaf in leaves.items()}
 
     def step(self, gradients, seen):
-        """Adam; ``seen`` says of which connections the gradient is known."""
+        """Make one step of Adam; ``seen`` masks the connections whose gradient is known, by layer."""
         self.steps += 1
         for name, value in self.values.items():
             layer, gradient = name.split(".")[0], gradients[name]
@@ -50,7 +50,7 @@ class SlowNetwork:
             value -= self.lr * unbiased[0] / (unbiased[1].sqrt() + 1e-8)
 
     def connect(self, layer, positions):
-        """Let the layer have these connections: what is not there, before or after, is 0."""
+        """Set the active connections of a layer; weights that were or become absent are set to 0."""
         mask = torch.zeros_like(self.masks[layer])
         mask.view(-1)[positions] = True
         for tensor in (self.values[f"{layer}.weight"], *self.moments[f"{layer}.weight"]):
@@ -59,28 +59,28 @@ class SlowNetwork:
 
 
 def best(scores, candidates, count):
-    """The highest first, ties by position."""
+    """Select the ``count`` candidates with the highest scores; ties go to the lower position."""
     return sorted(candidates, key=lambda i: (-scores[i], i))[:count]
 
 
 def share_of_smallest(weights, fraction):
-    """How many of the smallest magnitudes of all layers each has; ties by layer and position."""
+    """Count how many of the smallest magnitudes over all layers each layer has; ties by layer and position."""
     everything = [(abs(w), layer, i) for layer, ws in enumerate(weights.values()) for i, w in enumerate(ws)]
     smallest = sorted(everything)[: int(fraction * len(everything))]
     return {name: sum(layer == i for _, layer, _ in smallest) for i, name in enumerate(weights)}
 
 
 def connections_after(rule, fraction, layer, weight, gradient, active, n_initial, n_lowest, random):
-    """Positions of a layer's connections after an update.
+    """Compute the active positions of a layer after an update.
 
     Args:
-        layer: Shape, ``(n_out, n_in)``.
-        weight: By position, as a list.
-        gradient: By position, as a list.
-        active: Positions before.
-        n_initial: Connections at the start of the run.
-        n_lowest: What the layer has of the smallest magnitudes of all layers.
-        random: A random number for each position.
+        layer: Shape of the layer, ``(n_out, n_in)``.
+        weight: List of weights by position.
+        gradient: List of gradients by position.
+        active: Active positions before the update.
+        n_initial: Number of connections at the start of the run.
+        n_lowest: Number of this layer's connections among the smallest magnitudes of all layers.
+        random: List of random numbers by position.
     """
     n_out, n_in = layer
     magnitude, everywhere = [abs(w) for w in weight], range(n_out * n_in)

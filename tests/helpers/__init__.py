@@ -1,1 +1,1 @@
-"""Parts that several test modules share."""
+"""Layers, models and training loops that several test modules share."""

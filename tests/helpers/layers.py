@@ -1,4 +1,4 @@
-"""One sparse Linear of either storage: the module to call, and the view of its weight."""
+"""Sparse Linears of both storages for tests."""
 
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ STORAGES = ["masked", "csr"]
 
 
 class SparseLinear(NamedTuple):
-    """A sparse Linear."""
+    """Sparse Linear: the module to call, and the sparse view of its weight."""
 
     module: nn.Module
     view: SparseLayer
@@ -25,16 +25,16 @@ class SparseLinear(NamedTuple):
 
     @property
     def weight(self) -> nn.Parameter:
-        """The parameter; its layout is the storage's."""
+        """Parameter in the layout of the storage."""
         return self.view.parameter
 
 
 def sparse_linear(connectivity, storage="masked", dtype=torch.float32, seed=0):
-    """A Linear with these connections, drawn weights and a bias of zeros; equal in both storages.
+    """Make a Linear with given connections, random weights and a bias of zeros; equal in both storages.
 
     Args:
-        connectivity: The connections.
-        storage: ``masked`` or ``csr``.
+        connectivity: Connections of the layer.
+        storage: Storage of the weights, ``masked`` or ``csr``.
         dtype: Number type of the parameters.
         seed: Seed of the weights, or a generator.
     """
@@ -51,18 +51,18 @@ def sparse_linear(connectivity, storage="masked", dtype=torch.float32, seed=0):
 
 
 def random_linear(n_in=13, n_out=11, density=0.4, seed=0, storage="masked", dtype=torch.float32):
-    """A sparse Linear with random connections."""
+    """Make a sparse Linear with random connections."""
     rng = np.random.default_rng(seed)
     return sparse_linear(Connectivity.from_mask(rng.random((n_out, n_in)) < density), storage, dtype, rng)
 
 
 def drawn(n_in, n_out, density, seed=0):
-    """A random mask."""
+    """Draw a random mask of shape ``(n_out, n_in)``."""
     return np.random.default_rng(seed).random((n_out, n_in)) < density
 
 
 def pair(mask, dtype=torch.float64):
-    """The same connections, weights and biases in csr and in masked."""
+    """Make two Linears with equal connections, weights and biases, in storage csr and in storage masked."""
     connectivity = Connectivity.from_mask(mask)
     linears = [sparse_linear(connectivity, storage, dtype, seed=1) for storage in ("csr", "masked")]
     for linear in linears:

@@ -1,4 +1,4 @@
-"""A bare training loop around an updater."""
+"""Training loop without Lightning around a topology updater."""
 
 import torch
 import torch.nn.functional as F
@@ -9,13 +9,13 @@ from psn_lightning.topology import Bernoulli, Topology
 
 
 class Loop:
-    """A small network, Adam, and an updater; batch ``i`` is the same in every loop.
+    """Small network with Adam and a topology updater; batch ``i`` is equal in all loops.
 
     Args:
         storage: Storage of the network's layers.
-        rule: How connections are scored.
+        rule: Rule that scores the connections; RigL by default.
         schedule: Schedule of the updates; every tenth step by default.
-        make: Updater, made of layers, rule, schedule and optimizer.
+        make: Function that makes the updater from layers, rule, schedule and optimizer.
         **settings: Further arguments of the updater.
     """
 
@@ -56,12 +56,12 @@ class Loop:
         return {name: layer.mask.clone() for name, layer in self.layers.items()}
 
     def state_dict(self):
-        """Everything that the coming steps depend on."""
+        """States of network, optimizer and updater."""
         parts = {"network": self.network, "optimizer": self.optimizer, "updater": self.updater}
         return {name: part.state_dict() for name, part in parts.items()}
 
     def load_state_dict(self, state):
-        """Go on elsewhere."""
+        """Restore the states of another loop."""
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.updater.load_state_dict(state["updater"])

@@ -1,4 +1,4 @@
-"""Models and LightningModules that know nothing of sparsity."""
+"""Dense models, LightningModules, loaders and trainers for tests."""
 
 import lightning.pytorch as pl
 import torch
@@ -26,7 +26,7 @@ def resnet():
 
 
 MODELS = {"resnet": (resnet, (3, 16, 16)), "transformer": (TwoLayerTransformer, (5, 16))}
-"""How a model is made, and the shape of its inputs."""
+"""Constructor of each model, and the shape of its inputs."""
 
 
 def in_another_order(module):
@@ -62,20 +62,20 @@ class Plain(pl.LightningModule):
 
 
 def plain(name, **arguments):
-    """One of :data:`MODELS`, the same at every call."""
+    """Make a LightningModule around one of :data:`MODELS`, with equal weights at every call."""
     torch.manual_seed(3)
     return Plain(MODELS[name][0](), **arguments)
 
 
 def batches(name, n=6, size=4):
-    """A loader of ``n`` batches, always in the same order."""
+    """Make a loader of ``n`` batches in a fixed order."""
     generator = torch.Generator().manual_seed(5)
     x = torch.randn(n * size, *MODELS[name][1], generator=generator)
     return DataLoader(TensorDataset(x, torch.randint(3, (n * size,), generator=generator)), batch_size=size)
 
 
 def trainer(*callbacks, **arguments):
-    """A quiet Trainer on the CPU."""
+    """Make a Trainer on the CPU without logger, checkpoints and progress bar."""
     quiet = {
         "logger": False,
         "enable_checkpointing": False,

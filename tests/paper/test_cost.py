@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from psn_lightning.paper.cost import seconds_of_a_run
+from psn_lightning.paper.cost import estimate_run_seconds
 from psn_lightning.paper.reproduction import cells_of, epochs_of, load
 from psn_lightning.tracking.provenance import machine
 from tests.conftest import ROOT, require
@@ -26,17 +26,17 @@ def run(reproduction, seconds, here=True):
 
 def test_its_own_runs_count_first(spreading):
     known = {"a": run("spreading", 30.0), "b": run("spreading", 50.0), "c": run("static", 999.0)}
-    assert seconds_of_a_run("spreading", spreading, "mnist", known) == 40.0
+    assert estimate_run_seconds("spreading", spreading, "mnist", known) == 40.0
 
 
 def test_then_others_on_the_same_data_by_epoch(spreading):
     assert epochs_of(spreading, "mnist") == 5
-    assert seconds_of_a_run("spreading", spreading, "mnist", {"c": run("static", 40.0)}) == 50.0
+    assert estimate_run_seconds("spreading", spreading, "mnist", {"c": run("static", 40.0)}) == 50.0
 
 
 def test_else_it_is_measured(spreading, capfd):
     known = {"a": run("spreading", 1e9, here=False)}
-    seconds = seconds_of_a_run("spreading", spreading, "mnist", known)
+    seconds = estimate_run_seconds("spreading", spreading, "mnist", known)
     assert 1 < seconds < 1000
     assert capfd.readouterr().out == ""
     assert len(cells_of(spreading, "mnist")) == 15

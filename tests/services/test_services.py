@@ -43,12 +43,12 @@ def test_a_killed_workers_trial_is_tried_again_on_postgresql(workdir, server, da
     assert "all 12 trials are done, nothing is left to do" in printed
 
 
-def test_a_killed_workers_trial_is_tried_again_on_the_journal_file(workdir):
+def test_a_killed_workers_trial_is_tried_again_on_the_sqlite_file(workdir):
     require("fashion")
     process = start(workdir, FASHION, "--workers", "2")
     killed = kill_a_worker(workdir, FASHION)
     printed = finished(process)
-    assert "was ended by SIGKILL" in printed
+    assert "ended with SIGKILL" in printed
     assert f"trial {killed.user_attrs['ticket']} is tried again" in printed
     parent, _ = assert_whole(workdir, FASHION, 12, uri_of(workdir), died=1)
     again = [t for t in study(workdir, FASHION).get_trials() if t.user_attrs["ticket"] == killed.user_attrs["ticket"]]

@@ -29,11 +29,13 @@ def test_a_stopped_grid_goes_on_with_what_is_left(workdir):
     while len([t for t in _trials(workdir) if t.state == TrialState.COMPLETE]) < 3:
         time.sleep(0.1)
     running(workdir, GRID)
+    client = mlflow.MlflowClient(uri_of(workdir))
+    while not client.search_runs(["1"], "tags.stage = 'fit' AND attributes.status = 'RUNNING'"):
+        time.sleep(0.05)  # the trial is claimed before its fit begins
     process.send_signal(signal.SIGINT)
     printed = process.communicate(timeout=60)[0]
     assert process.returncode == 143
     assert "the same command goes on with the 5 trials that are left" in printed
-    client = mlflow.MlflowClient(uri_of(workdir))
     (parent,) = client.search_runs(["1"], "tags.stage = 'sweep'")
     assert parent.info.status == "KILLED"
     (stopped,) = client.search_runs(["1"], "tags.stage = 'fit' AND attributes.status = 'KILLED'")

@@ -1,5 +1,6 @@
 import dataclasses
 import multiprocessing
+import signal
 import sys
 import time
 
@@ -71,6 +72,17 @@ def report_state(writer):
     modules = all(name in sys.modules for name in ("psn_lightning.sweeps.worker", "mlflow", "optuna"))
     cuda = modules and sys.modules["torch"].cuda.is_initialized()
     writer.send((modules, [thread.name for thread in threading.enumerate()], cuda))
+
+
+def test_a_fork_server_that_dies_is_named(plan, monkeypatch):
+    def die(self):
+        raise EOFError("unexpected EOF")
+
+    monkeypatch.setattr("multiprocessing.context.ForkServerProcess.start", die)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, set())
+    with pytest.raises(SettingError, match="memory"):
+        LocalLauncher(1).start(plan, 0, 0)
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, set()) == before
 
 
 def test_a_job_runs_one_trial(plan):

@@ -152,6 +152,12 @@ def test_a_full_disk_leaves_what_is_there(outbox):
     assert drain(outbox) == [{"tags": {}}]
 
 
+def test_a_place_where_none_can_be_is_named(path):
+    path.parent.write_text("a file in the folder's place")
+    with pytest.raises(SettingError, match=r"r1\.db, cannot be written \(File exists"):
+        Outbox(path, RUN)
+
+
 def test_a_folder_that_cannot_take_files_is_named(outbox, tmp_path):
     (tmp_path / "outbox" / "r1").write_text("a file in the folder's place")
     with pytest.raises(SettingError, match=r"outbox .* cannot be written"):

@@ -83,12 +83,15 @@ def test_a_server_that_is_away_is_named_at_once(workdir):
 def test_the_environment_is_left_as_it_was(tracking, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other/mlflow.db")
     monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)
-    before = dict(os.environ)
+    before = _environment()
     tracking.start()
     MLflowLogger(uri="http://127.0.0.1:9")
-    added = {key: value for key, value in os.environ.items() if before.get(key) != value}
-    assert not [key for key in added if not key.startswith("_MLFLOW")]  # MLflow's own mark of a session
-    assert before.keys() <= os.environ.keys()
+    assert _environment() == before
+
+
+def _environment():
+    """Variables but for MLflow's own mark of a session."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("_MLFLOW")}
 
 
 def test_looking_at_the_client_starts_no_run(tracking, client):

@@ -18,8 +18,8 @@ test: $(VENV)/installed-test ## Install, then run the default tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 .PHONY: services
-services: $(VENV)/installed-test $(VENV)/installed-postgres ## Tests with PostgreSQL and MLflow's server; needs Debian's postgresql
-	$(BIN)/python -m pytest -m services
+services: $(VENV)/installed-test $(VENV)/installed-postgres ## Tests with PostgreSQL, MLflow's server, two ranks or jobs; needs Debian's postgresql
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m services --numprocesses auto --dist worksteal
 
 .PHONY: faults
 faults: $(VENV)/installed-test ## Tests that kill processes and servers and fill disks, 15 minutes

@@ -1,9 +1,11 @@
 """Dynamic sparse training of models that are not ours: exact counts, exact zeros, exact resume, equal processes."""
 
+import itertools
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import lightning.pytorch as pl
 import pytest
@@ -61,11 +63,17 @@ def fit(name, rule, *further, steps=STEPS, checkpoint=None, **arguments):
     return module, run
 
 
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("name", MODELS)
-def test_counts_are_exact_and_absent_weights_zero(name, rule):
-    watch = Watch()
-    module, _ = fit(name, rule, watch)
+@pytest.fixture(scope="module", params=itertools.product(MODELS, RULES), ids="-".join)
+def straight(request, tmp_path_factory):
+    """A run without a stop: model, rule, what each step left behind, module, Trainer, checkpoint after step 3."""
+    name, rule = request.param
+    watch, folder = Watch(), tmp_path_factory.mktemp("straight")
+    module, run = fit(name, rule, watch, SaveAt(3, folder))
+    return SimpleNamespace(name=name, rule=rule, watch=watch, module=module, run=run, checkpoint=folder / "3.ckpt")
+
+
+def test_counts_are_exact_and_absent_weights_zero(straight):
+    watch, rule, module = straight.watch, straight.rule, straight.module
     layers = sparse_layers(module)
     changed = {
         key: any(not torch.equal(a[key], b[key]) for a, b in zip(watch.positions, watch.positions[1:], strict=False))
@@ -84,20 +92,17 @@ def test_counts_are_exact_and_absent_weights_zero(name, rule):
         else:
             assert len(set(counts)) == 1
         assert changed[key] or counts[0] == size
-    dense = set(MODELS[name][0]().state_dict())
+    dense = set(MODELS[straight.name][0]().state_dict())
     masks = {key for key in module.net.state_dict() if key.endswith("_mask")}
     assert set(module.net.state_dict()) == dense | masks
     assert len(masks) == len(layers)
 
 
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("name", MODELS)
-def test_stopped_and_resumed_it_is_the_same_run(name, rule, tmp_path):
-    straight, run = fit(name, rule, SaveAt(3, tmp_path))
-    resumed, again = fit(name, rule, checkpoint=tmp_path / "3.ckpt")
-    for key, value in straight.state_dict().items():
+def test_stopped_and_resumed_it_is_the_same_run(straight):
+    resumed, again = fit(straight.name, straight.rule, checkpoint=straight.checkpoint)
+    for key, value in straight.module.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[key]), key
-    states = [r.optimizers[0].state_dict()["state"] for r in (run, again)]
+    states = [r.optimizers[0].state_dict()["state"] for r in (straight.run, again)]
     for index, state in states[0].items():
         assert all(torch.equal(value, states[1][index][key]) for key, value in state.items())
 
@@ -114,6 +119,7 @@ for name in MODELS:
 """
 
 
+@pytest.mark.services
 def test_two_processes_have_the_same_network(tmp_path):
     script = tmp_path / "ranks.py"
     script.write_text(RANKS)

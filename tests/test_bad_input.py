@@ -3,7 +3,7 @@
 import pytest
 
 from psn_lightning.cli import main
-from tests.bad_inputs import CASES
+from tests.helpers.bad_inputs import CASES
 
 
 def files(folder):

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import lightning.pytorch as pl
 import pytest
@@ -16,9 +15,8 @@ from psn_lightning.callbacks.ranks import check_equal_connectivity, refuse_shard
 from psn_lightning.cli import main
 from psn_lightning.data import Digits
 from psn_lightning.errors import SettingError
-from tests.conftest import CONF, QUIET, only_run
-
-SCRIPT = Path(__file__).with_name("ddp_run.py")
+from tests.conftest import CONF, QUIET, ROOT, only_run
+from tests.helpers.ddp_run import RUNS
 
 
 def environment():
@@ -33,13 +31,19 @@ def processes(*command, cwd):
     return done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(
-    ("rule", "storage"), [("RigL", "masked"), ("SET", "masked"), ("SRigL", "masked"), ("RigL", "csr")]
-)
-def test_two_processes_against_one(rule, storage, tmp_path):
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    """Folder of the records of one and of two processes."""
+    folder = tmp_path_factory.mktemp("ddp")
     for n in (1, 2):
-        processes(str(SCRIPT), str(tmp_path), str(n), rule, storage, cwd=tmp_path)
-    one, rank0, rank1 = (torch.load(tmp_path / f"{rule}-{name}.pt") for name in ("1-0", "2-0", "2-1"))
+        processes("-m", "tests.helpers.ddp_run", str(folder), str(n), cwd=ROOT)
+    return folder
+
+
+@pytest.mark.services
+@pytest.mark.parametrize("name", RUNS)
+def test_two_processes_against_one(name, records):
+    one, rank0, rank1 = (torch.load(records / f"{name}-{ranks}.pt") for ranks in ("1-0", "2-0", "2-1"))
     assert len(one["losses"]) == 300
     assert len(one["masks"]) == 5
     for a, b in zip(rank0["masks"], rank1["masks"], strict=True):
@@ -67,11 +71,18 @@ def history(client, experiment):
     return {key: [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, key)] for key in keys}
 
 
-def test_the_command_line_on_two_processes(workdir, client):
-    """One run, rank 0 logs; what it logs is what one process logs; stopped and continued it is the same run."""
-    script = workdir / "psn_train.py"  # what the installed command is
-    script.write_text("from psn_lightning.cli import entry_point; entry_point()")
-    out = processes(str(script), *FIT, *DDP, "--tracking.experiment=two", cwd=workdir)
+@pytest.fixture
+def script(workdir):
+    """What the installed command is."""
+    path = workdir / "psn_train.py"
+    path.write_text("from psn_lightning.cli import entry_point; entry_point()")
+    return str(path)
+
+
+@pytest.mark.services
+def test_the_command_line_on_two_processes(script, workdir, client):
+    """One run, rank 0 logs; what it logs is what one process logs."""
+    out = processes(script, *FIT, *DDP, "--tracking.experiment=two", cwd=workdir)
     assert out.count("MLflow run") == 1
     assert main([*FIT, "--tracking.experiment=one"]) == 0
     one, two = history(client, "one"), history(client, "two")
@@ -80,7 +91,11 @@ def test_the_command_line_on_two_processes(workdir, client):
     assert two["train/loss"][0] == pytest.approx(one["train/loss"][0], rel=1e-3)
     assert two["test/accuracy"][-1] == pytest.approx(one["test/accuracy"][-1], abs=0.02)
 
-    cut = [str(script), *FIT, *DDP, "--tracking.experiment=cut"]
+
+@pytest.mark.faults
+def test_stopped_and_continued_it_is_the_same_run(script, workdir, client):
+    processes(script, *FIT, *DDP, "--tracking.experiment=whole", cwd=workdir)
+    cut = [script, *FIT, *DDP, "--tracking.experiment=cut"]
     process = subprocess.Popen(
         [sys.executable, *cut], cwd=workdir, env=environment(), stderr=subprocess.PIPE, text=True
     )
@@ -95,12 +110,12 @@ def test_the_command_line_on_two_processes(workdir, client):
     assert process.returncode == 143, err
     assert "stopped at step" in err
     processes(*cut, "--ckpt_path=last", cwd=workdir)
-    assert history(client, "cut") == two
+    assert history(client, "cut") == history(client, "whole")
 
 
-def test_a_loss_that_is_no_number_on_one_process_ends_both(workdir, client):
+@pytest.mark.services
+def test_a_loss_that_is_no_number_on_one_process_ends_both(script, workdir, client):
     """The other one would wait for its gradients for ever, or end with an error of the network's."""
-    (workdir / "psn_train.py").write_text("from psn_lightning.cli import entry_point; entry_point()")
     (workdir / "poison.py").write_text(
         "import lightning.pytorch as pl\n"
         "class Poison(pl.Callback):\n"
@@ -108,7 +123,7 @@ def test_a_loss_that_is_no_number_on_one_process_ends_both(workdir, client):
         "        if trainer.global_rank == 1 and trainer.global_step == 7:\n"
         "            batch[0][0, 0] = float('nan')\n"
     )
-    command = [sys.executable, "psn_train.py", *FIT, *DDP, "--trainer.callbacks+=poison.Poison"]
+    command = [sys.executable, script, *FIT, *DDP, "--trainer.callbacks+=poison.Poison"]
     done = subprocess.run(command, cwd=workdir, env=environment(), capture_output=True, text=True, timeout=240)
     printed = done.stdout + done.stderr
     assert done.returncode == 2, printed

@@ -255,6 +255,7 @@ def wait_for_checkpoint(workdir, step):
     raise AssertionError("no checkpoint was written")
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("every", ["10", "null"])
 def test_kill_9_then_last(every, workdir, client):
     """Killed within an epoch, soon after its own checkpoint or that of the epoch before."""
@@ -280,6 +281,7 @@ def assert_every_step_once(client, resumed):
     assert {k: [s for s, _ in v] for k, v in metrics.items()} == {k: [s for s, _ in v] for k, v in expected.items()}
 
 
+@pytest.mark.faults
 def test_kill_9_before_any_checkpoint_begins_again_in_the_same_run(workdir, client):
     assert main([*FIT, "--seed_everything=1"]) == 0  # an older run of that name, which is not meant
     (older,) = client.search_runs(["1"])
@@ -301,6 +303,7 @@ def test_kill_9_before_any_checkpoint_begins_again_in_the_same_run(workdir, clie
     assert steps == sorted(set(steps))
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_polite_stop_saves_the_step(number, workdir, client):
     process = start("--checkpoints.every_n_steps=10")

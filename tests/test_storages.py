@@ -36,7 +36,7 @@ class Watch(pl.Callback):
         self.masks.append([layer.mask.clone() for layer in pl_module.network.sparse_layers().values()])
 
 
-def train(storage, method, folder, max_steps=200, checkpoint=None, **arguments):
+def train(storage, method, folder, max_steps=120, checkpoint=None, **arguments):
     pl.seed_everything(4)
     watch = Watch()
     trainer = pl.Trainer(

@@ -27,5 +27,7 @@ def list_optimizers(configured: Any) -> list[Optimizer]:
 
 
 def log_step_metrics(trainer: pl.Trainer) -> None:
-    """Send the metrics of the present step to the loggers now, before the hooks that follow."""
-    trainer._logger_connector.update_train_step_metrics()
+    """Send the metrics of the present step to the loggers now, unless Lightning has done so after the step's hooks."""
+    progress: Any = trainer.fit_loop.epoch_loop.batch_progress.total
+    if progress.completed < progress.processed:
+        trainer._logger_connector.update_train_step_metrics()

@@ -61,6 +61,7 @@ class PSNCLI(LightningCLI):
         sees_test_set: bool = True,
     ) -> None:
         self._trains = run
+        self._command = args[0] if run else None
         self._further = callbacks
         self._sees_test_set = sees_test_set
         self._evaluation = LastEvaluation()
@@ -82,6 +83,11 @@ class PSNCLI(LightningCLI):
             args=list(args),
             run=run,
         )
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """The subcommand that runs alone: a parser for each of the others would take as long to make."""
+        every = LightningCLI.subcommands()
+        return {self._command: every[self._command]} if self._command else every
 
     def _find_model(self, args: Sequence[str]) -> None:
         """Whether the model is ours, or made like ours."""

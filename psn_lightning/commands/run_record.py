@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from psn_lightning import __version__
 from psn_lightning.callbacks import DynamicTopology, EquilibriumMonitor, TopologyLogger
 from psn_lightning.callbacks.layers import layers_of
+from psn_lightning.callbacks.lightning_private import log_step_metrics
 from psn_lightning.callbacks.recording import connectivities
 from psn_lightning.checkpoints import BestAndLast
 from psn_lightning.checkpoints.flat import flatten
@@ -38,12 +40,12 @@ class ConfigRecord(SaveConfigCallback):
         logger = trainer.logger
         if not isinstance(logger, MLflowLogger) or logger.configured:
             return
-        text = self._dump()
-        logger.log_text(text, "config.yaml")
-        logger.log_hyperparams(flatten(yaml.safe_load(text)))
+        logger.log_text(self._text, "config.yaml")
+        logger.log_hyperparams(flatten(yaml.safe_load(self._text)))
 
-    def _dump(self) -> str:
-        """Dump the configuration as YAML, without the password of a database."""
+    @cached_property
+    def _text(self) -> str:
+        """Configuration as YAML, without the password of a database."""
         config = self.config.clone()
         tracking = config["tracking"]
         tracking.uri = tracking.uri and without_password(tracking.uri)
@@ -57,18 +59,11 @@ class ConfigRecord(SaveConfigCallback):
         A resumed run computes and logs only later metrics again, so a kill after this point loses none.
         """
         logger = trainer.logger if isinstance(trainer.logger, MLflowLogger) else None
-        checkpoint[KEY] = {"config": self._dump(), "run_id": logger.run_id if logger else None, "version": __version__}
+        checkpoint[KEY] = {"config": self._text, "run_id": logger.run_id if logger else None, "version": __version__}
         if logger:
             if trainer.training:
-                _log_step_metrics(trainer)
+                log_step_metrics(trainer)
             logger.flush()
-
-
-def _log_step_metrics(trainer: pl.Trainer) -> None:
-    """Log the metrics of the step: Lightning logs them only after the hooks in which checkpoints are saved."""
-    progress: Any = trainer.fit_loop.epoch_loop.batch_progress.total
-    if progress.completed < progress.processed:
-        trainer._logger_connector.update_train_step_metrics()
 
 
 class RunRecord(pl.Callback):

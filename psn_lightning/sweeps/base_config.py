@@ -30,28 +30,31 @@ def configuration(sweep: Sweep) -> dict[str, Any]:
     given = [part for path in sweep.base for part in ("--config", str(path.absolute))]
     config = apply_settings(_resolve(given), sweep.settings)
     values = {key: [v.low, v.high] if isinstance(v, Range) else list(v) for key, v in sweep.space.items()}
+    seeds = values.pop("seed_everything", [config["seed_everything"]])  # no object depends on them
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "config.yaml"
-        for i in range(max(map(len, values.values()))):  # every value once, beside others that may go with it
+        for i in range(max(map(len, values.values()), default=1)):  # every value once, beside others
             chosen = {key: listed[min(i, len(listed) - 1)] for key, listed in values.items()}
-            path.write_text(yaml.safe_dump(apply_settings(config, decode_settings(chosen, sweep.space))))
-            _check(_resolve(["--config", str(path)]))
+            cell = apply_settings(config, decode_settings(chosen, sweep.space))
+            path.write_text(yaml.safe_dump(cell))
             _build(path)
+            _check(cell, seeds)
         path.write_text(yaml.safe_dump(apply_settings(config, {"trainer.devices": 1})))
         return _resolve(["--config", str(path)])
 
 
-def _check(config: dict[str, Any]) -> None:
-    """Refuse a configuration that does not suit a run of a sweep."""
-    epochs, devices, seed = config["trainer"]["max_epochs"], config["trainer"]["devices"], config["seed_everything"]
+def _check(config: dict[str, Any], seeds: Sequence[Any]) -> None:
+    """Refuse a configuration, or seeds, that do not suit a run of a sweep."""
+    epochs, devices = config["trainer"]["max_epochs"], config["trainer"]["devices"]
     if devices not in (1, "1", "auto"):  # the Trainer would start the whole sweep again on each device
         raise SettingError(f"trainer.devices {devices}: a run of a sweep has one device; --workers divides the others")
     if not isinstance(epochs, int) or epochs < 1:
         raise SettingError(
             f"trainer.max_epochs {epochs}: trials are reported and pruned by epoch; give it in the sweep's settings"
         )
-    if type(seed) is not int or not 0 <= seed < 2**32:
-        raise SettingError(f"seed_everything {seed} must be an integer from 0 to {2**32 - 1}")
+    for seed in seeds:
+        if type(seed) is not int or not 0 <= seed < 2**32:
+            raise SettingError(f"seed_everything {seed} must be an integer from 0 to {2**32 - 1}")
 
 
 def _build(path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Collection, Mapping
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from typing import Any, TypeAlias
@@ -62,6 +63,8 @@ class LocalLauncher:
         process = self._context.Process(target=start_local, args=(plan, ticket, threads, environment))
         # The fork server that is started here inherits the mask: a SIGTERM to all processes of the command, as of
         # timeout(1), would otherwise end it before its workers. A worker unblocks the signal when it can handle it.
+        # The resource tracker, which the fork server needs, unblocks the signal where it is started: so it comes first.
+        resource_tracker.ensure_running()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         try:
             process.start()

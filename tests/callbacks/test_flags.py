@@ -55,7 +55,7 @@ def rank(rank, folder):
 
 
 def test_two_processes_agree_in_one_exchange(tmp_path):
-    mp.spawn(rank, (os.fspath(tmp_path),), 2)
+    mp.start_processes(rank, (os.fspath(tmp_path),), 2, start_method="fork")
     for number in (0, 1):
         seen, calls = torch.load(tmp_path / f"{number}.pt")
         assert seen == [(False, False), (True, False), (False, True), (True, True)]

@@ -34,6 +34,6 @@ def gather(rank, folder):
 
 
 def test_two_processes_have_the_same_list(tmp_path):
-    mp.spawn(gather, (os.fspath(tmp_path),), 2)
+    mp.start_processes(gather, (os.fspath(tmp_path),), 2, start_method="fork")
     for rank in (0, 1):
         assert torch.load(tmp_path / f"{rank}.pt") == [{"rank": 0}, {"rank": 1}]

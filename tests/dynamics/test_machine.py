@@ -199,5 +199,5 @@ class Training(RuleBasedStateMachine):
                     assert not actual[~layer.mask].any()
 
 
-Training.TestCase.settings = settings(max_examples=100, stateful_step_count=25, deadline=None)
+Training.TestCase.settings = settings(max_examples=50, stateful_step_count=25)
 TestTraining = Training.TestCase

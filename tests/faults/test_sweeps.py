@@ -4,7 +4,7 @@ import psutil
 from optuna.trial import TrialState
 
 from psn_lightning.sweeps.liveness import WORKER
-from tests.sweeping import assert_whole, finished, running, start, study, trials_told, uri_of
+from tests.helpers.sweeps import assert_whole, finished, running, start, study, trials_told, uri_of
 from tests.sweeps.test_command import GRID
 
 

@@ -1,5 +1,6 @@
 """Sweeps as a user runs them, with worker processes that die and commands that are stopped."""
 
+import os
 import signal
 import time
 
@@ -10,7 +11,7 @@ from optuna.trial import TrialState
 from psn_lightning.cli import main
 from psn_lightning.sweeps.tickets import count_deaths
 from tests.conftest import CONF
-from tests.sweeping import assert_whole, finished, running, start, study, trials_told, uri_of
+from tests.helpers.sweeps import assert_whole, finished, running, start, study, trials_told, uri_of
 
 pytestmark = pytest.mark.timeout(600)  # many processes that start and end, on machines that do other things
 
@@ -24,6 +25,7 @@ GRID = {
 }
 
 
+@pytest.mark.faults
 def test_a_stopped_grid_goes_on_with_what_is_left(workdir):
     process = start(workdir, GRID)
     while len([t for t in _trials(workdir) if t.state == TrialState.COMPLETE]) < 3:
@@ -32,7 +34,7 @@ def test_a_stopped_grid_goes_on_with_what_is_left(workdir):
     client = mlflow.MlflowClient(uri_of(workdir))
     while not client.search_runs(["1"], "tags.stage = 'fit' AND attributes.status = 'RUNNING'"):
         time.sleep(0.05)  # the trial is claimed before its fit begins
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGTERM)  # to all processes of the command, as timeout(1) does
     printed = process.communicate(timeout=60)[0]
     assert process.returncode == 143
     assert "the same command goes on with the 5 trials that are left" in printed
@@ -53,34 +55,30 @@ def _trials(folder):
 
 
 def test_pruned_trials_are_killed_runs_with_the_reason(workdir, client, write):
-    """The median of the first two ends the third at once: it learns nothing."""
+    """The median, which is the first, ends the second at once: it learns nothing."""
     config = write(
         {
             **GRID,
             "name": "pruned",
-            "space": {"model.lr": [0.01, 0.005, 1e-7], "model.topology": ["Uniform", LOGNORMAL]},
+            "space": {"model.lr": [0.01, 1e-7], "model.topology": ["Uniform", LOGNORMAL]},
             "settings": {"trainer.max_epochs": 3, "data.init_args.val_fraction": 0.2},
             "objective": "val/accuracy",
-            "pruner": {"class_path": "optuna.pruners.MedianPruner", "init_args": {"n_startup_trials": 2}},
-            "retrain_seeds": [7, 8],
+            "pruner": {"class_path": "optuna.pruners.MedianPruner", "init_args": {"n_startup_trials": 1}},
+            "retrain_seeds": [7],
         }
     )
     assert main(["sweep", "--config", config]) == 0
     runs = {run.data.tags["cell"]: run for run in client.search_runs(["1"], "tags.role = 'trial'")}
-    assert len(runs) == 6
+    assert len(runs) == 4
     assert runs["lr 1e-07, topology Uniform"].data.tags["killed"].startswith("pruned after epoch 1: val/accuracy 0.")
-    for rate in ("0.01", "0.005", "1e-07"):
+    for rate in ("0.01", "1e-07"):
         impossible = runs[f"lr {rate}, topology Lognormal"]
         assert "pruned before training: ccv 9 of Lognormal cannot be reached in fc1" in impossible.data.tags["killed"]
         assert not impossible.data.metrics
-    assert [runs[f"lr {rate}, topology Uniform"].info.status for rate in ("0.01", "0.005", "1e-07")] == [
-        "FINISHED", "FINISHED", "KILLED",
-    ]  # fmt: skip
+    assert [runs[f"lr {rate}, topology Uniform"].info.status for rate in ("0.01", "1e-07")] == ["FINISHED", "KILLED"]
     assert not any("test/accuracy" in run.data.metrics for run in runs.values())
-    retrained = client.search_runs(["1"], "tags.role = 'retrained'")
-    assert len(retrained) == 2
-    for run in retrained:
-        assert len(client.get_metric_history(run.info.run_id, "test/accuracy")) == 1
+    (retrained,) = client.search_runs(["1"], "tags.role = 'retrained'")
+    assert len(client.get_metric_history(retrained.info.run_id, "test/accuracy")) == 1
 
 
 LOGNORMAL = {"class_path": "Lognormal", "init_args": {"ccv": 9.0}}

@@ -6,7 +6,7 @@ from psn_lightning.sweeps.liveness import REASON
 from psn_lightning.sweeps.plan import Plan
 from psn_lightning.sweeps.tickets import Tickets, fail_trial
 from psn_lightning.sweeps.trials import EPOCHS
-from tests.sweeping import claim, make_study
+from tests.helpers.sweeps import claim, make_study
 
 PLAN = Plan("mine", None, {}, {"x": [1]}, Tickets(3, None, 0), "random", None, None, "val/accuracy", "maximize")
 

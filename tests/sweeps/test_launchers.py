@@ -85,6 +85,7 @@ def test_a_fork_server_that_dies_is_named(plan, monkeypatch):
     assert signal.pthread_sigmask(signal.SIG_BLOCK, set()) == before
 
 
+@pytest.mark.services
 def test_a_job_runs_one_trial(plan):
     """By submitit's local executor, which starts jobs as processes."""
     one = dataclasses.replace(plan, tickets=dataclasses.replace(plan.tickets, left_out=frozenset([0])))
@@ -93,6 +94,7 @@ def test_a_job_runs_one_trial(plan):
     assert "Seed set to" in trial_log("small", 1).read_text()
 
 
+@pytest.mark.services
 def test_a_job_returns_its_exit_code_and_logs_its_message(plan):
     empty = dataclasses.replace(plan, config={"seed_everything": 1})
     worker = SlurmLauncher(1, {"timeout_min": 5}, cluster="local").start(empty, 0, 0)
@@ -101,6 +103,7 @@ def test_a_job_returns_its_exit_code_and_logs_its_message(plan):
     assert "model.sparsity" in read_message(trial_log("small", 0))
 
 
+@pytest.mark.services
 def test_a_job_that_is_cancelled_ends(plan):
     launcher = SlurmLauncher(1, {"timeout_min": 5}, cluster="local")
     worker = launcher.start(plan, 0, 0)

@@ -15,7 +15,7 @@ from psn_lightning.sweeps.liveness import REASON, WORKER, fail_dead_trials, fail
 from psn_lightning.sweeps.storages import open_storage
 from psn_lightning.sweeps.tickets import Tickets, count_deaths
 from psn_lightning.tracking.processes import identity
-from tests.sweeping import claim, make_study
+from tests.helpers.sweeps import claim, make_study
 
 
 @pytest.fixture

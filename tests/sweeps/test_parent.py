@@ -8,7 +8,7 @@ from psn_lightning.sweeps.parent import StudyRun
 from psn_lightning.sweeps.plan import parent_run
 from psn_lightning.sweeps.tickets import fail_trial
 from tests.conftest import CONF
-from tests.sweeping import claim
+from tests.helpers.sweeps import claim
 
 SWEEP = {
     "name": "small",

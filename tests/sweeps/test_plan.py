@@ -8,7 +8,7 @@ from psn_lightning.sweeps.plan import best_trial
 from psn_lightning.sweeps.sweep import Range
 from psn_lightning.sweeps.tickets import Tickets
 from tests.conftest import CONF
-from tests.sweeping import claim, make_study
+from tests.helpers.sweeps import claim, make_study
 
 SWEEP = {
     "name": "planned",

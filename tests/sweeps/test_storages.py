@@ -21,7 +21,7 @@ from psn_lightning.sweeps.storages import (
     study_file,
 )
 from psn_lightning.sweeps.tickets import Tickets
-from tests.sweeping import claim
+from tests.helpers.sweeps import claim
 
 
 def test_without_a_url_it_is_a_file_below_mlruns(workdir):

@@ -19,7 +19,7 @@ from psn_lightning.sweeps.tickets import (
     set_seed_value,
     trials_by_ticket,
 )
-from tests.sweeping import claim, make_study
+from tests.helpers.sweeps import claim, make_study
 
 silence_optuna()
 

@@ -13,7 +13,7 @@ from psn_lightning.sweeps.parent import StudyRun
 from psn_lightning.sweeps.tickets import seed_values
 from psn_lightning.sweeps.trials import run_trial
 from tests.conftest import CONF
-from tests.sweeping import claim
+from tests.helpers.sweeps import claim
 
 SWEEP = {
     "name": "small",

@@ -1,4 +1,4 @@
-"""Addresses: what is none is refused, and no password is shown. More refusals are in tests/bad_inputs.py."""
+"""Addresses: what is none is refused, and no password is shown. More refusals are in tests/helpers/bad_inputs.py."""
 
 import pytest
 

@@ -1,6 +1,6 @@
-"""One training run on any number of processes, for tests/test_ddp.py: what each process saw goes to files.
+"""Training runs on any number of processes, for tests/test_ddp.py: what each process saw goes to files.
 
-python ddp_run.py FOLDER PROCESSES RULE
+python -m tests.helpers.ddp_run FOLDER PROCESSES
 """
 
 import sys
@@ -15,11 +15,13 @@ from psn_lightning.task import SparseClassifier
 from psn_lightning.topology import Bernoulli
 
 STEPS, UPDATES = 300, 5
-RULES = {
-    "RigL": lambda: RigL(period=STEPS // UPDATES, end=1.0),
-    "SET": lambda: SET(period=STEPS // UPDATES, begin=0),
-    "SRigL": lambda: SRigL(period=STEPS // UPDATES, end=1.0),
+RUNS = {
+    "RigL-masked": lambda: RigL(period=STEPS // UPDATES, end=1.0),
+    "SET-masked": lambda: SET(period=STEPS // UPDATES, begin=0),
+    "SRigL-masked": lambda: SRigL(period=STEPS // UPDATES, end=1.0),
+    "RigL-csr": lambda: RigL(period=STEPS // UPDATES, end=1.0),
 }
+"""Rules by name and storage of a run."""
 
 
 class Record(pl.Callback):
@@ -35,7 +37,7 @@ class Record(pl.Callback):
             self.masks.append([layer.mask.clone() for layer in pl_module.network.sparse_layers().values()])
 
 
-def main(folder, processes, rule, storage="masked"):
+def main(folder, processes, name):
     pl.seed_everything(3)
     record = Record()
     trainer = pl.Trainer(
@@ -45,7 +47,7 @@ def main(folder, processes, rule, storage="masked"):
         accelerator="cpu",
         devices=processes,
         strategy="ddp" if processes > 1 else "auto",
-        callbacks=[RULES[rule](), MaskReapply(), record],
+        callbacks=[RUNS[name](), MaskReapply(), record],
         use_distributed_sampler=False,
         logger=False,
         enable_checkpointing=False,
@@ -54,13 +56,14 @@ def main(folder, processes, rule, storage="masked"):
     )
     # 1422 training rows, an even number: with an odd one two processes repeat a row in every epoch.
     data = Digits(batch_size=128 // processes, val_fraction=0.01)
-    network = {"hidden": [96, 64], "topology": Bernoulli(), "sparsity": 0.8, "storage": storage}
+    network = {"hidden": [96, 64], "topology": Bernoulli(), "sparsity": 0.8, "storage": name.split("-")[1]}
     task = SparseClassifier(64, 10, evaluation_split="val", **network)
     trainer.fit(task, data)
     metrics = {key: value.item() for key, value in trainer.callback_metrics.items()}
     saved = {"losses": record.losses, "masks": record.masks, "rows": record.rows, "metrics": metrics}
-    torch.save(saved, Path(folder) / f"{rule}-{processes}-{trainer.global_rank}.pt")
+    torch.save(saved, Path(folder) / f"{name}-{processes}-{trainer.global_rank}.pt")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])
+    for run in RUNS:
+        main(sys.argv[1], int(sys.argv[2]), run)

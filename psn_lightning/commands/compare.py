@@ -14,8 +14,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from psn_lightning.checkpoints.differences import decisive
 from psn_lightning.checkpoints.flat import short_names
-from psn_lightning.checkpoints.origin import decisive
 from psn_lightning.commands.markdown import markdown_table
 from psn_lightning.commands.messages import CommandParser
 from psn_lightning.errors import SettingError

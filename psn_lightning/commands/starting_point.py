@@ -14,8 +14,9 @@ import yaml
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from psn_lightning.callbacks.sparsify import sparsify_first
+from psn_lightning.checkpoints.differences import check_network, check_same
 from psn_lightning.checkpoints.flat import flatten
-from psn_lightning.checkpoints.origin import Origin, check_network, check_same, check_state, read_origin
+from psn_lightning.checkpoints.origin import Origin, check_state, read_origin
 from psn_lightning.errors import SettingError, compact, in_one_line
 from psn_lightning.nn import sparse_layers
 from psn_lightning.task import SparseClassifier

@@ -19,7 +19,7 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from psn_lightning.checkpoints.origin import decisive
+from psn_lightning.checkpoints.differences import decisive
 from psn_lightning.commands.compare import find
 from psn_lightning.errors import SettingError, in_one_line
 from psn_lightning.files import write_all

@@ -14,8 +14,8 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 
+from psn_lightning.checkpoints.differences import decisive
 from psn_lightning.checkpoints.flat import flatten
-from psn_lightning.checkpoints.origin import decisive
 from psn_lightning.errors import SettingError
 from psn_lightning.sweeps.storages import open_storage
 from psn_lightning.sweeps.sweep import Direction, SamplerName, Space

@@ -42,7 +42,7 @@ def postgres(tmp_path_factory):
     as_user = []
     if os.getuid() == 0:  # PostgreSQL refuses to run as root
         shutil.chown(folder, "postgres", "postgres")
-        for parent in [folder, *folder.parents][:3]:
+        for parent in [folder, *folder.parents][:4]:
             parent.chmod(parent.stat().st_mode | 0o755)
         as_user = ["runuser", "-u", "postgres", "--"]
     data = folder / "data"

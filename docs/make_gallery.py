@@ -20,7 +20,7 @@ from psn_lightning.topology import (
     Quadratic,
     Uniform,
 )
-from psn_lightning.topology.fan_in import coefficient_of_variation
+from psn_lightning.topology.scaling import coefficient_of_variation
 
 GALLERY: dict[str, FanIn] = {
     "Linear": Linear(),

@@ -9,7 +9,7 @@ import lightning.pytorch as pl
 from psn_lightning.callbacks.dynamic import DynamicTopology
 from psn_lightning.callbacks.layers import layers_of, log_now
 from psn_lightning.topology.equilibrium import Settlement, Trajectory, settlement
-from psn_lightning.topology.fan_in import coefficient_of_variation
+from psn_lightning.topology.scaling import coefficient_of_variation
 
 
 class EquilibriumMonitor(pl.Callback):

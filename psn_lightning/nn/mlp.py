@@ -90,7 +90,7 @@ class SparseMLP(nn.Sequential):
         return super().forward(x)  # type: ignore[no-any-return,no-untyped-call]
 
     def _fuse_layers(self) -> Callable[[Tensor], Tensor]:
-        from psn_lightning.nn.csr import CSRNetwork
+        from psn_lightning.nn.csr_network import CSRNetwork
 
         *hidden, output = self
         return CSRNetwork(list(zip(hidden[0::3], hidden[1::3], strict=True)), output)  # type: ignore[arg-type]

@@ -38,7 +38,7 @@ from psn_lightning.topology import (
     spread,
 )
 from psn_lightning.topology.connectivity import IntArray
-from psn_lightning.topology.fan_in import coefficient_of_variation
+from psn_lightning.topology.scaling import coefficient_of_variation
 from psn_lightning.topology.statistics import fan_in_ccv
 
 WEIGHT_STREAM = 1_000_003  # part of the seed that separates the random streams of weights from those of topologies

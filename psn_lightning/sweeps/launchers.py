@@ -22,7 +22,7 @@ from psn_lightning.sweeps.worker import FAILED, start_job, start_local
 
 _PRELOADED = [  # imports that would cost every worker seconds; the server skips what is not installed
     "psn_lightning.sweeps.worker",
-    "psn_lightning.nn.csr",
+    "psn_lightning.nn.csr_network",
     "mlflow.store.tracking.sqlalchemy_store",
     "optuna.storages._rdb.models",
     "alembic.command",

@@ -4,8 +4,9 @@ from psn_lightning.topology.allocation import AllocationName, allocate, allocate
 from psn_lightning.topology.connectivity import Connectivity
 from psn_lightning.topology.design import BudgetName, Topology
 from psn_lightning.topology.distributions import Bernoulli, Lognormal, LognormalAtEquilibrium, PowerLaw, Uniform
-from psn_lightning.topology.fan_in import FanIn, LayerBudget, check_sparsity, settle, sparsity_ceiling
+from psn_lightning.topology.fan_in import FanIn, LayerBudget, check_sparsity, sparsity_ceiling
 from psn_lightning.topology.profiles import Bell, Exponential, Linear, MultiPeak, Profile, Quadratic
+from psn_lightning.topology.scaling import settle
 from psn_lightning.topology.spreading import SpreadingName, spread
 
 FAMILIES: tuple[type[FanIn], ...] = (

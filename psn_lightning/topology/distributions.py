@@ -8,7 +8,8 @@ import numpy as np
 
 from psn_lightning.topology.connectivity import IntArray
 from psn_lightning.topology.equilibrium import TableName, equilibrium
-from psn_lightning.topology.fan_in import FanIn, LayerBudget, scale_clamped, solve_ccv
+from psn_lightning.topology.fan_in import FanIn, LayerBudget
+from psn_lightning.topology.scaling import scale_clamped, solve_ccv
 
 MAX_SIGMA = 8.0
 """Largest σ of the lognormal. It reaches a CCV of 2.77 at sparsity 0.9 on 784 inputs (paper: 2.8).

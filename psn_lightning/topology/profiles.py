@@ -9,7 +9,8 @@ import numpy as np
 
 from psn_lightning.errors import SettingError
 from psn_lightning.topology.connectivity import IntArray
-from psn_lightning.topology.fan_in import FanIn, FloatArray, LayerBudget, scale_unclamped
+from psn_lightning.topology.fan_in import FanIn, FloatArray, LayerBudget
+from psn_lightning.topology.scaling import scale_unclamped
 
 
 class Profile(FanIn):

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from psn_lightning.topology.connectivity import Connectivity, IntArray
-from psn_lightning.topology.fan_in import FloatArray, coefficient_of_variation
+from psn_lightning.topology.fan_in import FloatArray
+from psn_lightning.topology.scaling import coefficient_of_variation
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from psn_lightning.topology import (
     Uniform,
     sparsity_ceiling,
 )
-from psn_lightning.topology.fan_in import bisect, settle
+from psn_lightning.topology.scaling import bisect, settle
 
 FAMILIES = [
     Linear(),

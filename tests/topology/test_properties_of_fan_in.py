@@ -25,7 +25,7 @@ from psn_lightning.topology import (
     Uniform,
 )
 from psn_lightning.topology.distributions import MAX_EXPONENT, MAX_SIGMA
-from psn_lightning.topology.fan_in import coefficient_of_variation, scale_clamped
+from psn_lightning.topology.scaling import coefficient_of_variation, scale_clamped
 from tests.topology.drawing import CORNER_BUDGETS, budgets, quick, roomy_budgets, seeds, sizes
 
 flags = st.booleans()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from psn_lightning.topology import Connectivity
 from psn_lightning.topology.equilibrium import two_level_bound
-from psn_lightning.topology.fan_in import coefficient_of_variation
+from psn_lightning.topology.scaling import coefficient_of_variation
 from psn_lightning.topology.statistics import (
     fan_in_ccv,
     gini,

@@ -8,7 +8,8 @@ import numpy as np
 
 from psn_lightning.paper.report.verdicts import Claim, Verdict, number
 from psn_lightning.topology import Bell, Exponential, FanIn, LayerBudget, Linear, Quadratic, spread
-from psn_lightning.topology.fan_in import coefficient_of_variation, sparsity_ceiling
+from psn_lightning.topology.fan_in import sparsity_ceiling
+from psn_lightning.topology.scaling import coefficient_of_variation
 
 _LAYER = LayerBudget(n_in=784, n_out=1024, sparsity=0.9)
 _CCV: dict[str, tuple[FanIn, float]] = {

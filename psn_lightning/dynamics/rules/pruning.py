@@ -1,0 +1,61 @@
+"""Gradual magnitude pruning: drops, and never grows."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from psn_lightning.dynamics.rules.rule import LayerState, Rule
+from psn_lightning.errors import SettingError
+from psn_lightning.topology import check_sparsity
+
+
+class MagnitudePruningRule(Rule):
+    """Gradual magnitude pruning (GMP): drop the smallest |weight|, grow none (Zhu & Gupta, 2018, arXiv 1710.01878).
+
+    The schedule's fraction is the remaining share of the connections to prune. With :class:`CubicSchedule` the
+    sparsity of every layer is s_t = s_f + (s_i − s_f)(1 − (t − t_0) / (n Δt))³ (Eq. 1).
+
+    Args:
+        final_sparsity: Sparsity of each layer after the last update (s_f), in [0, 1).
+
+    Raises:
+        SettingError: If ``final_sparsity`` is not in [0, 1).
+    """
+
+    needs_gradient = False
+
+    def __init__(self, final_sparsity: float = 0.9) -> None:
+        check_sparsity(final_sparsity)
+        self.final_sparsity = final_sparsity
+
+    def _count_final(self, layer: LayerState) -> int:
+        return round((1 - self.final_sparsity) * layer.n_out * layer.n_in)
+
+    def check(self, layer: LayerState) -> None:
+        """Check that at least one connection remains, and that the layer starts denser than it ends."""
+        if self._count_final(layer) == 0:
+            raise SettingError(
+                f"{layer.name}: final_sparsity {self.final_sparsity} leaves no connection of this {layer.n_out} × "
+                f"{layer.n_in} layer: lower final_sparsity or widen the layer"
+            )
+        if layer.n_initial < self._count_final(layer):
+            sparsity = 1 - layer.n_initial / (layer.n_out * layer.n_in)
+            raise SettingError(
+                f"{layer.name}: initial sparsity {sparsity:.4f} is above final_sparsity {self.final_sparsity}: start "
+                "with a dense model (sparsity 0) or raise final_sparsity"
+            )
+
+    def counts(self, fraction: float, layer: LayerState) -> tuple[int, int]:
+        """Compute how many connections to drop to reach the sparsity of the schedule; none are grown."""
+        final = self._count_final(layer)
+        target = round(final + (layer.n_initial - final) * fraction)
+        return max(0, layer.n_active - target), 0
+
+    def drop_scores(self, weight: Tensor, neuron: Tensor) -> Tensor:
+        """Magnitude of the weights, shape ``(n_connections,)``."""
+        return weight.abs()
+
+    def grow_scores(self, gradient: Tensor, mask: Tensor, generator: torch.Generator) -> Tensor:
+        """Zeros, shape ``(neurons, n_in)``: no connection is grown."""
+        return torch.zeros(mask.shape, device=mask.device)

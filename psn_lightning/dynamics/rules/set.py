@@ -1,0 +1,32 @@
+"""SET: grows at random."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from psn_lightning.dynamics.rules.rule import Rule
+
+
+class SETRule(Rule):
+    """SET: drop the positive and the negative weights nearest zero, grow at random (Mocanu et al., 2018, Algorithm 1).
+
+    The same share of the positive and of the negative weights is dropped. Unlike in the paper, grown connections start
+    with weight 0, not with a random weight; all rules of this package have that in common.
+    """
+
+    needs_gradient = False
+
+    def drop_scores(self, weight: Tensor, neuron: Tensor) -> Tensor:
+        """Rank of |weight| among the weights of the same sign, divided by their number; NaN gets the lowest score."""
+        scores = torch.zeros_like(weight, dtype=torch.float64)
+        for sign in (weight >= 0, weight < 0):
+            index = sign.nonzero().squeeze(1)
+            order = weight[index].abs().argsort(stable=True)
+            rank = torch.arange(1, len(index) + 1, dtype=torch.float64, device=weight.device)
+            scores[index[order]] = rank / max(1, len(index))
+        return scores
+
+    def grow_scores(self, gradient: Tensor, mask: Tensor, generator: torch.Generator) -> Tensor:
+        """Uniform random numbers, shape ``(neurons, n_in)``."""
+        return torch.rand(mask.shape, generator=generator, dtype=torch.float64).to(mask.device)

@@ -1,0 +1,44 @@
+"""A whole network of csr layers, computed by two kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor, nn
+
+from psn_lightning.kernels.structure import Structure
+from psn_lightning.kernels.tiled import Stack
+from psn_lightning.kernels.workspace import Stage
+from psn_lightning.nn.csr import CSRLinear
+
+
+class CSRNetwork:
+    """Forward and backward pass of a whole network in two kernels instead of two per module.
+
+    Args:
+        blocks: Hidden layers: each sparse layer with the LayerNorm that follows; a ReLU follows each LayerNorm.
+        output: Dense output layer, computed as a sparse layer with all connections active.
+    """
+
+    def __init__(self, blocks: Sequence[tuple[CSRLinear, nn.LayerNorm]], output: nn.Linear) -> None:
+        self._blocks, self._output = blocks, output
+        self._whole = Structure(np.arange(output.weight.numel()), *output.weight.shape)
+        self._known = self._get_connections()
+        self._stack = Stack(self._make_stages())
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Compute logits of shape ``(batch, n_classes)`` from an input of shape ``(batch, n_in)``."""
+        known = self._get_connections()
+        if known != self._known:  # after a topology update
+            self._known = known
+            self._stack.connect(self._make_stages())
+        parameters = [p for layer, norm in self._blocks for p in (layer.weight, layer.bias, norm.weight, norm.bias)]
+        logits: Tensor = self._stack(x, [*parameters, self._output.weight, self._output.bias])
+        return logits
+
+    def _get_connections(self) -> list[tuple[Structure, float]]:
+        return [(layer.structure, norm.eps) for layer, norm in self._blocks]
+
+    def _make_stages(self) -> list[Stage]:
+        return [*(layer.stage(norm) for layer, norm in self._blocks), Stage(self._whole)]

@@ -1,10 +1,11 @@
 """Sparse layers of any module, their storages, and the network of the paper."""
 
+from psn_lightning.nn.budgets import LayerSettings
 from psn_lightning.nn.init import InitName
 from psn_lightning.nn.layer import SparseLayer
 from psn_lightning.nn.masked import MaskedLayer
 from psn_lightning.nn.mlp import SparseMLP
-from psn_lightning.nn.sparsify import LayerSettings, densify, describe, sparsify
+from psn_lightning.nn.sparsify import densify, describe, sparsify
 from psn_lightning.nn.storages import StorageName
 from psn_lightning.nn.table import LayerRow, SparsityTable
 from psn_lightning.nn.weights import sparse_layers

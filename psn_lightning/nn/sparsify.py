@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import nn
 
-from psn_lightning.errors import SettingError, UnreachableError
+from psn_lightning.errors import SettingError
+from psn_lightning.nn.budgets import LayerSettings, draw_fan_ins, make_budgets, resolve_settings
 from psn_lightning.nn.init import InitName, initial_values
 from psn_lightning.nn.layer import SparseLayer
 from psn_lightning.nn.masked import MaskedLayer, masked_layers_of
@@ -32,31 +31,13 @@ from psn_lightning.topology import (
     LayerBudget,
     SpreadingName,
     Uniform,
-    allocate_exactly,
     check_sparsity,
-    settle,
     spread,
 )
-from psn_lightning.topology.connectivity import IntArray
 from psn_lightning.topology.scaling import coefficient_of_variation
 from psn_lightning.topology.statistics import fan_in_ccv
 
 WEIGHT_STREAM = 1_000_003  # part of the seed that separates the random streams of weights from those of topologies
-
-
-@dataclass(frozen=True)
-class LayerSettings:
-    """Settings of the layers that a glob pattern matches; None takes the value given for all layers.
-
-    Args:
-        sparsity: Sparsity of each of these layers, in [0, 1); the layers then have no part in the budget of the others.
-        topology: Family of the fan-in.
-        storage: Storage of the weights.
-    """
-
-    sparsity: float | None = None
-    topology: FanIn | None = None
-    storage: StorageName | None = None
 
 
 def sparsify(
@@ -111,11 +92,11 @@ def sparsify(
     check_sparsity(sparsity)
     check_storage(storage)
     weights = select_weights(module, None if include is None else list(include), list(exclude))
-    settings = _resolve_settings(weights, overrides or {}, LayerSettings(None, topology or Uniform(), storage))
-    budgets = _make_budgets(weights, settings, sparsity, allocation, min_fan_in)
+    settings = resolve_settings(weights, overrides or {}, LayerSettings(None, topology or Uniform(), storage))
+    budgets = make_budgets(weights, settings, sparsity, allocation, min_fan_in)
     storages = [_choose_storage(w, s, b) for w, s, b in zip(weights, settings, budgets, strict=True)]
     streams = [np.random.default_rng([seed, i]) for i in range(len(weights))]
-    fan_ins = _draw_fan_ins([s.topology or Uniform() for s in settings], budgets, streams)
+    fan_ins = draw_fan_ins([s.topology or Uniform() for s in settings], budgets, streams)
     rows = tuple(
         LayerRow(w.name, tuple(w.tensor.shape), kept, int(k.sum()), w.tensor.numel(), coefficient_of_variation(k))
         for w, kept, k in zip(weights, storages, fan_ins, strict=True)
@@ -171,67 +152,6 @@ def densify(module: nn.Module) -> nn.Module:
             if isinstance(child, SparseLayer):
                 setattr(owner, name, make_dense_linear(child))
     return module
-
-
-def _resolve_settings(
-    weights: Sequence[Weight], overrides: Mapping[str, LayerSettings], default: LayerSettings
-) -> list[LayerSettings]:
-    """Resolve the settings of each layer: overrides, then defaults."""
-    for pattern in overrides:
-        if not any(fnmatchcase(weight.name, pattern) for weight in weights):
-            names = ", ".join(weight.name for weight in weights)
-            raise SettingError(f"overrides pattern {pattern!r} matches none of the selected layers: {names}")
-    matched = [next((s for p, s in overrides.items() if fnmatchcase(w.name, p)), LayerSettings()) for w in weights]
-    for settings in matched:
-        check_storage(settings.storage or default.storage)
-    return [LayerSettings(s.sparsity, s.topology or default.topology, s.storage or default.storage) for s in matched]
-
-
-def _make_budgets(
-    weights: Sequence[Weight],
-    settings: Sequence[LayerSettings],
-    sparsity: float,
-    allocation: AllocationName,
-    min_fan_in: int,
-) -> list[LayerBudget]:
-    """Allocate connections to the layers; layers without a sparsity of their own share one budget."""
-    shared = [w for w, s in zip(weights, settings, strict=True) if s.sparsity is None]
-    counts = iter(allocate_exactly([tuple(w.tensor.shape) for w in shared], sparsity, allocation) if shared else ())
-    budgets = []
-    for weight, own in zip(weights, settings, strict=True):
-        n_out, n_in = weight.shape
-        absent = 1 - next(counts) / (n_out * n_in) if own.sparsity is None else own.sparsity
-        if absent == 1:
-            raise UnreachableError(
-                f"sparsity {sparsity} leaves no connection in {weight.name} ({n_out} × {n_in}): exclude the layer or "
-                "use allocation erk"
-            )
-        budgets.append(LayerBudget(n_in, n_out, absent, min_fan_in, weight.name))
-    return budgets
-
-
-def _draw_fan_ins(
-    topologies: Sequence[FanIn], budgets: Sequence[LayerBudget], streams: Sequence[np.random.Generator]
-) -> list[IntArray]:
-    """Draw the fan-in of each layer's neurons; a layer with all positions allocated is dense for every family.
-
-    Raises:
-        UnreachableError: If a family cannot reach the budget of a layer; the message lists these layers.
-    """
-    fan_ins, wrong = [], []
-    for family, budget, rng in zip(topologies, budgets, streams, strict=True):
-        full = budget.n_connections == budget.n_in * budget.n_out
-        try:
-            fan_in = np.full(budget.n_out, budget.n_in) if full else settle(family.fan_in(budget, rng), budget)
-            fan_ins.append(fan_in)
-        except UnreachableError as error:
-            wrong.append(str(error))
-    if wrong:
-        raise UnreachableError(
-            f"{'; '.join(wrong[:3])}{f'; and {len(wrong) - 3} more' if len(wrong) > 3 else ''}. Exclude these layers, "
-            "override their settings, or use allocation uniform"
-        )
-    return fan_ins
 
 
 def _choose_storage(weight: Weight, settings: LayerSettings, budget: LayerBudget) -> Literal["csr", "masked"]:

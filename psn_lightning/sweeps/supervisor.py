@@ -28,6 +28,7 @@ from psn_lightning.sweeps.worker import DONE
 from psn_lightning.tracking.store import StoreAwayError
 
 _LOOK_SECONDS = 1.0
+_REPORT_PAUSE = 10  # times as long as a report took: drawing may take seconds, in which no trial is started
 _MAX_DEATHS = 5  # of workers in a row that wrote nothing to the study: workers cannot run here
 _MLFLOW_ERRORS = (MlflowException, StoreAwayError, SQLAlchemyError, OSError)
 
@@ -50,7 +51,7 @@ class Supervisor:
     Args:
         plan: Study to run.
         launcher: Starts the workers.
-        on_progress: Function of the study and its state, called whenever a trial has ended.
+        on_progress: Function of the study and its state, called when trials have ended, at the latest when all have.
         until: Moment of ``time.monotonic`` after which no trial is started.
     """
 
@@ -68,6 +69,8 @@ class Supervisor:
         self._slots: dict[int, _Slot] = {}
         self._stops = 0
         self._deaths = 0
+        self._is_behind = False
+        self._next_report = -math.inf
 
     def run(self) -> State:
         """Run all trials.
@@ -117,6 +120,9 @@ class Supervisor:
         self._start_workers(state)
         if display.show(state, {number: slot.ticket for number, slot in self._slots.items()}, self._closing):
             self._deaths = 0
+            self._is_behind = True
+        over = not self._slots and (state.settled or self._closing)
+        if self._is_behind and (over or time.monotonic() > self._next_report):
             self._report_progress(study, state, display)
         return state
 
@@ -135,10 +141,13 @@ class Supervisor:
         """Update the study's run in MLflow; what fails now is made up for when the next trial ends."""
         if self._on_progress is None:
             return
+        begin = time.monotonic()
         try:
             self._on_progress(study, state)
         except _MLFLOW_ERRORS as error:
             display.print_line(f"MLflow is not up to date: {compact(error)}")
+        self._is_behind = False
+        self._next_report = time.monotonic() + _REPORT_PAUSE * (time.monotonic() - begin)
 
     def _reap_workers(self, study: optuna.Study, display: Display) -> None:
         """Take the workers that have ended off the list.

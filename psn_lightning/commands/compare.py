@@ -24,6 +24,7 @@ from psn_lightning.tracking.store import Store
 _METRICS = ("test/accuracy", "val/accuracy", "sparsity/realised", "fan_in/ccv", "time/epoch_seconds")
 _SEED = "seed_everything"
 _PAGE = 1000
+_WIDE = 10  # characters: longer names of metrics are broken in the heading of a table
 
 
 @dataclass(frozen=True)
@@ -171,10 +172,18 @@ def compare(runs: Sequence[Run], metrics: Sequence[str] | None = None) -> Compar
 
 
 def _find_redundant(settings: pd.DataFrame) -> dict[str, str]:
-    """Find the settings that group the runs exactly as an earlier setting does, and map each to the latter."""
+    """Find the settings that group the runs exactly as an earlier setting does, and map each to the latter.
+
+    A number with more than two values is not redundant: in a search every configuration has values of its own.
+    """
     first: dict[bytes, str] = {}
     divisions = {str(key): settings[key].factorize()[0].tobytes() for key in settings}
-    return {key: first[division] for key, division in divisions.items() if first.setdefault(division, key) != key}
+    numbers = {key for key in divisions if pd.to_numeric(settings[key], errors="coerce").nunique() > 2}
+    return {
+        key: first[division]
+        for key, division in divisions.items()
+        if first.setdefault(division, key) != key and key not in numbers
+    }
 
 
 def _convert_to_numbers(column: pd.Series) -> pd.Series:
@@ -205,17 +214,23 @@ def _format_mean(mean: float, std: float, n: int, most: int) -> str:
     return f"{mean:.4f}{fewer}" if n == 1 else f"{mean:.4f} ± {std:.4f}{fewer}"
 
 
+def _break_lines(cell: str) -> str:
+    """Put the standard deviation and n of a cell below its mean."""
+    return cell.replace(" ± ", "\n± ").replace(" (", "\n(")
+
+
 def _print_table(comparison: Comparison) -> None:
     """Print a row for each configuration, in the width of the terminal (80 columns in a file)."""
     cells = comparison.cells()
     names = [name for name in cells if name not in (*comparison.mean, "n")]
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
-    table.add_column("configuration", overflow="fold")
+    table.add_column("configuration", overflow="fold", min_width=len("configuration"))
     for metric in (*comparison.mean, "n"):
-        table.add_column(metric.replace("/", "/\n"), justify="right", no_wrap=True)
+        lines = [line if len(line) <= _WIDE else line.replace("_", "_\n") for line in metric.split("/")]
+        table.add_column("/\n".join(lines), justify="right", no_wrap=True)
     for row in cells.to_dict("records"):
         configuration = ", ".join(f"{name} {row[name]}" for name in names if row[name] != "")
-        table.add_row(configuration, *(str(row[metric]).replace(" ± ", "\n± ") for metric in (*comparison.mean, "n")))
+        table.add_row(configuration, *(_break_lines(str(row[metric])) for metric in (*comparison.mean, "n")))
     console = Console(highlight=False)
     console.print(table)
     for setting, earlier in comparison.in_step.items():

@@ -95,6 +95,14 @@ def test_the_text_table_fits_into_eighty_columns(track, capsys, monkeypatch):
     )  # redundant settings have no column
 
 
+def test_the_settings_of_a_search_are_shown_though_each_run_has_its_own(track, capsys):
+    for i in range(3):
+        track({"test/accuracy": 0.5}, model__lr=0.1 + i, model__weight_decay=0.7 - i / 10, model__storage="abc"[i])
+    text = " ".join(print_comparison(capsys).split())
+    assert "lr 0.1, weight_decay 0.7" in text
+    assert "model.storage differs as model.lr does" in text
+
+
 def test_a_setting_of_a_list_is_named_by_the_list(track, capsys):
     for name in ("RigL", "SET"):
         track({"test/accuracy": 0.5}, trainer__callbacks__0__class_path=f"psn_lightning.{name}")

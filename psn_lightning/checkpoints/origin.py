@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import yaml
 from packaging.version import InvalidVersion, Version
+from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from psn_lightning import __version__
 from psn_lightning.checkpoints.best_and_last import PREVIOUS
@@ -74,6 +75,8 @@ def read_origin(path: Path, weights_only: bool) -> Origin | None:
         checkpoint = torch.load(path, map_location="cpu", weights_only=weights_only, mmap=True)
         origin = _parse_origin(path, checkpoint)
     except pickle.UnpicklingError as error:
+        if not _holds_objects(path):
+            raise DamagedError(path, in_one_line(error)) from error
         raise SettingError(
             f"checkpoint {path} holds objects other than tensors and plain values, which can run code when they are "
             "loaded: set weights_only to false if you trust the file"
@@ -86,6 +89,14 @@ def read_origin(path: Path, weights_only: bool) -> Origin | None:
             "update psn_lightning"
         )
     return origin
+
+
+def _holds_objects(path: Path) -> bool:
+    """Return whether a checkpoint names classes or functions that torch does not load on trust; none is called."""
+    try:
+        return bool(get_unsafe_globals_in_checkpoint(path))
+    except Exception:  # torch raises errors of many types for damaged files
+        return False
 
 
 def _parse_origin(path: Path, checkpoint: Any) -> Origin | None:

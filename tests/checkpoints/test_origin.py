@@ -1,5 +1,7 @@
 """What a checkpoint says of its run."""
 
+import zipfile
+
 import pytest
 import torch
 
@@ -18,6 +20,17 @@ def test_a_later_version_is_refused(tmp_path):
     torch.save({"state_dict": {}, "global_step": 3, KEY: own}, tmp_path / "x.ckpt")
     with pytest.raises(SettingError, match=rf"x\.ckpt .*99\.0.*{__version__}"):
         read_origin(tmp_path / "x.ckpt", weights_only=True)
+
+
+def test_a_pickle_that_is_none_is_damage_and_no_object(tmp_path):
+    """Its checksum may be right: a bit that is turned in the archive's directory sends the reader elsewhere."""
+    torch.save({"state_dict": {}, "global_step": 3}, tmp_path / "whole.ckpt")
+    path = tmp_path / "x.ckpt"
+    with zipfile.ZipFile(tmp_path / "whole.ckpt") as whole, zipfile.ZipFile(path, "w") as file:
+        for name in whole.namelist():
+            file.writestr(name, b"\x80\x02\x90." if name.endswith("data.pkl") else whole.read(name))
+    with pytest.raises(DamagedError, match=r"x\.ckpt"):
+        read_origin(path, weights_only=True)
 
 
 WHOLE = {

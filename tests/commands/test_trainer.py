@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import LambdaCallback, TQDMProgressBar
 
 from psn_lightning.callbacks import GradientRatio, LastEvaluation, MaskReapply, Progress
 from psn_lightning.checkpoints import BestAndLast
-from psn_lightning.commands.trainer import NoProfiler, furnish, skip_empty_hooks
+from psn_lightning.commands.trainer import furnish, skip_empty_hooks
 
 
 class User(pl.Callback):
@@ -37,10 +37,9 @@ def test_only_hooks_that_do_nothing_are_passed_over():
 
 
 def test_the_users_choice_wins():
-    bar, profiler = TQDMProgressBar(), object()
-    config, callbacks = {"profiler": profiler}, [bar]
+    bar = TQDMProgressBar()
+    config, callbacks = {}, [bar]
     furnish(config, callbacks, [], LastEvaluation())
-    assert config["profiler"] is profiler
     assert not any(isinstance(callback, Progress) for callback in callbacks)
     assert any(isinstance(callback, GradientRatio) for callback in callbacks)
 
@@ -49,20 +48,12 @@ def test_what_is_turned_off_stays_off():
     config, callbacks = {"enable_progress_bar": False, "enable_checkpointing": False}, [BestAndLast()]
     furnish(config, callbacks, [], LastEvaluation())
     assert not any(isinstance(callback, Progress | BestAndLast) for callback in callbacks)
-    assert isinstance(config["profiler"], NoProfiler)
 
 
 def test_lightnings_bare_mode_is_left_alone():
     config, callbacks = {"barebones": True}, []
     furnish(config, callbacks, [], LastEvaluation())
-    assert "profiler" not in config
     assert not any(isinstance(callback, Progress) for callback in callbacks)
-
-
-def test_profiling_nothing_can_be_nested():
-    profiler = NoProfiler()
-    with profiler.profile("a"), profiler.profile("b"), pytest.raises(ValueError, match="passes"):
-        raise ValueError("passes")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="where there is a GPU the question is answered as before")

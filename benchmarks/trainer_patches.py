@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import pytest
 
 from psn_lightning.commands import lightning_cli
 from psn_lightning.commands.training import fit
@@ -56,15 +57,11 @@ LEFT_OUT: dict[str, dict[str, Callable[..., None]]] = {
 
 def measure(replaced: dict[str, Callable[..., None]]) -> float:
     """Median milliseconds of a step with some functions replaced."""
-    kept = {name: getattr(lightning_cli, name) for name in replaced}
     clock = Clock()
-    try:
+    with pytest.MonkeyPatch.context() as patch:
         for name, function in replaced.items():
-            setattr(lightning_cli, name, function)
+            patch.setattr(lightning_cli, name, function)
         lightning_cli.PSNCLI(["fit", *ARGUMENTS], callbacks=[clock])
-    finally:
-        for name, function in kept.items():
-            setattr(lightning_cli, name, function)
     times = [after - before for before, after in zip(clock.marks[WARM:], clock.marks[WARM + 1 :], strict=False)]
     return statistics.median(times) * 1e3
 

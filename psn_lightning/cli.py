@@ -80,7 +80,7 @@ def _find_command(name: str) -> Callable[[list[str]], None]:
     """Function of a command.
 
     Raises:
-        SettingError: If there is no such command, or a package that it needs is not installed.
+        SettingError: If the command is unknown, or a package that it needs is not installed.
     """
     if name not in COMMANDS:
         raise SettingError(f"{name!r} is not a command; see psn-train --help")

@@ -44,7 +44,7 @@ class SparseClassifier(pl.LightningModule):
         budget: Layers that the sparsity counts: the hidden ones, or the whole network with its dense output layer.
         init: Fan-in of the He initialisation: mean of the layer, or of each neuron.
         storage: Storage of sparse weights: masked (dense, any device), csr (active weights only, CPU) or auto: csr if
-            there is no accelerator and the sparsity is at least 0.6.
+            the machine has no accelerator and the sparsity is at least 0.6.
         lr: Learning rate of Adam, the default optimizer.
         optimizer: Another optimizer, with its own learning rate; None is Adam.
         lr_scheduler: Learning rate schedule; None keeps the learning rate constant.

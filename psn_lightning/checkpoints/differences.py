@@ -72,7 +72,7 @@ def check_same(origin: Origin, now: Mapping[str, Any], allowed: bool) -> dict[st
     Raises:
         SettingError: If the configurations differ and ``allowed`` is False, or differ in a setting that cannot change.
     """
-    changed = find_differences(origin.config, now) if origin.config else {}
+    changed = _find_changes(origin, now)
     fixed = [key for key in changed if _is_fixed(key)]
     if fixed and allowed:
         raise SettingError(
@@ -99,12 +99,17 @@ def check_network(origin: Origin, now: Mapping[str, Any]) -> None:
     Raises:
         SettingError: If a setting of the network differs.
     """
-    changed = find_differences(origin.config, now) if origin.config else {}
+    changed = _find_changes(origin, now)
     listed = "; ".join(f"{k} {b!r}, formerly {a!r}" for k, (a, b) in changed.items() if _is_fixed(k) and k != _SEED)
     if listed:
         raise SettingError(
             f"the configuration differs from that of {origin.path}: {in_one_line(ValueError(listed))}. Undo the changes"
         )
+
+
+def _find_changes(origin: Origin, now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Find the differences from the configuration of a run; none if its checkpoint has no configuration."""
+    return find_differences(origin.config, now) if origin.config else {}
 
 
 def _is_fixed(key: str) -> bool:

@@ -60,7 +60,6 @@ class PSNCLI(LightningCLI):
         callbacks: Sequence[pl.Callback] = (),
         sees_test_set: bool = True,
     ) -> None:
-        self._trains = run
         self._command = args[0] if run else None
         self._further = callbacks
         self._sees_test_set = sees_test_set
@@ -114,7 +113,7 @@ class PSNCLI(LightningCLI):
         )
         if self._is_flat:
             parser.set_defaults({"model.topology": {"class_path": "Uniform"}})
-        if not self._trains:
+        if self._command is None:
             parser.add_argument("--figure", type=str, default="topology.png", help="where the figure goes")
             for key in ("ckpt_path", "weights_only"):
                 parser.add_argument(f"--{key}", help="not used here; lets a run's own config.yaml be given")
@@ -144,7 +143,7 @@ class PSNCLI(LightningCLI):
         try:
             self.config = parser.parse_args(arguments)
         except ArgumentError as error:
-            own = self._parser(arguments[0]) if self._trains and arguments[0] in self.subcommands() else parser
+            own = self._parser(self._command) if self._command else parser
             raise parser_error(error, own, arguments) from error
 
     def _parse_ckpt_path(self) -> None:

@@ -49,7 +49,7 @@ class StartingPoint:
             dump: Returns the settings as YAML.
 
         Raises:
-            SettingError: If there is no such checkpoint, or the configuration contradicts it.
+            SettingError: If the checkpoint does not exist, or the configuration contradicts it.
         """
         origin = _find_origin(command, config)
         if origin is None:

@@ -74,7 +74,7 @@ class DatasetFiles(ABC):
 
         Raises:
             OSError: If the last mirror cannot be reached.
-            ValueError: If a checksum differs on the last mirror, or there is no mirror.
+            ValueError: If a checksum differs on the last mirror, or no mirror is known.
         """
         failure: Exception = ValueError("no download address is known")
         for mirror in self.mirrors:

@@ -75,7 +75,7 @@ def load(name: str) -> Reproduction:
         name: Name of the reproduction.
 
     Raises:
-        SettingError: If there is no reproduction of that name, or its file does not describe one.
+        SettingError: If no reproduction has that name, or its file does not describe one.
     """
     if name not in names():
         raise SettingError(f"reproduction {name!r} is not one of {', '.join(names())}")

@@ -147,7 +147,8 @@ class Supervisor:
         except _MLFLOW_ERRORS as error:
             display.print_line(f"MLflow is not up to date: {compact(error)}")
         self._is_behind = False
-        self._next_report = time.monotonic() + _REPORT_PAUSE * (time.monotonic() - begin)
+        end = time.monotonic()
+        self._next_report = end + _REPORT_PAUSE * (end - begin)
 
     def _reap_workers(self, study: optuna.Study, display: Display) -> None:
         """Take the workers that have ended off the list.

@@ -55,7 +55,7 @@ class Topology:
             layer_sizes: Number of inputs, hidden widths and number of classes: ``[784, 1024, 1024, 10]``.
 
         Raises:
-            SettingError: If there is no hidden layer or a size is below 1.
+            SettingError: If the network has no hidden layer or a size is below 1.
             UnreachableError: If a layer cannot have its sparsity with this minimum fan-in.
         """
         if len(layer_sizes) < 3 or min(layer_sizes) < 1:
@@ -80,7 +80,7 @@ class Topology:
             seed: Seed of the fan-in and the spreading; each layer has a random stream of its own.
 
         Raises:
-            SettingError: If there is no hidden layer, or the spreading is unknown.
+            SettingError: If the network has no hidden layer, or the spreading is unknown.
             UnreachableError: If the family cannot give its fan-in in a layer.
         """
         connectivities = []

@@ -108,17 +108,26 @@ class ClassificationData(DatasetFiles, pl.LightningDataModule):
         rows = self.load(source)
         rows.check(self.n_features, self.n_classes, where)
         self._provenance = self.identify(source, len(rows))
-        train_x, train_y, val_x, val_y = rows.train_x, rows.train_y, rows.test_x[:0], rows.test_y[:0]
-        if self.val_fraction > 0:
-            train, val = self.split(train_y, self.val_fraction)
-            train_x, train_y, val_x, val_y = train_x[train], train_y[train], train_x[val], train_y[val]
-        mean, std = self.normalization(train_x)
-        check_normalization(mean, std, where)
-        self._sets = {
-            "train": TensorData((train_x - mean) / std, train_y),
-            "val": TensorData((val_x - mean) / std, val_y),
-            "test": TensorData((rows.test_x - mean) / std, rows.test_y),
+        sets = {
+            "train": (rows.train_x, rows.train_y),
+            "val": (rows.test_x[:0], rows.test_y[:0]),
+            "test": (rows.test_x, rows.test_y),
         }
+        if self.val_fraction > 0:
+            for name, kept in zip(("train", "val"), self.split(rows.train_y, self.val_fraction), strict=True):
+                sets[name] = rows.train_x[kept], rows.train_y[kept]
+        features = {name: self.features(raw) for name, (raw, _) in sets.items()}
+        mean, std = self.normalization(features["train"])
+        check_normalization(mean, std, where)
+        self._sets = {name: TensorData(x.sub_(mean).div_(std), sets[name][1]) for name, x in features.items()}
+
+    def features(self, raw: Tensor) -> Tensor:
+        """Features of raw rows before normalisation, as a new float32 tensor: it is normalised in place.
+
+        Args:
+            raw: Rows as :meth:`load` returned them, shape ``(n, n_features)``.
+        """
+        return raw.to(torch.float32, copy=True)
 
     def split(self, labels: Tensor, fraction: float) -> tuple[Tensor, Tensor]:
         """Split rows by ``split_seed``, stratified by class.

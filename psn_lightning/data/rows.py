@@ -17,7 +17,7 @@ class Rows:
     """Raw rows of a data set.
 
     Args:
-        train_x: Features of the training rows, shape ``(n, n_features)``, finite, not normalised.
+        train_x: Features of the training rows, shape ``(n, n_features)``, bytes or finite numbers, not normalised.
         train_y: Labels of the training rows, shape ``(n,)``, int64, in [0, n_classes).
         test_x: Features of the test rows.
         test_y: Labels of the test rows.
@@ -48,7 +48,7 @@ class Rows:
                 problem = f"features have shape {tuple(x.shape)}, expected (n, {n_features}) for {len(y)} labels"
             elif int(y.min()) < 0 or int(y.max()) >= n_classes:
                 problem = f"labels {int(y.min())} … {int(y.max())} are not within 0 … {n_classes - 1}"
-            elif not torch.isfinite(x).all():
+            elif x.is_floating_point() and not torch.isfinite(x).all():
                 problem = "features are not finite"
             if problem:
                 raise SettingError(f"{where}: {problem}; download the files again")

@@ -25,7 +25,7 @@ def test_real_sets_are_complete_with_known_statistics(name, mean, std):
     data = DATASETS[name](download=False)
     rows = data.load(data.locate())
     assert (len(rows.train_y), len(rows.test_y)) == (60_000, 10_000)
-    found_mean, found_std = data.normalization(rows.train_x)
+    found_mean, found_std = data.normalization(data.features(rows.train_x))
     assert found_mean.item() == pytest.approx(mean, abs=1e-4)
     assert found_std.item() == pytest.approx(std, abs=1e-4)
     data.setup()

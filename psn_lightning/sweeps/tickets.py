@@ -60,7 +60,7 @@ class Tickets:
             params = self.cells[ticket] if self.cells is not None else {}
             kept: dict[str, Any] = {}
             for trial in own:  # oldest first: drawn values and measured results are kept
-                params = trial.params or params
+                params = {**params, **trial.params}  # one that died while it drew has some of them only
                 kept |= {key: value for key, value in trial.user_attrs.items() if key.startswith(_RESULT)}
             study.enqueue_trial(params, user_attrs={**kept, TICKET: ticket})
 

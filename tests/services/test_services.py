@@ -8,11 +8,10 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from optuna.trial import TrialState
 
 from psn_lightning.cli import main
 from tests.conftest import CONF, QUIET, ROOT, require
-from tests.helpers.sweeps import FASHION, assert_whole, finished, kill_a_worker, start, study, uri_of
+from tests.helpers.sweeps import FASHION, assert_whole, finished, kill_a_worker, start
 from tests.services.conftest import free_port
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(600)]
@@ -41,26 +40,6 @@ def test_a_killed_workers_trial_is_tried_again_on_postgresql(workdir, server, da
     assert_whole(workdir, FASHION, 12, server, storage, died=1)
     printed = finished(start(workdir, FASHION, *arguments, MLFLOW_TRACKING_URI=server))
     assert "all 12 trials are done, nothing is left to do" in printed
-
-
-def test_a_killed_workers_trial_is_tried_again_on_the_sqlite_file(workdir):
-    require("fashion")
-    process = start(workdir, FASHION, "--workers", "2")
-    killed = kill_a_worker(workdir, FASHION)
-    printed = finished(process)
-    assert "ended with SIGKILL" in printed
-    assert f"trial {killed.user_attrs['ticket']} is tried again" in printed
-    parent, _ = assert_whole(workdir, FASHION, 12, uri_of(workdir), died=1)
-    again = [t for t in study(workdir, FASHION).get_trials() if t.user_attrs["ticket"] == killed.user_attrs["ticket"]]
-    assert [t.state for t in again] == [TrialState.FAIL, TrialState.COMPLETE]
-    assert again[0].params == again[1].params
-    client = mlflow.MlflowClient(uri_of(workdir))
-    figures = {artifact.path for artifact in client.list_artifacts(parent.info.run_id)}
-    assert figures >= {"history.png", "slice.png", "sparsity_against_objective.png", "sweep.yaml", "config.yaml"}
-
-    printed = finished(start(workdir, FASHION, "--workers", "2"))
-    assert "all 12 trials are done, nothing is left to do" in printed
-    assert_whole(workdir, FASHION, 12, uri_of(workdir), died=1)
 
 
 def test_two_commands_share_one_study(workdir, server, databases):

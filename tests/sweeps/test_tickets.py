@@ -38,15 +38,16 @@ class Study(RuleBasedStateMachine):
     def fill(self):
         self.tickets.fill(self.study)
 
-    @rule(ticket=st.integers(0, 3))
-    def take(self, ticket):
+    @rule(ticket=st.integers(0, 3), draws=st.integers(0, 2))
+    def take(self, ticket, draws):
         waits = ticket in [trial.user_attrs[TICKET] for trial in self.study.get_trials(states=(TrialState.WAITING,))]
         trial = self.tickets.claim(self.study, self.storage, RandomSampler(seed=ticket), ticket)
         assert (trial is not None) == waits
         if trial is not None:
             assert trial.user_attrs[TICKET] == ticket
             if self.tickets.cells is None:
-                trial.suggest_float("x", 0, 1)
+                for name in ("x", "y")[:draws]:  # stopped while it draws
+                    trial.suggest_float(name, 0, 1)
             else:
                 trial.suggest_categorical("cell", list(range(self.tickets.n)))
             self.held.append(trial)
@@ -72,8 +73,9 @@ class Study(RuleBasedStateMachine):
             states = [trial.state for trial in trials]
             assert sum(state != TrialState.FAIL for state in states) <= 1
             assert count_deaths(trials) <= self.tickets.retries + 1
-            values = {tuple(t.params.items()) for t in trials if t.params}
-            assert len(values) <= 1  # tried again with the same values
+            for name in ("x", "y", "cell"):
+                values = {trial.params[name] for trial in trials if name in trial.params}
+                assert len(values) <= 1  # tried again with the same values
 
     @invariant()
     def the_state_counts_every_ticket(self):
@@ -155,6 +157,18 @@ def test_values_of_a_ticket_survive_a_try_that_was_requeued_at_once():
     again = claim(tickets, study, storage)
     assert again.suggest_float("x", 0, 1) == x
     assert seed_value(again, 42) == 0.9
+
+
+def test_values_of_a_ticket_survive_a_try_that_drew_only_some():
+    study, storage = make_study()
+    tickets = Tickets(1, None, 1)
+    drawn = []
+    for names in (["x", "y"], ["x"], ["x", "y"]):
+        tickets.fill(study)
+        trial = claim(tickets, study, storage)
+        drawn.append([trial.suggest_float(name, 0, 1) for name in names])
+        requeue(study, trial, "stopped")
+    assert drawn[0] == drawn[2]
 
 
 def test_fewer_tickets_are_respected():

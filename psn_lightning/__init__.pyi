@@ -48,6 +48,7 @@ from .topology import LognormalAtEquilibrium as LognormalAtEquilibrium
 from .topology import MultiPeak as MultiPeak
 from .topology import PowerLaw as PowerLaw
 from .topology import Quadratic as Quadratic
+from .topology import Shuffled as Shuffled
 from .topology import Topology as Topology
 from .topology import Uniform as Uniform
 from .topology.equilibrium import two_level_bound as two_level_bound

@@ -42,7 +42,8 @@ class SparseClassifier(pl.LightningModule):
         allocation: Density per layer: uniform, er or erk.
         min_fan_in: Smallest fan-in of a neuron at the start.
         budget: Layers that the sparsity counts: the hidden ones, or the whole network with its dense output layer.
-        init: Fan-in of the He initialisation: mean of the layer, or of each neuron.
+        init: Initial weights: mean_fan_in (He with the layer's mean fan-in, Eq. 9), per_neuron (He with each neuron's
+            fan-in) or linear (those of nn.Linear, uniform within ±1/√inputs). Biases are 0.
         storage: Storage of sparse weights: masked (dense, any device), csr (active weights only, CPU) or auto: csr if
             the machine has no accelerator and the sparsity is at least 0.6.
         lr: Learning rate of Adam, the default optimizer.
@@ -54,7 +55,7 @@ class SparseClassifier(pl.LightningModule):
             data.
         seed: Seed of topology and weights; the command line takes it from seed_everything.
         layer_norm: Whether to normalise the hidden layers (section 2.6); csr is slower without.
-        init_scale: Factor of the initial weights of the hidden layers; 1 is Eq. 9.
+        init_scale: Factor of the initial weights of the hidden layers; 1 is that of init.
 
     Raises:
         SettingError: If an argument is out of range, or the topology cannot be built.

@@ -36,7 +36,8 @@ class Sparsify(pl.Callback):
         storage: Storage of the weights: masked (any device), csr (active weights only, CPU), or auto (csr for Linears
             for which it is faster).
         spreading: Choice of the inputs of a neuron with given fan-in: even, random or sequential.
-        init: Initialisation of the active weights: None keeps their values, mean_fan_in and per_neuron draw new ones.
+        init: Initialisation of the active weights: None keeps their values; mean_fan_in, per_neuron and linear draw
+            new ones.
         min_fan_in: Smallest fan-in of a neuron.
         seed: Seed of topology and newly drawn weights; the seed of seed_everything by default.
         print_table: Whether to print the table of sparse layers.

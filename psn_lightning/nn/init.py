@@ -10,16 +10,17 @@ from numpy.typing import NDArray
 from psn_lightning.errors import SettingError
 from psn_lightning.topology import Connectivity
 
-InitName = Literal["mean_fan_in", "per_neuron"]
+InitName = Literal["mean_fan_in", "per_neuron", "linear"]
 
 
 def initial_values(connectivity: Connectivity, init: InitName, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Draw He-initialised weights of the active connections; equal for every storage.
+    """Draw weights of the active connections; equal for every storage.
 
     Args:
         connectivity: Connections of the layer.
-        init: Variance of the weights: ``mean_fan_in``: 2 / mean fan-in of the layer (Eq. 9); ``per_neuron``: 2 / fan-in
-            of the neuron.
+        init: Distribution of the weights. ``mean_fan_in``: normal, variance 2 / mean fan-in of the layer (Eq. 9);
+            ``per_neuron``: normal, variance 2 / fan-in of the neuron; ``linear``: that of ``nn.Linear``, uniform within
+            ±1/√n_in, as if no connection were absent: at density d, √(d/6) times the scale of Eq. 9.
         rng: Random generator.
 
     Returns:
@@ -31,6 +32,9 @@ def initial_values(connectivity: Connectivity, init: InitName, rng: np.random.Ge
     if init not in get_args(InitName):
         raise SettingError(f"init {init!r} is not one of {', '.join(get_args(InitName))}")
     fan_in = connectivity.fan_in
+    if init == "linear":
+        reach = 1 / np.sqrt(connectivity.n_in)
+        return rng.uniform(-reach, reach, connectivity.n_connections)
     reference = np.full(fan_in.size, fan_in.mean()) if init == "mean_fan_in" else fan_in
     std: NDArray[np.float64] = np.sqrt(2 / np.maximum(reference, np.finfo(np.float64).tiny))
     return rng.standard_normal(connectivity.n_connections) * np.repeat(std, fan_in)

@@ -63,7 +63,7 @@ class SparseMLP(nn.Sequential):
             modules[f"fc{i}"] = _make_sparse_linear(connectivity, torch.from_numpy(values), resolved)
             modules[f"norm{i}"] = nn.LayerNorm(connectivity.n_out) if layer_norm else nn.Identity()
             modules[f"relu{i}"] = nn.ReLU()
-        modules["output"] = self._make_output(layer_sizes[-2], layer_sizes[-1], self._make_rng(seed, 0))
+        modules["output"] = self._make_output(layer_sizes[-2], layer_sizes[-1], init, self._make_rng(seed, 0))
         super().__init__(modules)
         self.storage = resolved
         ignore_masks(self)
@@ -100,10 +100,10 @@ class SparseMLP(nn.Sequential):
         return np.random.default_rng([seed, WEIGHT_STREAM, layer])
 
     @staticmethod
-    def _make_output(n_in: int, n_classes: int, rng: np.random.Generator) -> nn.Linear:
-        """Make the dense output layer, initialised by Eq. 9 with a mean fan-in of ``n_in``."""
+    def _make_output(n_in: int, n_classes: int, init: InitName, rng: np.random.Generator) -> nn.Linear:
+        """Make the dense output layer; every neuron has the fan-in ``n_in``."""
         layer = nn.Linear(n_in, n_classes)
-        weight = initial_values(Connectivity.full(n_in, n_classes), "mean_fan_in", rng).reshape(n_classes, n_in)
+        weight = initial_values(Connectivity.full(n_in, n_classes), init, rng).reshape(n_classes, n_in)
         with torch.no_grad():
             layer.weight.copy_(torch.from_numpy(weight))
             layer.bias.zero_()

@@ -77,8 +77,8 @@ def sparsify(
             :class:`CSRLinear`, which stores and multiplies active weights only, on CPUs; ``auto``: csr for the Linears
             for which it measured faster (:func:`~psn_lightning.nn.storages.resolve_storage`), masked for the rest.
         spreading: Choice of the inputs of a neuron with given fan-in: ``random``, ``even`` or ``sequential``.
-        init: Initialisation of the active weights: None keeps their values; ``mean_fan_in`` and ``per_neuron`` draw
-            new ones, see :func:`~psn_lightning.nn.init.initial_values`.
+        init: Initialisation of the active weights: None keeps their values; ``mean_fan_in``, ``per_neuron`` and
+            ``linear`` draw new ones, see :func:`~psn_lightning.nn.init.initial_values`.
         min_fan_in: Smallest fan-in of a neuron.
         seed: Seed of topology and of newly drawn weights.
         dry_run: Whether to leave the module unchanged and return the table only.

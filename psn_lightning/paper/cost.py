@@ -75,7 +75,7 @@ def estimate_run_seconds(name: str, reproduction: Reproduction, data: str, known
         return statistics.fmean(own)
     epochs = epochs_of(reproduction, data)
     if here:
-        return statistics.fmean(run.seconds / len(run.curves["test/accuracy"]) for run in here) * epochs
+        return statistics.fmean(run.seconds / run.epochs for run in here) * epochs
     plan = plan_for(name, reproduction, data)
     cells = [cell for cell, _ in cells_of(reproduction, data)]
     configs = [

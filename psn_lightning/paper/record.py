@@ -11,7 +11,7 @@ import os
 import reprlib
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,9 @@ RECORD = Path("results") / "runs.jsonl"
 
 TAG = "reproduction"
 """Tag of the MLflow runs of reproductions; the value is the key of the run, see :attr:`RecordedRun.key`."""
+
+PLAN_TAG = "plan"
+"""Tag of the MLflow runs of reproductions with the digest of the analysis plan."""
 
 _ACCURACY = "test/accuracy"
 _CURVES = (_ACCURACY, "gradient/ratio", "fan_in/ccv/")  # prefixes of the metrics that are recorded for every epoch
@@ -61,7 +64,7 @@ class RecordedRun:
     metrics: dict[str, float]
     """Last value of each metric."""
     curves: dict[str, list[float]]
-    """Values of selected metrics after every epoch."""
+    """Values of selected metrics, in the order of time."""
     seconds: float
     """Duration of the run; other runs may have shared the machine."""
     storage: str
@@ -74,6 +77,10 @@ class RecordedRun:
     """Git commit; empty if it is not known."""
     date: str
     """End of the run, ISO 8601 in UTC."""
+    plan: str = ""
+    """Digest of the analysis plan that the run was made under; empty before there was one."""
+    evaluated: list[float] = field(default_factory=list)
+    """Number of epochs done at each value of the test accuracy's curve; empty: one value after every epoch."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -81,6 +88,19 @@ class RecordedRun:
             if not is_valid(value):
                 raise ValueError(f"{name} must be {expected}, not {reprlib.repr(value)}")
         json.dumps(vars(self), ensure_ascii=False).encode()  # a lone surrogate cannot be written to a file
+        if self.evaluated and len(self.evaluated) != len(self.curves[_ACCURACY]):
+            raise ValueError(f"evaluated must be {len(self.curves[_ACCURACY])} numbers, not {len(self.evaluated)}")
+
+    @property
+    def epochs(self) -> int:
+        """Number of epochs of the run."""
+        return round(self.evaluated[-1]) if self.evaluated else len(self.curves[_ACCURACY])
+
+    @property
+    def accuracies(self) -> dict[float, float]:
+        """Test accuracy of each evaluation by the number of epochs done, such as 6.25."""
+        values = self.curves[_ACCURACY]
+        return dict(zip(self.evaluated or map(float, range(1, len(values) + 1)), values, strict=True))
 
     @property
     def key(self) -> str:
@@ -107,11 +127,16 @@ def _are_curves(value: Any) -> bool:
     return all(isinstance(curve, list) and all(map(_is_number, curve)) for curve in value.values())
 
 
+def _are_epochs(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_number, value)) and sorted(set(value)) == value
+
+
 _FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "cell": ("a dict from settings to single values", _is_cell),
     "seed": ("an integer from 0 to 4294967295", lambda value: type(value) is int and 0 <= value < 2**32),
     "metrics": (f"a dict of numbers with a finite {_ACCURACY}", _are_metrics),
     "curves": (f"a dict of lists of numbers with {_ACCURACY}", _are_curves),
+    "evaluated": ("a list of increasing numbers", _are_epochs),
     "seconds": ("a finite number of at least 0", lambda value: _is_number(value) and 0 <= value < math.inf),
 }
 """Expected value, in words, and its check, for the fields of a run that are not strings."""
@@ -194,7 +219,9 @@ def append(run: RecordedRun, path: Path = RECORD) -> None:
         os.fsync(file.fileno())
 
 
-def recorded(client: MlflowClient, run: Run, reproduction: str, data: str, cell: dict[str, Any]) -> RecordedRun:
+def recorded(
+    client: MlflowClient, run: Run, reproduction: str, data: str, cell: dict[str, Any], plan: str = ""
+) -> RecordedRun:
     """Convert a finished MLflow run to a line of the record.
 
     Args:
@@ -203,6 +230,7 @@ def recorded(client: MlflowClient, run: Run, reproduction: str, data: str, cell:
         reproduction: Name of the reproduction.
         data: Short name of the data set.
         cell: Settings of the table cell.
+        plan: Digest of the analysis plan.
 
     Raises:
         ValueError, LookupError: If the run lacks a param, a tag or the test accuracy.
@@ -211,6 +239,9 @@ def recorded(client: MlflowClient, run: Run, reproduction: str, data: str, cell:
     names = [name for name in run.data.metrics if name.startswith(_CURVES)]
     history = {name: client.get_metric_history(run.info.run_id, name) for name in names}
     text = json.dumps(sorted(decisive(params).items()))
+    steps = [metric.step for metric in history[_ACCURACY]]
+    epochs = int(params["trainer.max_epochs"])
+    evaluated = [_round((step + 1) / (steps[-1] + 1) * epochs) for step in steps] if len(steps) > epochs else []
     return RecordedRun(
         reproduction=reproduction,
         data=data,
@@ -227,6 +258,8 @@ def recorded(client: MlflowClient, run: Run, reproduction: str, data: str, cell:
         version=tags["version.psn_lightning"],
         commit=tags.get("git.commit", ""),
         date=datetime.fromtimestamp(run.info.end_time / 1000, UTC).isoformat(timespec="seconds"),
+        plan=plan,
+        evaluated=evaluated,
     )
 
 
@@ -246,7 +279,8 @@ def from_experiment(uri: str | None, experiment: str) -> list[RecordedRun]:
     runs = {}
     for run in reversed(found):  # oldest first: newer runs replace older ones
         try:
-            one = recorded(client, run, *json.loads(run.data.tags[TAG])[:3])
+            reproduction, data, cell, *_ = json.loads(run.data.tags[TAG])
+            one = recorded(client, run, reproduction, data, cell, run.data.tags.get(PLAN_TAG, ""))
         except (ValueError, TypeError, LookupError, RecursionError) as error:
             raise SettingError(
                 f"run {run.info.run_id} of experiment {experiment} has the tag {TAG} but is not a run of a "

@@ -16,8 +16,8 @@ from rich.console import Console
 from psn_lightning.commands.messages import CommandParser
 from psn_lightning.errors import SettingError
 from psn_lightning.paper.cost import print_list
-from psn_lightning.paper.record import RECORD, TAG, append, key_of, read, recorded
-from psn_lightning.paper.reproduction import Reproduction, cells_of, load, plan_for, select_tickets
+from psn_lightning.paper.record import PLAN_TAG, RECORD, TAG, append, key_of, read, recorded
+from psn_lightning.paper.reproduction import Reproduction, cells_of, load, plan_digest, plan_for, select_tickets
 from psn_lightning.sweeps.launchers import LocalLauncher
 from psn_lightning.sweeps.parent import StudyRun
 from psn_lightning.sweeps.plan import ChangedStudyError, Plan, parent_run
@@ -56,7 +56,7 @@ def run(arguments: Sequence[str]) -> None:
     known = {} if options.again else recorded_runs
     for entry in data:
         cells = cells_of(reproduction, entry)
-        seeds = options.seeds or reproduction.seeds
+        seeds = options.seeds or reproduction.seeds_of(entry)
         left = [
             ticket
             for ticket, (cell, seed) in enumerate(cells)
@@ -117,6 +117,7 @@ class Recorder:
         self._name = name
         self._data = data
         self._cells = cells
+        self._plan_digest = plan_digest()
         self._client = MLflowLogger(**plan.config["tracking"]).client
         self._done: set[int] = set()
 
@@ -146,7 +147,8 @@ class Recorder:
                 continue
             run = found[0]  # the newest
             self._client.set_tag(run.info.run_id, TAG, key_of(self._name, self._data, cell, seed))
-            append(recorded(self._client, run, self._name, self._data, cell))
+            self._client.set_tag(run.info.run_id, PLAN_TAG, self._plan_digest)
+            append(recorded(self._client, run, self._name, self._data, cell, self._plan_digest))
             self._done.add(ticket)
         return missing
 
@@ -155,9 +157,10 @@ def _check(name: str, reproduction: Reproduction, data: Sequence[str], seeds: Se
     for entry in data:
         if entry not in reproduction.data:
             raise SettingError(f"--data {entry}: {name} has {', '.join(reproduction.data)}")
+    known = dict.fromkeys(seed for entry in data for seed in reproduction.seeds_of(entry))
     for seed in seeds or []:
-        if seed not in reproduction.seeds:
-            raise SettingError(f"--seeds {seed}: {name} has {', '.join(map(str, reproduction.seeds))}")
+        if seed not in known:
+            raise SettingError(f"--seeds {seed}: {name} has {', '.join(map(str, known))}")
 
 
 def _check_resources(workers: int, budget: float | None) -> None:

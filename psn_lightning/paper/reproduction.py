@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from argparse import ArgumentError
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -25,6 +26,9 @@ from psn_lightning.sweeps.sweep import Space, Sweep, make_arguments
 FOLDER = Path("conf") / "reproduce"
 """Folder of the files that describe reproductions."""
 
+PLAN = FOLDER / "plan.yaml"
+"""Analysis plan: claims, estimator, tests, margins and seeds, committed before the runs that it governs."""
+
 _SEED = "seed_everything"
 _DATA = "{data}"  # stands for the data set's short name within a text of the space
 
@@ -38,7 +42,7 @@ class Reproduction:
         data: Short name of each data set → the configurations of ``psn-train fit`` that its runs start from.
         space: Settings in which cells differ, see :class:`~psn_lightning.sweeps.sweep.Sweep`; every combination is a
             cell. ``{data}`` within a text becomes the data set's short name.
-        seeds: Seeds of each cell.
+        seeds: Seeds of each cell; by the data set's short name where they differ.
         settings: Settings of all runs that replace those of the base.
 
     Raises:
@@ -48,13 +52,19 @@ class Reproduction:
     title: str
     data: dict[str, list[Path_fr]]
     space: Space
-    seeds: list[int]
+    seeds: list[int] | dict[str, list[int]]
     settings: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for setting in ("data", "space", "seeds"):
             if not getattr(self, setting):
                 raise SettingError(f"{setting} {getattr(self, setting)} is empty: nothing would be run")
+        if isinstance(self.seeds, dict) and set(self.seeds) != set(self.data):
+            raise SettingError(f"seeds are given for {', '.join(self.seeds)}, but the data are {', '.join(self.data)}")
+
+    def seeds_of(self, data: str) -> list[int]:
+        """Seeds of each cell of a data set."""
+        return self.seeds[data] if isinstance(self.seeds, dict) else self.seeds
 
 
 def names() -> list[str]:
@@ -65,7 +75,12 @@ def names() -> list[str]:
     """
     if not FOLDER.is_dir():
         raise SettingError(f"{FOLDER} is not here: run psn-train reproduce in a checkout of psn_lightning")
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+    return sorted(path.stem for path in FOLDER.glob("*.yaml") if path != PLAN)
+
+
+def plan_digest() -> str:
+    """Digest of the analysis plan as it is now; empty without one."""
+    return hashlib.sha256(PLAN.read_bytes()).hexdigest()[:16] if PLAN.is_file() else ""
 
 
 def load(name: str) -> Reproduction:
@@ -123,7 +138,7 @@ def cells_of(reproduction: Reproduction, data: str) -> list[tuple[dict[str, Any]
 
 
 def _space(reproduction: Reproduction, data: str) -> Space:
-    return {**_fill_in(reproduction.space, data), _SEED: list(reproduction.seeds)}
+    return {**_fill_in(reproduction.space, data), _SEED: list(reproduction.seeds_of(data))}
 
 
 def epochs_of(reproduction: Reproduction, data: str) -> int:

@@ -164,12 +164,14 @@ class EpochReporter(pl.Callback):
         self._trial = trial
         self._objective = objective
         self._before = epochs_before
+        self._reported = -1
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Report the epoch and ask the pruner."""
         value = trainer.callback_metrics.get(self._objective)
-        if value is None:
-            return
+        if value is None or trainer.current_epoch == self._reported:
+            return  # of several evaluations in an epoch the first one counts
+        self._reported = trainer.current_epoch
         self._trial.report(float(value), self._before + trainer.current_epoch)
         if self._trial.should_prune():
             reason = f"pruned after epoch {trainer.current_epoch + 1}: {self._objective} {float(value):.4f}"

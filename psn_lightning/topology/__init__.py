@@ -3,7 +3,14 @@
 from psn_lightning.topology.allocation import AllocationName, allocate, allocate_exactly
 from psn_lightning.topology.connectivity import Connectivity
 from psn_lightning.topology.design import BudgetName, Topology
-from psn_lightning.topology.distributions import Bernoulli, Lognormal, LognormalAtEquilibrium, PowerLaw, Uniform
+from psn_lightning.topology.distributions import (
+    Bernoulli,
+    Lognormal,
+    LognormalAtEquilibrium,
+    PowerLaw,
+    Shuffled,
+    Uniform,
+)
 from psn_lightning.topology.fan_in import FanIn, LayerBudget, check_sparsity, sparsity_ceiling
 from psn_lightning.topology.profiles import Bell, Exponential, Linear, MultiPeak, Profile, Quadratic
 from psn_lightning.topology.scaling import settle
@@ -11,6 +18,7 @@ from psn_lightning.topology.spreading import SpreadingName, spread
 
 FAMILIES: tuple[type[FanIn], ...] = (
     Linear, Quadratic, Exponential, Bell, MultiPeak, Lognormal, LognormalAtEquilibrium, PowerLaw, Uniform, Bernoulli,
+    Shuffled,
 )  # fmt: skip
 """All families of fan-in."""
 
@@ -31,6 +39,7 @@ __all__ = [
     "PowerLaw",
     "Profile",
     "Quadratic",
+    "Shuffled",
     "SpreadingName",
     "Topology",
     "Uniform",

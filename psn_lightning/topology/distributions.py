@@ -1,8 +1,8 @@
-"""Fan-in by a distribution instead of a profile: lognormal, power law, uniform, Bernoulli."""
+"""Fan-in by a distribution instead of a profile: lognormal, power law, uniform, Bernoulli; and in random order."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -112,3 +112,25 @@ class Bernoulli(FanIn):
     def fan_in(self, budget: LayerBudget, rng: np.random.Generator) -> IntArray:
         """Fan-in of each neuron, shape ``(n_out,)``."""
         return budget.clamp(rng.binomial(budget.n_in, 1 - budget.sparsity, budget.n_out).astype(np.float64))
+
+
+@dataclass(frozen=True)
+class Shuffled(FanIn):
+    """Fan-in of another family, its neurons in random order.
+
+    Neurons of a layer are exchangeable, so that order should not matter. Where it does, position decides something:
+    the profiles and the lognormal family have their hubs in a row.
+
+    Args:
+        family: Family of the fan-in.
+    """
+
+    family: FanIn = field(default_factory=Lognormal)
+
+    def fan_in(self, budget: LayerBudget, rng: np.random.Generator) -> IntArray:
+        """Fan-in of each neuron, shape ``(n_out,)``.
+
+        Raises:
+            UnreachableError: If the family cannot reach its target in this layer.
+        """
+        return rng.permutation(self.family.fan_in(budget, rng))

@@ -71,6 +71,8 @@ WRONG = {
     "seconds": ["60", -1, math.nan, math.inf],
     "date": [20261124],
     "machine": ["\ud800"],
+    "plan": [None],
+    "evaluated": [None, ["1"], [1.0], [2.0, 1.0], [1.0, 1.0]],
 }
 
 
@@ -80,6 +82,15 @@ def test_a_field_of_the_wrong_type_or_range_is_named(path, field, value):
     path.write_text(json.dumps({**dataclasses.asdict(RUN), field: value}))
     with pytest.raises(SettingError, match=rf"line 1 .*({field} must be|'utf-8' codec)"):
         read(path)
+
+
+def test_evaluations_are_after_every_epoch_or_where_the_record_says(path):
+    assert RUN.accuracies == {1: 0.97, 2: 0.98}
+    often = dataclasses.replace(RUN, curves={"test/accuracy": [0.9, 0.91, 0.92]}, evaluated=[1.0, 1.5, 2.0])
+    append(often, path)
+    (read_again,) = read(path).values()
+    assert read_again.accuracies == {1: 0.9, 1.5: 0.91, 2: 0.92}
+    assert (RUN.epochs, read_again.epochs) == (2, 2)
 
 
 def test_other_metrics_than_the_accuracy_may_be_infinite(path):

@@ -9,13 +9,16 @@ import yaml
 from psn_lightning.cli import main
 from psn_lightning.errors import SettingError
 from psn_lightning.paper.record import RECORD, RecordedRun, from_experiment, read
-from psn_lightning.paper.reproduction import cells_of, epochs_of, load, names, plan_for
+from psn_lightning.paper.reproduction import PLAN, cells_of, epochs_of, load, names, plan_digest, plan_for
 from tests.conftest import CONF, ROOT, require
 
 SMALL = {
     "title": "Two profiles",
     "data": {"digits": [str(CONF / "quickstart.yaml")]},
-    "settings": {"trainer.max_epochs": 2, "trainer.callbacks": None},
+    "settings": {
+        "trainer.max_epochs": 2,
+        "trainer.callbacks": [{"class_path": "psn_lightning.paper.TailEvaluation", "init_args": {"per_epoch": 2}}],
+    },
     "space": {"profile": {"random": {"model.topology": "Bernoulli"}, "bell": {"model.topology": "Bell"}}},
     "seeds": [1, 2],
 }
@@ -26,6 +29,7 @@ def small(workdir):
     path = workdir / "conf" / "reproduce" / "small.yaml"
     path.parent.mkdir(parents=True)
     path.write_text(yaml.safe_dump(SMALL))
+    path.with_name("plan.yaml").write_text("claims: {}\n")
     return path
 
 
@@ -60,8 +64,11 @@ def test_what_is_recorded_is_not_run_again(small, client, capfd):
     assert from_mlflow.keys() == read().keys()
     assert all(from_mlflow[key].metrics["test/accuracy"] == run.metrics["test/accuracy"] for key, run in read().items())
     for run in read().values():
-        assert len(run.curves["test/accuracy"]) == 2
+        assert list(run.accuracies) == pytest.approx([1, 1.5, 2], abs=0.03)  # 23 batches an epoch
+        assert run.epochs == 2
         assert run.completeness == "complete"
+        assert run.plan == plan_digest() != ""
+    assert {run.plan for run in from_mlflow.values()} == {plan_digest()}
 
 
 def test_a_run_whose_end_mlflow_does_not_know_is_recorded_later(small, client, capfd):
@@ -175,7 +182,7 @@ def test_outside_a_checkout_it_says_so(workdir, capsys):
     assert "conf/reproduce is not here" in capsys.readouterr().err
 
 
-SHIPPED = sorted((CONF / "reproduce").glob("*.yaml"))
+SHIPPED = sorted(path for path in (CONF / "reproduce").glob("*.yaml") if path.stem != "plan")
 
 
 @pytest.mark.parametrize("name", [path.stem for path in SHIPPED])
@@ -196,6 +203,27 @@ def test_the_shipped_ones_can_be(name, workdir, monkeypatch):
 def test_every_key_is_explained(path):
     for line in path.read_text().splitlines():
         assert not line.strip() or "# " in line, f"{path.name}: {line}"
+
+
+def test_seeds_may_differ_between_data_sets(small):
+    content = {**SMALL, "data": {"digits": [str(CONF / "quickstart.yaml")], "mnist": [str(CONF / "mnist_static.yaml")]}}
+    small.write_text(yaml.safe_dump({**content, "seeds": {"digits": [1], "mnist": [2, 3]}}))
+    reproduction = load("small")
+    assert [seed for _, seed in cells_of(reproduction, "digits")] == [1, 1]
+    assert [seed for _, seed in cells_of(reproduction, "mnist")] == [2, 3, 2, 3]
+    small.write_text(yaml.safe_dump({**content, "seeds": {"digits": [1]}}))
+    with pytest.raises(SettingError, match="seeds are given for digits"):
+        load("small")
+
+
+def test_the_plan_names_experiments_and_data_that_exist(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for claim in yaml.safe_load(PLAN.read_text())["claims"].values():
+        experiments = claim["experiment"]
+        for name in experiments.values() if isinstance(experiments, dict) else [experiments]:
+            assert name in names()
+        assert set(claim["data"]) <= {"mnist", "fashion", "emnist", "forest"}
+        assert {"claim", "source", "judged", "refuted"} <= set(claim)
 
 
 def test_they_are_found(monkeypatch):

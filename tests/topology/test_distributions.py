@@ -4,7 +4,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from psn_lightning.errors import SettingError
-from psn_lightning.topology import Bernoulli, LayerBudget, Lognormal, LognormalAtEquilibrium, PowerLaw, Uniform
+from psn_lightning.topology import (
+    Bernoulli,
+    Exponential,
+    LayerBudget,
+    Lognormal,
+    LognormalAtEquilibrium,
+    PowerLaw,
+    Shuffled,
+    Uniform,
+)
 from psn_lightning.topology.equilibrium import MEASURED, law
 
 BUDGET = LayerBudget(784, 1024, 0.9)
@@ -76,3 +85,13 @@ def test_bernoulli_is_binomial():
     fan_in = np.concatenate([Bernoulli().fan_in(BUDGET, np.random.default_rng(seed)) for seed in range(20)])
     assert fan_in.mean() == pytest.approx(78.4, abs=0.3)
     assert fan_in.var() == pytest.approx(784 * 0.1 * 0.9, rel=0.05)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.sampled_from([Lognormal(1.0), PowerLaw(1.0), Exponential()]), st.integers(0, 2**32 - 1))
+def test_shuffled_has_the_same_fan_in_in_another_order(family, seed):
+    plain = family.fan_in(BUDGET, np.random.default_rng(seed))
+    mixed = Shuffled(family).fan_in(BUDGET, np.random.default_rng(seed))
+    assert np.array_equal(np.sort(mixed), np.sort(plain))
+    hubs = np.argsort(mixed)[-BUDGET.n_out // 4 :]
+    assert hubs.mean() == pytest.approx(BUDGET.n_out / 2, rel=0.2)  # no longer first

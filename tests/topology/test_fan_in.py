@@ -14,6 +14,7 @@ from psn_lightning.topology import (
     MultiPeak,
     PowerLaw,
     Quadratic,
+    Shuffled,
     Uniform,
     sparsity_ceiling,
 )
@@ -32,6 +33,7 @@ FAMILIES = [
     Bernoulli(),
     PowerLaw(0.05),
     Lognormal(0.05),
+    Shuffled(Linear()),
 ]
 
 

@@ -16,8 +16,9 @@ from rich.console import Console
 from psn_lightning.commands.messages import CommandParser
 from psn_lightning.errors import SettingError
 from psn_lightning.paper.cost import print_list
+from psn_lightning.paper.plan import plan_digest
 from psn_lightning.paper.record import PLAN_TAG, RECORD, TAG, append, key_of, read, recorded
-from psn_lightning.paper.reproduction import Reproduction, cells_of, load, plan_digest, plan_for, select_tickets
+from psn_lightning.paper.reproduction import Reproduction, cells_of, load, plan_for, select_tickets
 from psn_lightning.sweeps.launchers import LocalLauncher
 from psn_lightning.sweeps.parent import StudyRun
 from psn_lightning.sweeps.plan import ChangedStudyError, Plan, parent_run

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from argparse import ArgumentError
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from jsonargparse.typing import Path_fr
 from psn_lightning.commands.config_files import check_configs
 from psn_lightning.commands.messages import parser_error
 from psn_lightning.errors import SettingError, in_one_line
+from psn_lightning.paper.plan import PLAN
 from psn_lightning.sweeps.base_config import configuration
 from psn_lightning.sweeps.command import plan_of
 from psn_lightning.sweeps.plan import Plan
@@ -25,9 +25,6 @@ from psn_lightning.sweeps.sweep import Space, Sweep, make_arguments
 
 FOLDER = Path("conf") / "reproduce"
 """Folder of the files that describe reproductions."""
-
-PLAN = FOLDER / "plan.yaml"
-"""Analysis plan: claims, estimator, tests, margins and seeds, committed before the runs that it governs."""
 
 _SEED = "seed_everything"
 _DATA = "{data}"  # stands for the data set's short name within a text of the space
@@ -76,11 +73,6 @@ def names() -> list[str]:
     if not FOLDER.is_dir():
         raise SettingError(f"{FOLDER} is not here: run psn-train reproduce in a checkout of psn_lightning")
     return sorted(path.stem for path in FOLDER.glob("*.yaml") if path != PLAN)
-
-
-def plan_digest() -> str:
-    """Digest of the analysis plan as it is now; empty without one."""
-    return hashlib.sha256(PLAN.read_bytes()).hexdigest()[:16] if PLAN.is_file() else ""
 
 
 def load(name: str) -> Reproduction:

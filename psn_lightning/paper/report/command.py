@@ -11,32 +11,30 @@ from rich.console import Console
 from psn_lightning.commands.markdown import as_text, markdown_table
 from psn_lightning.commands.messages import CommandParser
 from psn_lightning.errors import SettingError, in_one_line
+from psn_lightning.paper.plan import PLAN, find_contradictions, is_planned, load_plan, plan_digest
 from psn_lightning.paper.record import RECORD, RecordedRun, from_experiment, key_of, read
+from psn_lightning.paper.report.diagnostic_claims import diagnostic_claims
 from psn_lightning.paper.report.dynamic_claims import dynamic_claims
 from psn_lightning.paper.report.equilibria import equilibrium_tables, settled_table
 from psn_lightning.paper.report.figures import pictures
 from psn_lightning.paper.report.law import law_table, layer_table, layers
-from psn_lightning.paper.report.pages import claims_table, page, table_markdown, tally, untitled
+from psn_lightning.paper.report.pages import checks_table, claims_table, page, table_markdown, tally, untitled
 from psn_lightning.paper.report.paper_tables import choices, paper_tables
 from psn_lightning.paper.report.runs import Runs
-from psn_lightning.paper.report.static_claims import static_claims
-from psn_lightning.paper.report.statistics import MARGIN
+from psn_lightning.paper.report.table6_claims import table6_claims
 from psn_lightning.paper.report.topology_claims import topology_claims
-from psn_lightning.paper.report.verdicts import Claim
+from psn_lightning.paper.report.verdicts import Claim, Verdict
 from psn_lightning.paper.report.writing import brought_up_to_date, write
 from psn_lightning.paper.reproduction import FOLDER, cells_of, load, names
 
 _TITLE = "Profiled Sparse Networks: the paper and our runs"
-_EXPLANATION = f"""\
-Accuracies are those of the last epoch on the test set, in per cent; differences are in points. *95%* is a
-bootstrap interval of the mean (percentiles of 9999 resamples), an interval after a difference is Student's.
-Differences are paired by seed; the p-values of a table's t-tests are corrected by Holm's method; *d* is the
-mean difference over its standard deviation (d_z). *p (TOST)* below 0.05 shows that two accuracies are the
-same within ±{MARGIN} points; *detectable* is the smallest true difference that this number of seeds would
-have found with probability 0.8. Against the paper's printed mean, *same* and *differs* say that ours is
-certainly within, or certainly not within, ±{MARGIN} points of it; *open* is neither; *subset* was trained and
-tested on other rows. A claim is *reproduced* or *not reproduced* where the runs are enough to say so at the
-5% level.
+_EXPLANATION = """\
+The accuracy of a run is the mean of its test accuracies over the last third of its epochs, in per cent; last and
+best epoch stand beside it. Differences are in points, from the additive model cell + seed with the noise pooled over
+all cells of a table; intervals are Student's t, 95% in tables. *equal within* is the smallest margin that is shown.
+Claims are judged by the analysis plan, conf/reproduce/plan.yaml: *by* says whether the runs were made under it (and in
+which of its looks), or are older, which makes a verdict exploratory. *size* says whether the printed effect is one that
+a replication could find.
 """
 _UNKNOWN_RUN_ERRORS = (
     LookupError,
@@ -95,12 +93,15 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def all_claims(runs: Runs) -> list[Claim]:
-    """Judge every claim of the paper.
+    """Judge every claim of the paper; none without the analysis plan.
 
     Args:
         runs: Recorded runs.
     """
-    return [*topology_claims(), *static_claims(runs), *dynamic_claims(runs)]
+    if not PLAN.is_file():
+        return []
+    plan = load_plan()
+    return [*table6_claims(plan, runs), *diagnostic_claims(plan, runs), *dynamic_claims(plan, runs)]
 
 
 def report(runs: Runs, claims: Sequence[Claim], source: str) -> tuple[str, dict[str, bytes]]:
@@ -118,8 +119,11 @@ def report(runs: Runs, claims: Sequence[Claim], source: str) -> tuple[str, dict[
         f"# {_TITLE}",
         f"{_describe_runs(runs, source)}\n\n{_EXPLANATION}",
         "## Claims",
-        f"{tally(claims)}.",
-        claims_table(claims),
+        f"{tally(claims)}." if claims else f"{PLAN} is not here: no claim is judged.",
+        claims_table(claims) if claims else "",
+        "## Consistency of the topologies",
+        "Computed, not measured; they count as no claim: bell width, rate and forms were chosen so that they hold.",
+        checks_table(topology_claims()),
     ]
     parts.append("## Figures")
     figures = {}
@@ -129,6 +133,7 @@ def report(runs: Runs, claims: Sequence[Claim], source: str) -> tuple[str, dict[
         figures[name] = content.getvalue()
         parts.append(f"![{picture.caption}]({name})\n\n{picture.caption}")
     parts += ["## Tables", *map(table_markdown, [*paper_tables(runs), *equilibrium_tables(runs)])]
+    parts += ["## Deviations from the plan", _list_deviations(runs)]
     parts += ["## What was run, and what was not", _count_planned(runs)]
     return "\n\n".join(part.strip() for part in parts) + "\n", figures
 
@@ -152,7 +157,8 @@ def sections(runs: Runs, claims: Sequence[Claim]) -> dict[str, str]:
         "law": law_table(found) if found else None,
         "layers": layer_table(found) if found else None,
     }
-    summary = f"{_describe_runs(runs, str(RECORD))} Claims: {tally(claims)}.\n\n{claims_table(claims)}"
+    judged = [claim for claim in claims if claim.verdict is not Verdict.NOT_RUN]
+    summary = f"{_describe_runs(runs, str(RECORD))} Claims: {tally(claims)}.\n\n{claims_table(judged)}"
     return {"claims": summary, **{name: untitled(table) for name, table in tables.items() if table}}
 
 
@@ -165,6 +171,16 @@ def _describe_runs(runs: Runs, source: str) -> str:
     when = first if first == last else f"{first} to {last}"
     where = f"on {_list_machines(runs.all)}, storage {storages}"
     return as_text(f"{len(runs)} runs from {source}, {when}, {hours:.1f} hours of runs (several at a time) {where}.")
+
+
+def _list_deviations(runs: Runs) -> str:
+    """List what the runs under the plan have done otherwise than the plan as it is now."""
+    planned = [run for run in runs.all if is_planned(run)]
+    found = find_contradictions(planned)
+    others = sorted({run.plan for run in planned} - {plan_digest()})
+    found += [f"{sum(run.plan == digest for run in planned)} runs were made under plan {digest}" for digest in others]
+    words = f"{len(planned)} runs were made under an analysis plan, {len(runs) - len(planned)} before there was one."
+    return "\n".join([words, "", *(f"- {line}" for line in found)]).strip()
 
 
 def _list_machines(runs: Iterable[RecordedRun]) -> str:

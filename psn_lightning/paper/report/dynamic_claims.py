@@ -2,189 +2,213 @@
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from functools import partial
 
+import numpy as np
+from scipy import stats
+
+from psn_lightning.paper.plan import Plan, is_planned
 from psn_lightning.paper.record import RecordedRun
 from psn_lightning.paper.report import published
-from psn_lightning.paper.report.runs import Runs, metric
-from psn_lightning.paper.report.static_claims import compared
-from psn_lightning.paper.report.statistics import LEVEL, Paired, against, holm, paired
+from psn_lightning.paper.report.contrasts import Contrast, farthest, hardly_detectable, welch
+from psn_lightning.paper.report.evidence import Evidence, judge
+from psn_lightning.paper.report.runs import Runs, curve, metric
 from psn_lightning.paper.report.verdicts import (
     Claim,
+    Size,
     Verdict,
-    advantage,
-    all_above,
-    all_the_same,
     difference,
-    farthest,
+    judge_all_above,
+    judge_equality,
+    judge_size,
     number,
     p_value,
-    unrun,
 )
+from psn_lightning.paper.tail import count_tail_epochs
 from psn_lightning.topology.equilibrium import PAPER_TABLE_4
 
-CCV_MARGIN = 0.1
-"""Margin within which two equilibrium CCVs count as equal; the paper prints two digits."""
-
 _CCV = metric("fan_in/ccv")
-_EARLY = 5  # first epochs, whose mean accuracy is compared
+_RMS_HOLDS, _RMS_FAILS = 0.05, 0.10  # relative errors of the plan's prediction
+_STARTS = {"equilibrium -1.0": -1.0, "equilibrium -0.5": -0.5, "equilibrium": 0.0}
 
 
-def dynamic_claims(runs: Runs) -> Iterator[Claim]:
-    """Judge the claims about Table 4, the ten seeds, Figure 3 and the crossover.
+def dynamic_claims(plan: Plan, runs: Runs) -> Iterator[Claim]:
+    """Judge the claims about Table 4, the advantage of a start at the equilibrium, and Figure 3.
 
     Args:
+        plan: Analysis plan.
         runs: Recorded runs.
     """
-    equilibria = runs.of("equilibrium")
-    for data in equilibria.data() or ["fashion"]:
-        own = runs.of("equilibrium", data)
-        yield _judge_independence(own, data)
-        yield _judge_values(own, data)
-    yield from _judge_ten_seeds(runs.of("fashion-10-seeds"))
-    for data in published.DATA:
-        own = runs.of("rigl-init", data).having({"model.sparsity": 0.9})
-        if data in published.ADVANTAGE and (own or data != "fashion"):
-            yield _judge_advantage(own, data)
-        if data == "forest":
-            yield _judge_erk(own, runs.of("static", data).having({"profile": "random"}))
-        elif own:
-            yield _judge_nearness(own)
-
-
-def _judge_independence(runs: Runs, data: str) -> Claim:
-    """Judge that the final CCVs from ERK and from lognormal masks are equal."""
-    title = "RigL's equilibrium CCV does not depend on the start"
-    comparisons: dict[str, Paired] = {}
-    ends: list[str] = []
-    for sparsity in sorted(runs.values("model.sparsity")):
-        own = runs.having({"model.sparsity": sparsity})
-        found = compared(own, "start", "erk", CCV_MARGIN, _CCV)
-        comparisons |= {f"{sparsity:.0%}": comparison for comparison in found.values()}
-        if found:
-            means = [
-                statistics.fmean(own.having({"start": start}).by_seed(_CCV).values()) for start in ("erk", "lognormal")
-            ]
-            ends.append(f"{sparsity:.0%}: {number(means[0])} from ERK, {number(means[1])} from lognormal 1.0")
-    if not comparisons:
-        return unrun(title, runs.dataset() or published.DATA[data], "two starts with two seeds each are needed")
-    name, worst = farthest(comparisons)
-    ours = f"final CCV at {'; '.join(ends)}; farthest at {name}: {difference(worst)}"
-    return Claim(title, runs.dataset(), all_the_same(comparisons), ours)
-
-
-def _judge_values(runs: Runs, data: str) -> Claim:
-    """Judge that the final CCVs from ERK are those of Table 4."""
-    title = "RigL's equilibrium CCV is that of Table 4"
-    comparisons: dict[str, Paired] = {}
-    for sparsity, printed in PAPER_TABLE_4[data].items():
-        own = runs.having({"model.sparsity": sparsity, "start": "erk"})
-        comparison = against(list(own.by_seed(_CCV).values()), printed, CCV_MARGIN)
-        if comparison is not None:
-            comparisons[f"{sparsity:.0%}"] = comparison
-    if not comparisons:
-        return unrun(title, runs.dataset() or published.DATA[data], "two seeds from ERK are needed")
-    rows = ", ".join(
-        f"{number(PAPER_TABLE_4[data][float(name[:-1]) / 100] + c.difference)} at {name} (paper: "
-        f"{number(PAPER_TABLE_4[data][float(name[:-1]) / 100])})"
-        for name, c in comparisons.items()
+    for rule, experiment in plan.claims["equilibrium"].experiment.items():  # type: ignore[union-attr]
+        for data in plan.claims["equilibrium"].data:
+            decide = partial(_judge_equilibrium, rule)
+            before = experiment if rule == "canonical" else None
+            yield judge(plan, "equilibrium", data, runs, before, decide, experiment)
+    yield from _judge_table4(plan, runs)
+    yield judge(
+        plan, "advantage", "fashion", runs, "fashion-10-seeds", partial(_judge_advantage, "as written"), "advantage"
     )
-    n = min(comparison.n for comparison in comparisons.values())
-    return Claim(title, runs.dataset(), all_the_same(comparisons), f"{rows}, n = {n}, from ERK")
+    for rule, experiment in plan.claims["advantage"].experiment.items():  # type: ignore[union-attr]
+        for data in plan.claims["advantage"].data:
+            if (rule, data) != ("as written", "fashion"):  # of which the older runs are all that there are
+                before = "rigl-init" if rule == "as written" else None
+                yield judge(plan, "advantage", data, runs, before, partial(_judge_advantage, rule), experiment)
+    for rule in ("canonical", "unseen"):
+        before = "fashion-10-seeds" if rule == "canonical" else None
+        yield judge(plan, "crossover", "fashion", runs, before, partial(_judge_crossover, rule))
+        for data in plan.claims["nearness"].data:
+            before = "rigl-init" if rule == "canonical" else None
+            yield judge(plan, "nearness", data, runs, before, partial(_judge_nearness, rule))
+        static = runs.of("static-linear", "forest") or runs.of("static", "forest")
+        decide = partial(_judge_erk, rule, static.having({"profile": "random"}))
+        before = "rigl-init" if rule == "canonical" else None
+        yield judge(plan, "erk-worst", "forest", runs, before, decide, "starts")
 
 
-def _judge_ten_seeds(runs: Runs) -> Iterator[Claim]:
-    """Judge the advantage of the lognormal start with ten seeds, and the crossover of the training curves."""
-    claimed = published.ADVANTAGE["fashion"]
-    title = f"A lognormal start at the equilibrium beats ERK by {claimed} points, ten seeds"
-    data = runs.dataset() or published.DATA["fashion"]
-    found = compared(runs, "start", "erk").get("equilibrium")
+def _describe_rule(rule: str) -> str:
+    return "canonical growth, Eq. 9" if rule == "as written" else f"{rule} growth, nn.Linear's scale"
+
+
+def _select_rule(runs: Runs, rule: str) -> Runs:
+    """Select the runs of a growth rule at 90%; older experiments are of canonical RigL."""
+    at_90 = Runs(run for run in runs.all if run.cell.get("model.sparsity", 0.9) == 0.9)
+    return Runs(run for run in at_90.all if run.cell.get("growth", rule) == rule)
+
+
+def _judge_equilibrium(rule: str, evidence: Evidence) -> Claim:
+    """Judge that the final CCVs from ERK and from lognormal masks are equal, at every sparsity."""
+    title = f"RigL's equilibrium CCV does not depend on the start ({rule} growth)"
+    found: dict[str, Contrast] = {}
+    ends = []
+    for sparsity in sorted(evidence.runs.values("model.sparsity")):
+        own = evidence.runs.having({"model.sparsity": sparsity})
+        contrast = own.layout("start", _CCV).difference("lognormal", "erk")
+        if contrast is None:
+            continue
+        found[f"{sparsity:.0%}"] = contrast
+        means = [statistics.fmean(own.having({"start": s}).by_seed(_CCV).values()) for s in ("erk", "lognormal")]
+        ends.append(f"{sparsity:.0%} {number(means[0])} and {number(means[1])}")
+    if not found:
+        return evidence.undecided("two starts with two seeds each", title)
+    name, worst = farthest(found)
+    verdict = judge_equality(found, evidence.margin("ccv"), evidence.alpha)
+    ours = f"from ERK and lognormal: {'; '.join(ends)}; farthest at {name}: {difference(worst, evidence.alpha)}"
+    return Claim(title, evidence.title, verdict, ours, "independent", basis=evidence.basis)
+
+
+def _judge_table4(plan: Plan, runs: Runs) -> Iterator[Claim]:
+    """Judge the 16 cells of Table 4 together, by growth rule, from ERK starts."""
+    for rule, experiment in plan.claims["equilibrium"].experiment.items():  # type: ignore[union-attr]
+        own = runs.of(experiment).having({"start": "erk"})
+        planned = Runs(run for run in own.all if is_planned(run))
+        own = planned or own
+        errors = []
+        for data, row in PAPER_TABLE_4.items():
+            for sparsity, printed in row.items():
+                cell = Runs(r for r in own.having({"model.sparsity": sparsity}).all if r.data == data)
+                if cell:
+                    errors.append(statistics.fmean(cell.by_seed(_CCV).values()) / printed - 1)
+        title = f"RigL's equilibrium CCVs are those of Table 4 ({rule} growth, from ERK)"
+        basis = f"{'plan' if planned else 'exploratory'}: {experiment}, {len(own)} runs"
+        if not errors:
+            yield Claim(title, "all data sets", Verdict.NOT_RUN, "too few runs", basis="not run")
+            continue
+        rms = math.sqrt(statistics.fmean(error**2 for error in errors))
+        verdict = (
+            Verdict.REPRODUCED if rms < _RMS_HOLDS else Verdict.NOT_REPRODUCED if rms > _RMS_FAILS else Verdict.OPEN
+        )
+        if len(errors) < 16 and verdict is Verdict.REPRODUCED:
+            verdict = Verdict.OPEN
+        size = Size.COMPATIBLE if rms < _RMS_HOLDS else Size.SMALLER if statistics.fmean(errors) < 0 else Size.LARGER
+        ours = (
+            f"rms of the relative error {rms:.1%} over {len(errors)} of 16 cells, mean {statistics.fmean(errors):+.1%}"
+        )
+        yield Claim(title, "all data sets", verdict, ours, "16 numbers", size, basis)
+
+
+def _judge_advantage(rule: str, evidence: Evidence) -> Claim:
+    """Judge the advantage of a lognormal start at the equilibrium over ERK, its size, and beside it the placebo."""
+    title = f"A lognormal start at the equilibrium beats ERK ({_describe_rule(rule)})"
+    own = evidence.runs if rule == "as written" else _select_rule(evidence.runs, rule)
+    layout = own.layout("start")
+    found = layout.difference("equilibrium", "erk")
     if found is None:
-        yield unrun(title, data, "both starts with two seeds each are needed")
-        return
-    tests = f"t-test p {p_value(found.p_t)}, Wilcoxon p {p_value(found.p_wilcoxon)}, d {number(found.cohens_d)}"
-    ours = f"{difference(found)}; {tests}; detectable: {number(found.detectable)}"
-    yield Claim(title, data, advantage(found, claimed), ours)
-    yield _judge_crossover(runs, data)
+        return evidence.undecided("both starts with two seeds each", title)
+    paper = evidence.claim.paper[evidence.data]
+    printed, n = paper["difference"], paper["n"]
+    error = paper.get("se", layout.residual_std * math.sqrt(2 / n))
+    verdict = judge_all_above({"equilibrium": found}, evidence.alpha, hardly_detectable(error, n))
+    size = judge_size(found, printed, error, evidence.alpha)
+    ours = f"{difference(found, evidence.alpha)}, p {p_value(found.p_not_zero())}"
+    placebo = layout.difference("shuffled", "equilibrium")
+    if placebo is not None:
+        ours += f"; neurons shuffled − hubs first: {difference(placebo, evidence.alpha)}"
+    printed_text = f"{number(printed, sign=True)} ± {number(error)}"
+    return Claim(title, evidence.title, verdict, ours, printed_text, size, evidence.basis)
 
 
-def curve(run: RecordedRun) -> Sequence[float]:
-    """Test accuracy of a run after each epoch, in per cent."""
-    return [100 * value for value in run.curves["test/accuracy"]]
+def _third(run: RecordedRun, first: bool) -> float:
+    """Mean accuracy of the first or last third of the epochs."""
+    values, length = curve(run), count_tail_epochs(run.epochs)
+    return statistics.fmean(values[:length] if first else values[-length:])
 
 
-def _judge_crossover(runs: Runs, data: str) -> Claim:
-    """Judge that the accuracy from the equilibrium is lower at first, and higher from the printed epoch on."""
+def _judge_crossover(rule: str, evidence: Evidence) -> Claim:
+    """Judge that the accuracy from the equilibrium is lower in the first third and higher in the last."""
+    title = f"The equilibrium start begins below ERK and overtakes it ({rule} growth)"
+    own = _select_rule(evidence.runs, rule)
+    early, late = (
+        own.layout("start", partial(_third, first=first)).difference("equilibrium", "erk") for first in (True, False)
+    )
+    if early is None or late is None:
+        return evidence.undecided("both starts with two seeds each", title)
+    below = Contrast(-early.difference, early.error, early.df, early.n)
+    verdict = judge_all_above({"early": below, "late": late}, evidence.alpha)
+    if verdict is Verdict.REVERSED and below.p_above() < evidence.alpha:
+        verdict = Verdict.NOT_REPRODUCED  # it begins below, and stays there
+    ours = f"first third {difference(early, evidence.alpha)}; last third {difference(late, evidence.alpha)}"
     first, last = published.CROSSOVER_EPOCHS
-    title = f"The start at the equilibrium begins below ERK and overtakes it at epoch {first} to {last}"
-    curves = {
-        start: {run.seed: curve(run) for run in runs.having({"start": start}).all} for start in ("equilibrium", "erk")
-    }
-    seeds = sorted(set(curves["equilibrium"]) & set(curves["erk"]))
-    first_epochs = {
-        start: {seed: statistics.fmean(own[seed][:_EARLY]) for seed in seeds} for start, own in curves.items()
-    }
-    early = paired(first_epochs["equilibrium"], first_epochs["erk"])
-    if early is None:
-        return unrun(title, data, "both starts with two seeds each are needed")
-    epochs = range(min(len(curves[start][seed]) for start in curves for seed in seeds))
-    ahead = [
-        statistics.fmean(curves["equilibrium"][seed][e] - curves["erk"][seed][e] for seed in seeds) > 0 for e in epochs
-    ]
-    behind = [epoch for epoch in epochs if not ahead[epoch]]
-    crossing = behind[-1] + 2 if behind else 1  # epochs are counted from 1
-    below = early.p_t < LEVEL and early.difference < 0
-    verdict = Verdict.OPEN
-    if (early.p_t < LEVEL and early.difference > 0) or (below and not first <= crossing <= last):
+    return Claim(title, evidence.title, verdict, ours, f"at epoch {first} to {last}", basis=evidence.basis)
+
+
+def _judge_nearness(rule: str, evidence: Evidence) -> Claim:
+    """Judge that the accuracy rises with the nearness of a lognormal start to the equilibrium CCV."""
+    title = f"The nearer a lognormal start is to the equilibrium, the better ({rule} growth)"
+    own = Runs(run for run in _select_rule(evidence.runs, rule).all if run.cell["start"] in _STARTS)
+    if set(own.values("start")) != set(_STARTS):
+        return evidence.undecided("three starts with two seeds each", title)
+    layout = own.layout("start")
+    trend = layout.contrast({start: 2 * offset + 1 for start, offset in _STARTS.items() if 2 * offset + 1})
+    if trend is None:
+        return evidence.undecided("three starts with two seeds each", title)
+    verdict = judge_all_above({"trend": trend}, evidence.alpha)
+    if verdict is Verdict.OPEN and trend.p_below(0.1) < evidence.alpha:
         verdict = Verdict.NOT_REPRODUCED
-    elif below:
-        verdict = Verdict.REPRODUCED
-    overtaken = f"ahead for good from epoch {crossing}" if ahead[-1] else "behind at the end"
-    return Claim(title, data, verdict, f"mean of epochs 1 to {_EARLY}: {difference(early)}; {overtaken}")
+    seeds = [s for s in layout.seeds if all((start, s) in layout.values for start in _STARTS)]
+    ranked = [[layout.values[start, seed] for start in _STARTS] for seed in seeds]
+    page = stats.page_trend_test(np.array(ranked)).pvalue if len(ranked) > 1 else math.nan
+    ours = f"equilibrium − (equilibrium − 1): {difference(trend, evidence.alpha)}; Page's p {p_value(float(page))}"
+    return Claim(title, evidence.title, verdict, ours, "rising", basis=evidence.basis)
 
 
-def _judge_advantage(runs: Runs, data: str) -> Claim:
-    """Judge the advantage of the lognormal start over ERK."""
-    claimed = published.ADVANTAGE[data]
-    title = f"A lognormal start at the equilibrium beats ERK by {claimed} points"
-    found = compared(runs, "start", "erk").get("equilibrium")
-    if found is None:
-        return unrun(title, runs.dataset() or published.DATA[data], "both starts with two seeds each are needed")
-    ours = f"{difference(found)}; t-test p {p_value(found.p_t)}; detectable: {number(found.detectable)}"
-    return Claim(title, runs.dataset(), advantage(found, claimed), ours)
-
-
-def _judge_erk(runs: Runs, static: Runs) -> Claim:
+def _judge_erk(rule: str, static: Runs, evidence: Evidence) -> Claim:
     """Judge that the accuracy from ERK is below that of every other start and of the static random network."""
-    title = "ERK is the worst start, below the static random network as well"
-    erk = runs.having({"start": "erk"}).by_seed()
-    others = compared(runs, "start", "erk")
-    beside = paired(static.by_seed(), erk)
-    if beside is not None:
-        others["static random"] = beside
-    if len(others) < 2:
-        data = runs.dataset() or published.DATA["forest"]
-        return unrun(title, data, "ERK and two others with two seeds each are needed")
-    corrected = holm([comparison.p_t for comparison in others.values()])
-    ours = "; ".join(
-        f"{name} − ERK: {difference(comparison)}, p {p_value(p)}"
-        for (name, comparison), p in zip(others.items(), corrected, strict=True)
-    )
-    return Claim(title, runs.dataset(), all_above(others), ours)
-
-
-def _judge_nearness(runs: Runs) -> Claim:
-    """Judge that the accuracy rises with every step towards the equilibrium CCV."""
-    title = "The nearer a lognormal start is to the equilibrium CCV, the better"
-    order = ["equilibrium -1.0", "equilibrium -0.5", "equilibrium"]
-    accuracies = [runs.having({"start": start}).by_seed() for start in order]
-    steps = {
-        f"{nearer} − {farther}": comparison
-        for nearer, farther, comparison in zip(order[1:], order, map(paired, accuracies[1:], accuracies), strict=False)
-        if comparison is not None
-    }
-    if len(steps) < 2:
-        return unrun(title, runs.dataset(), "three starts with two seeds each are needed")
-    ours = "; ".join(f"{name}: {difference(comparison)}" for name, comparison in steps.items())
-    return Claim(title, runs.dataset(), all_above(steps), ours)
+    title = f"ERK is the worst start, below the static random network as well ({rule} growth)"
+    own = _select_rule(evidence.runs, rule)
+    layout = own.layout("start")
+    found = layout.against("erk") if "erk" in layout.cells else {}
+    erk = list(own.having({"start": "erk"}).by_seed().values())
+    if static and len(erk) > 1 and len(static) > 1:
+        values = list(static.by_seed().values())
+        beside = welch(values, statistics.fmean(erk), statistics.stdev(erk), len(erk))
+        assert beside is not None
+        found["static random"] = beside
+    if len(found) < 2:
+        return evidence.undecided("ERK and two others with two seeds each", title)
+    verdict = judge_all_above(found, evidence.alpha)
+    ours = "; ".join(f"{name} − ERK {difference(contrast, evidence.alpha)}" for name, contrast in found.items())
+    paper = f"ERK {published.FOREST_ERK}, static random {published.FOREST_STATIC_RANDOM}"
+    return Claim(title, evidence.title, verdict, ours, paper, basis=evidence.basis)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -10,21 +11,22 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy import stats
 
 from psn_lightning.commands.topology_figures import draw_mask
 from psn_lightning.paper.report import published
-from psn_lightning.paper.report.dynamic_claims import curve
 from psn_lightning.paper.report.equilibrium_figures import law_figure, settled_figure
 from psn_lightning.paper.report.law import fits, layers
+from psn_lightning.paper.report.layout import Layout
 from psn_lightning.paper.report.paper_tables import PEAKS, SHARPNESS
-from psn_lightning.paper.report.runs import Runs, metric
-from psn_lightning.paper.report.static_claims import compared
-from psn_lightning.paper.report.statistics import MARGIN, correlation, estimate
+from psn_lightning.paper.report.runs import Runs, accuracy, curve, metric
+from psn_lightning.paper.report.tables import LEVEL
 from psn_lightning.topology import Bell, Exponential, LayerBudget, Linear, Lognormal, Quadratic, spread
 from psn_lightning.topology.equilibrium import PAPER_TABLE_4, two_level_bound
 
 mpl.use("Agg")
 
+_MARGIN = 0.3  # points; of the analysis plan
 _START_COLOURS = {"erk": "C0", "lognormal": "C1", "equilibrium": "C1"}
 
 
@@ -89,12 +91,14 @@ def _draw_static(runs: Runs) -> Figure:
     figure, axes = _make_axes(len(data), 4.2)
     for axis, name in zip(axes, data, strict=True):
         own = runs.of("static", name)
-        comparisons = compared(own, "profile", "random")
-        for row, (profile, comparison) in enumerate(comparisons.items()):
-            error = [[comparison.difference - comparison.low], [comparison.high - comparison.difference]]
-            axis.errorbar(comparison.difference, row, xerr=error, fmt="o", capsize=3, color="C0")
+        layout = own.layout("profile")
+        contrasts = layout.against("random") if "random" in layout.cells else {}
+        for row, (profile, contrast) in enumerate(contrasts.items()):
+            low, high = contrast.interval(LEVEL)
+            error = [[contrast.difference - low], [high - contrast.difference]]
+            axis.errorbar(contrast.difference, row, xerr=error, fmt="o", capsize=3, color="C0")
             axis.text(-0.02, row, profile, transform=axis.get_yaxis_transform(), ha="right", va="center")
-        axis.axvspan(-MARGIN, MARGIN, alpha=0.12, color="C2")
+        axis.axvspan(-_MARGIN, _MARGIN, alpha=0.12, color="C2")
         axis.axvline(0, color="grey", linewidth=1)
         axis.set(title=own.dataset(), xlabel="accuracy − random, points", yticks=[])
         axis.invert_yaxis()
@@ -122,14 +126,12 @@ def _draw_sparsity(runs: Runs) -> Figure:
 
 
 def _draw_means(axis: Axes, cells: Mapping[float, Runs], label: str, colour: str | None = None) -> None:
-    """Draw mean accuracies over positions on the x axis, with 95% intervals for several seeds."""
-    estimates = [estimate(list(cell.by_seed().values())) for cell in cells.values()]
-    means = [found.mean for found in estimates]
-    error = [
-        [e.mean - e.low if e.n > 1 else 0 for e in estimates],
-        [e.high - e.mean if e.n > 1 else 0 for e in estimates],
-    ]
-    axis.errorbar(list(cells), means, yerr=error, marker="o", markersize=4, capsize=3, label=label, color=colour)
+    """Draw mean accuracies over positions on the x axis, with 95% intervals from the noise pooled over the cells."""
+    layout = Layout({(str(place), run.seed): accuracy(run) for place, cell in cells.items() for run in cell.all})
+    means = [statistics.fmean(cell.by_seed().values()) for cell in cells.values()]
+    found = [layout.mean(str(place)) for place in cells]
+    reach = [0.0 if mean is None else mean.interval(LEVEL)[1] - mean.difference for mean in found]
+    axis.errorbar(list(cells), means, yerr=reach, marker="o", markersize=4, capsize=3, label=label, color=colour)
 
 
 def _draw_multipeak(runs: Runs) -> Figure:
@@ -151,10 +153,10 @@ def _draw_gradient(runs: Runs) -> Figure:
     """Draw the gradient ratio over the fan-in CCV, on a linear and on a logarithmic axis."""
     figure, (linear, log) = _make_axes(2)
     x, y = ([m(run) for run in runs.all] for m in (metric("fan_in/ccv"), metric("gradient/ratio")))
-    found = [correlation(x, values) for values in (y, [float(np.log(value)) for value in y])]
-    for axis, result, scale in zip((linear, log), found, ("linear", "log"), strict=True):
+    logarithm = [math.log(value) for value in y]
+    for axis, values, scale in zip((linear, log), (y, logarithm), ("linear", "log"), strict=True):
         axis.scatter(x, y, s=14, alpha=0.6)
-        words = "" if result is None else f", r = {result.r:.2f} over runs"
+        words = f", r = {stats.pearsonr(x, values).statistic:.2f} over runs" if len(set(x)) > 2 else ""
         axis.set(xlabel="fan-in CCV", ylabel="gradient ratio", yscale=scale, title=f"{scale}{words}")
     return figure
 
@@ -190,7 +192,8 @@ def _draw_curves(runs: Runs) -> Figure:
         mean = curves.mean(axis=0)
         axis.plot(epochs, mean, label=f"{start} ({len(curves)})", color=_START_COLOURS[start])
         if len(curves) > 1:
-            error = 1.96 * curves.std(axis=0, ddof=1) / len(curves) ** 0.5
+            quantile = float(stats.t.ppf(1 - LEVEL / 2, len(curves) - 1))
+            error = quantile * curves.std(axis=0, ddof=1) / len(curves) ** 0.5
             axis.fill_between(epochs, mean - error, mean + error, alpha=0.2, color=_START_COLOURS[start])
     axis.set(xlabel="epoch", ylabel="accuracy, %", title="Mean over seeds, 95% band")
     axis.legend()
@@ -253,10 +256,10 @@ _PICTURES: list[tuple[str, str, str, Callable[[Runs], Figure]]] = [
     (
         "static",
         "static",
-        "Static profiles at 90%: mean difference to random over the seeds, 95% interval; green: ± the margin.",
+        "Static profiles at 90%: difference to random, 95% interval; green: ± the margin.",
         _draw_static,
     ),
-    ("sparsity", "mnist-sparsity", "Accuracy against sparsity on MNIST, 95% bootstrap intervals.", _draw_sparsity),
+    ("sparsity", "mnist-sparsity", "Accuracy against sparsity on MNIST, 95% intervals.", _draw_sparsity),
     ("multipeak", "multipeak", "Figure 2: multi-peak profiles, from one hub cluster to uniformity.", _draw_multipeak),
     ("gradient", "gradient", "Gradient ratio against fan-in CCV.", _draw_gradient),
     (
@@ -272,6 +275,6 @@ _PICTURES: list[tuple[str, str, str, Callable[[Runs], Figure]]] = [
         _draw_variants,
     ),
     ("curves", "fashion-10-seeds", "Training curves of RigL from two starts, and where they cross.", _draw_curves),
-    ("starts", "rigl-init", "Figure 3: RigL's starts against sparsity, 95% bootstrap intervals.", _draw_starts),
+    ("starts", "rigl-init", "Figure 3: RigL's starts against sparsity, 95% intervals.", _draw_starts),
 ]
 """Name of the file, reproduction, caption and drawing function of each figure."""

@@ -1,4 +1,4 @@
-"""Laws of the equilibrium CCV (std / mean of the fan-in), fitted to the record and tested on layers left out."""
+"""Laws of the equilibrium CCV (std / mean of the fan-in), fitted to the record and tested on networks left out."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ from psn_lightning.paper.report.tables import Table
 from psn_lightning.paper.report.verdicts import number
 from psn_lightning.topology.equilibrium import two_level_bound
 
+_CANONICAL = {
+    "equilibrium",
+    "rigl-init",
+    "fashion-10-seeds",
+    "advantage",
+}  # canonical RigL and Eq. 9, from several starts
 _HIDDEN = 1024  # default number of neurons of a hidden layer
 
 
@@ -39,7 +45,9 @@ class Layer:
     ccv: float
     """Fan-in CCV after the last epoch."""
     n: int
-    """Number of seeds."""
+    """Number of distinct runs."""
+    network: str
+    """Network of the layer; layers of one network are not independent."""
 
 
 def layers(runs: Runs) -> list[Layer]:
@@ -52,11 +60,11 @@ def layers(runs: Runs) -> list[Layer]:
         Layers with a CCV above 0.
     """
     groups: dict[str, list[RecordedRun]] = {}
-    for run in runs.all:
+    for run in runs.distinct().all:
         if _is_canonical(run):
             key = [run.data, _name_start(run), run.cell.get("model.sparsity", 0.9), run.cell.get("model.hidden")]
             groups.setdefault(json.dumps(key), []).append(run)
-    found = [layer for group in groups.values() for layer in _average_layers(group)]
+    found = [layer for network, group in groups.items() for layer in _average_layers(group, network)]
     return [layer for layer in found if layer.ccv > 0]  # ERK makes some layers dense, whose CCV is 0
 
 
@@ -64,7 +72,9 @@ def _is_canonical(run: RecordedRun) -> bool:
     """Return whether a run is of canonical RigL from unstructured masks."""
     if run.reproduction == "equilibrium-variants":
         return bool(run.cell["variant"] == "canonical")
-    return run.reproduction == "equilibrium-shapes" or _name_start(run) in {"erk", "uniform"}
+    if run.reproduction == "equilibrium-shapes":
+        return True
+    return run.reproduction in _CANONICAL and _name_start(run) in {"erk", "uniform"}
 
 
 def _name_start(run: RecordedRun) -> str:
@@ -73,8 +83,8 @@ def _name_start(run: RecordedRun) -> str:
     return str(run.cell.get("start", default))
 
 
-def _average_layers(group: Sequence[RecordedRun]) -> Iterator[Layer]:
-    """Average each layer over runs that differ in the seed."""
+def _average_layers(group: Sequence[RecordedRun], network: str) -> Iterator[Layer]:
+    """Average each layer over runs of a network that differ in the seed."""
     run = group[0]
     names = sorted(name.rsplit("/", 1)[1] for name in run.metrics if name.startswith("fan_in/ccv/"))
     hidden = json.loads(run.cell.get("model.hidden", "null")) or [_HIDDEN] * len(names)
@@ -84,7 +94,7 @@ def _average_layers(group: Sequence[RecordedRun]) -> Iterator[Layer]:
             statistics.fmean(metric(f"{key}/{name}")(own) for own in group)
             for key in ("fan_in/ccv", "sparsity/realised")
         )
-        yield Layer(run.data, _name_start(run), name, sizes[i], sizes[i + 1], sparsity, ccv, len(group))
+        yield Layer(run.data, _name_start(run), name, sizes[i], sizes[i + 1], sparsity, ccv, len(group), network)
 
 
 @dataclass(frozen=True)
@@ -96,21 +106,23 @@ class Fit:
     coefficients: Sequence[float]
     """Factor κ, followed by the exponents."""
     error: float
-    """Typical factor between the law and a layer left out of the fit (root mean square of the logarithm)."""
+    """Typical factor between the law and a layer whose network was left out of the fit (rms of the logarithm)."""
     worst: float
-    """Largest factor between the law and a layer left out of the fit."""
+    """Largest factor between the law and a layer whose network was left out of the fit."""
 
 
 def fits(measured: Sequence[Layer]) -> list[Fit]:
-    """Fit every law by least squares in the logarithms; the error is that of leave-one-out predictions.
+    """Fit every law by least squares in the logarithms; the error is that of predictions for networks left out.
 
     Args:
         measured: Layers of canonical RigL.
 
     Returns:
-        Fitted laws, the simplest first; empty for fewer than eight layers.
+        Fitted laws, the simplest first; empty for fewer than four networks or eight layers.
     """
-    return [_fit(measured, name, *terms) for name, terms in _LAWS.items()] if len(measured) >= 8 else []
+    if len(measured) < 8 or len({layer.network for layer in measured}) < 4:
+        return []
+    return [_fit(measured, name, *terms) for name, terms in _LAWS.items()]
 
 
 _Term = Callable[[Layer], float]
@@ -139,16 +151,16 @@ THE_LAW = "κ √(s/(1−s))"
 
 
 def _fit(measured: Sequence[Layer], name: str, offset: _Term | None, terms: Sequence[_Term]) -> Fit:
-    """Fit a law by least squares, and predict each layer from the others."""
+    """Fit a law by least squares, and predict the layers of each network from the other networks."""
     y = np.array([math.log(layer.ccv) - (offset(layer) if offset else 0.0) for layer in measured])
     x = np.array([[1.0, *(term(layer) for term in terms)] for layer in measured])
 
     def solve(keep: np.ndarray) -> np.ndarray:
         return np.asarray(np.linalg.lstsq(x[keep], y[keep], rcond=None)[0])
 
-    index = np.arange(len(y))
-    misses = np.array([y[i] - x[i] @ solve(index != i) for i in index])
-    factor, *exponents = solve(index >= 0).tolist()
+    networks = np.array([layer.network for layer in measured])
+    misses = np.concatenate([y[own] - x[own] @ solve(~own) for own in (networks == name for name in set(networks))])
+    factor, *exponents = solve(np.full(len(y), True)).tolist()
     return Fit(
         law=name,
         coefficients=[math.exp(factor), *exponents],
@@ -168,8 +180,8 @@ def law_table(measured: Sequence[Layer]) -> Table:
         for fit in fits(measured)
     ]
     note = (
-        f"Fitted to {len(measured)} layers, {sum(layer.n for layer in measured)} trajectories: canonical RigL from "
-        "unstructured masks, CCV after the last epoch. Errors are factors, of layers left out of the fit."
+        f"Fitted to {len(measured)} layers, {sum(layer.n for layer in measured)} trajectories of distinct runs: "
+        "canonical RigL from unstructured masks, CCV after the last epoch. Errors are factors, for networks left out."
     )
     return Table("A law of our equilibria", note, ["CCV =", "κ, exponents", "typical error", "largest"], rows)
 

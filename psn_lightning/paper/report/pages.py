@@ -24,26 +24,37 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2rem aut
 div.table { overflow-x: auto } table { border-collapse: collapse; margin: .7rem 0 1.4rem; font-size: 13px }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid #d8dee4; text-align: left; vertical-align: top }
 th { background: #f3f5f7 } td { font-variant-numeric: tabular-nums } img { max-width: 100% }
-.reproduced { color: #116329 } .not-reproduced { color: #a40e26 } .not-decided { color: #7d4e00 }
+.yes { color: #116329 } .no { color: #a40e26 } .open { color: #7d4e00 }
 h2 { margin-top: 2.4rem; border-bottom: 1px solid #d8dee4 }
 """
 _CLASSES = {
-    Verdict.REPRODUCED: "reproduced",
-    Verdict.NOT_REPRODUCED: "not-reproduced",
-    Verdict.OPEN: "not-decided",
+    Verdict.REPRODUCED: "yes",
+    Verdict.NOT_REPRODUCED: "no",
+    Verdict.REVERSED: "no",
+    Verdict.OPEN: "open",
+    Verdict.NOT_RUN: "open",
+    Verdict.NOT_COMPARABLE: "open",
+    Verdict.CONTRADICTED: "open",
 }
+"""Class of each verdict on the page, which has a colour."""
 
 
 def claims_table(claims: Iterable[Claim]) -> str:
     """Format claims as a Markdown table with a row for each."""
-    rows = [(c.title, c.data, f"**{c.verdict}**", c.ours) for c in claims]
-    return markdown_table(["the paper says", "data", "verdict", "measured here"], rows)
+    rows = [(c.title, c.data, c.paper, c.ours, f"**{c.verdict}**", c.size, c.basis) for c in claims]
+    return markdown_table(["the paper says", "data", "paper", "measured here", "verdict", "size", "by"], rows)
+
+
+def checks_table(checks: Iterable[Claim]) -> str:
+    """Format consistency checks, which are computed and not measured, as a Markdown table."""
+    rows = [(c.title, c.data, "yes" if c.verdict is Verdict.REPRODUCED else "**no**", c.ours) for c in checks]
+    return markdown_table(["the paper says", "layer", "consistent", "computed here"], rows)
 
 
 def tally(claims: Iterable[Claim]) -> str:
-    """Count the verdicts: ``12 reproduced, 3 not reproduced, 9 not decided with this budget``."""
+    """Count the verdicts: ``12 reproduced, 3 not reproduced, 9 open``."""
     counts = Counter(claim.verdict for claim in claims)
-    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict)
+    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict]) or "none"
 
 
 def table_markdown(table: Table) -> str:

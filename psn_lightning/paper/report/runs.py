@@ -2,22 +2,64 @@
 
 from __future__ import annotations
 
+import json
+import statistics
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from psn_lightning.paper.record import RecordedRun
+from psn_lightning.paper.report.layout import Layout
+from psn_lightning.paper.tail import count_tail_epochs
 
 Measure = Callable[[RecordedRun], float]
 
 
 def accuracy(run: RecordedRun) -> float:
+    """Test accuracy of a run in per cent: mean over the evaluations of the tail, the plan's estimator."""
+    return _mean_after(run, run.epochs - count_tail_epochs(run.epochs))
+
+
+def half_accuracy(run: RecordedRun) -> float:
+    """Test accuracy of a run in per cent, mean over the evaluations of the last half of the epochs."""
+    return _mean_after(run, run.epochs // 2)
+
+
+def last_accuracy(run: RecordedRun) -> float:
     """Test accuracy of a run after the last epoch, in per cent."""
     return 100 * run.metrics["test/accuracy"]
+
+
+def best_accuracy(run: RecordedRun) -> float:
+    """Highest test accuracy of a run after an epoch, in per cent; the test set chooses, so it is too high."""
+    return max(curve(run))
+
+
+ESTIMATORS: dict[str, Measure] = {
+    "last third": accuracy,
+    "last half": half_accuracy,
+    "last epoch": last_accuracy,
+    "best epoch": best_accuracy,
+}
+"""Measures of a run's accuracy by name; the first one decides."""
+
+
+def curve(run: RecordedRun) -> list[float]:
+    """Test accuracy of a run after each epoch, in per cent."""
+    return [100 * value for epoch, value in run.accuracies.items() if epoch == round(epoch)]
+
+
+def _mean_after(run: RecordedRun, epoch: int) -> float:
+    return 100 * statistics.fmean(value for done, value in run.accuracies.items() if done > epoch)
 
 
 def metric(name: str) -> Measure:
     """Make the function that returns the last value of a metric of a run."""
     return lambda run: run.metrics[name]
+
+
+def name_cell(cell: Mapping[str, Any]) -> str:
+    """Name a cell by all its settings."""
+    return json.dumps(cell, sort_keys=True)
 
 
 class Runs:
@@ -43,8 +85,37 @@ class Runs:
         return list(dict.fromkeys(run.cell[key] for run in self.all))
 
     def by_seed(self, measure: Measure = accuracy) -> dict[int, float]:
-        """Measure each run; values by seed, in ascending order."""
-        return {run.seed: measure(run) for run in sorted(self.all, key=lambda run: run.seed)}
+        """Measure each run; values by seed, in ascending order.
+
+        Raises:
+            ValueError: If two runs have the same seed: they belong to different cells.
+        """
+        values = {run.seed: measure(run) for run in sorted(self.all, key=lambda run: run.seed)}
+        if len(values) < len(self.all):
+            raise ValueError(f"{len(self.all)} runs of {self.data()} have {len(values)} seeds: select a cell first")
+        return values
+
+    def layout(self, key: str | None = None, measure: Measure = accuracy) -> Layout:
+        """Fit the additive model cell + seed.
+
+        Args:
+            key: Setting that names the cells; by default each combination of settings is a cell, named by its JSON.
+            measure: Measure of each run.
+
+        Raises:
+            ValueError: If two runs have the same cell and seed.
+        """
+        values = {}
+        for run in self.all:
+            place = (name_cell(run.cell) if key is None else str(run.cell[key]), run.seed)
+            if place in values:
+                raise ValueError(f"two runs have {key or 'the cell'} {place[0]} and seed {run.seed}")
+            values[place] = measure(run)
+        return Layout(values)
+
+    def distinct(self) -> Runs:
+        """Select one run of each computation: reproductions share cells, whose runs are equal bit for bit."""
+        return Runs({json.dumps([run.data, run.seed, run.curves], sort_keys=True): run for run in self.all}.values())
 
     def data(self) -> list[str]:
         """List the short names of the data sets, in order of appearance."""

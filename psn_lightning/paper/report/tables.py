@@ -6,9 +6,12 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from psn_lightning.paper.report.runs import Measure, Runs, accuracy
-from psn_lightning.paper.report.statistics import Paired, against, estimate, holm, paired
-from psn_lightning.paper.report.verdicts import interval, number, p_value
+from psn_lightning.paper.report.contrasts import holm
+from psn_lightning.paper.report.runs import ESTIMATORS, Measure, Runs, accuracy
+from psn_lightning.paper.report.verdicts import difference, interval, number, p_value
+
+LEVEL = 0.05
+"""Level of the tests, and 1 - confidence of the intervals, in tables and figures."""
 
 NOTHING = "–"
 """Text of an empty cell."""
@@ -38,58 +41,31 @@ def accuracies(title: str, runs: Runs, key: str, baseline: str, printed: Mapping
         baseline: Value that the others are compared with.
         printed: Accuracy in the paper in per cent, by value.
     """
-    values = runs.values(key)
-    own = {value: runs.having({key: value}).by_seed() for value in values}
-    pairs = {v: c for v in values if v != baseline and (c := paired(own[v], own.get(baseline, {})))}
-    corrected = dict(zip(pairs, holm([c.p_t for c in pairs.values()]), strict=True))
+    layout = runs.layout(key)
+    contrasts = layout.against(baseline) if baseline in layout.cells else {}
+    corrected = dict(zip(contrasts, holm([c.p_not_zero() for c in contrasts.values()]), strict=True))
     rows = []
-    for value in values:
-        found = estimate(list(own[value].values()))
-        beside = [NOTHING] * 3
-        if value in printed:
-            judged = against(list(own[value].values()), printed[value])
-            verdict = _name_verdict(judged) if runs.complete() else "subset"
-            beside = [number(printed[value]), number(found.mean - printed[value], sign=True), verdict]
+    for value in layout.cells:
+        cell = Runs(run for run in runs.all if str(run.cell[key]) == value)
+        mean = layout.mean(value)
+        own = statistics.fmean(cell.by_seed().values())
+        contrast = contrasts.get(value)
         rows.append(
             [
-                str(value),
-                f"{number(found.mean)} ± {number(found.std)}",
-                interval(found.low, found.high) if found.n > 1 else NOTHING,
-                str(found.n),
-                *beside,
-                *_format_comparison(pairs.get(value), corrected.get(value)),
+                value,
+                mean_of(cell),
+                NOTHING if mean is None else interval(*mean.interval(LEVEL)),
+                *(mean_of(cell, ESTIMATORS[name]) for name in ("last epoch", "best epoch")),
+                number(printed[value]) if value in printed else NOTHING,
+                number(own - printed[value], sign=True) if value in printed else NOTHING,
+                NOTHING if contrast is None else difference(contrast, LEVEL),
+                NOTHING if contrast is None else p_value(corrected[value]),
+                NOTHING if contrast is None else number(contrast.smallest_margin(LEVEL)),
             ]
         )
     short = key.rsplit(".", 1)[-1]
-    columns = [short, "accuracy, %", "95%", "n", "paper", "ours − paper", "verdict", f"− {baseline}", "p (t, Holm)"]
-    columns += ["p (Wilcoxon)", "d", "p (TOST)", "detectable"]
-    return Table(title, "", columns, rows)
-
-
-def _name_verdict(comparison: Paired | None) -> str:
-    """Verdict on the printed accuracy: same, differs or open."""
-    if comparison is None:
-        return "open"
-    return "same" if comparison.equivalent else "differs" if comparison.differ else "open"
-
-
-def _format_comparison(comparison: Paired | None, corrected: float | None) -> list[str]:
-    """Format the comparison with the baseline as six cells.
-
-    Args:
-        comparison: Comparison over the seeds, or None.
-        corrected: p-value of the t-test after Holm's correction, or None.
-    """
-    if comparison is None or corrected is None:
-        return [NOTHING] * 6
-    return [
-        f"{number(comparison.difference, sign=True)} {interval(comparison.low, comparison.high)}",
-        p_value(corrected),
-        p_value(comparison.p_wilcoxon),
-        number(comparison.cohens_d),
-        p_value(comparison.p_equivalent),
-        number(comparison.detectable),
-    ]
+    columns = [short, "accuracy, %", "95%", "last epoch", "best epoch", "paper", "ours − paper", f"− {baseline}"]
+    return Table(title, "", [*columns, "p (Holm)", "equal within"], rows)
 
 
 def mean_of(runs: Runs, measure: Measure = accuracy, digits: int = 2) -> str:

@@ -1,4 +1,4 @@
-"""Claims of the paper with their verdicts, the rules of judgement, and the format of numbers."""
+"""Verdicts on claims, the rules by which contrasts become verdicts, and the format of numbers."""
 
 from __future__ import annotations
 
@@ -7,42 +7,122 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from psn_lightning.paper.report.statistics import LEVEL, Paired, holm
+from psn_lightning.paper.report.contrasts import Contrast, holm
 
 MINUS = "−"
 
 
 class Verdict(StrEnum):
-    """Verdict on a claim."""
+    """Verdict on the direction of a claim, or on an equality."""
 
     REPRODUCED = "reproduced"
     NOT_REPRODUCED = "not reproduced"
-    OPEN = "not decided with this budget"
+    REVERSED = "reversed"
+    OPEN = "open"
+    NOT_RUN = "not run"
+    NOT_COMPARABLE = "not comparable"
+    CONTRADICTED = "the paper contradicts itself"
+
+
+class Size(StrEnum):
+    """Verdict on the size of an effect beside the printed one."""
+
+    COMPATIBLE = "compatible"
+    SMALLER = "smaller"
+    LARGER = "larger"
+    NONE = "–"
 
 
 @dataclass(frozen=True)
 class Claim:
-    """Claim of the paper with its verdict; a row of the table of claims."""
+    """Claim of the paper on one data set with its verdicts; a row of the table of claims."""
 
     title: str
-    """Statement of the paper, with its number."""
+    """Statement of the paper."""
     data: str
     """Title of the data set, or the layer that the claim is about."""
     verdict: Verdict
-    """Verdict from the measurement."""
+    """Verdict on direction or equality."""
     ours: str
     """Measured number, with interval and n."""
+    paper: str = ""
+    """Printed number; empty if the paper prints none."""
+    size: Size = Size.NONE
+    """Verdict on the size; NONE if the paper prints none."""
+    basis: str = ""
+    """Runs that decide: under the analysis plan, or exploratory."""
 
 
-def unrun(title: str, data: str, needed: str) -> Claim:
-    """Make a claim that is open because it has too few runs.
+def judge_equality(contrasts: Mapping[str, Contrast], margin: float, alpha: float) -> Verdict:
+    """Judge the claim that all differences are within a margin.
+
+    It is reproduced if every contrast is shown to be within the margin, each tested at its own level (an
+    intersection-union test needs no correction), and not reproduced if one is shown to be outside it, by minimum-effect
+    tests with Holm's correction.
 
     Args:
-        title: Statement of the paper.
-        data: Title of the data set.
-        needed: Runs that are needed, in words.
+        contrasts: Contrasts by name, at least one.
+        margin: Largest difference that counts as equal.
+        alpha: Level of the tests.
     """
-    return Claim(title, data, Verdict.OPEN, f"too few runs: {needed}")
+    if all(contrast.p_within(margin) < alpha for contrast in contrasts.values()):
+        return Verdict.REPRODUCED
+    beyond = min(holm([contrast.p_beyond(margin) for contrast in contrasts.values()]))
+    return Verdict.NOT_REPRODUCED if beyond < alpha else Verdict.OPEN
+
+
+def judge_none_above(
+    contrasts: Mapping[str, Contrast], p_above: Mapping[str, float], margin: float, alpha: float
+) -> Verdict:
+    """Judge the claim that no difference is above 0.
+
+    It is not reproduced if one is, by p-values that are corrected for their number. That none is found supports the
+    claim only if all are shown to be below the margin.
+
+    Args:
+        contrasts: Contrasts by name, at least one.
+        p_above: Corrected p-value of each being above 0.
+        margin: Largest difference that counts as none.
+        alpha: Level of the tests.
+    """
+    if min(p_above.values()) < alpha:
+        return Verdict.NOT_REPRODUCED
+    below = all(contrast.p_below(margin) < alpha for contrast in contrasts.values())
+    return Verdict.REPRODUCED if below else Verdict.OPEN
+
+
+def judge_all_above(contrasts: Mapping[str, Contrast], alpha: float, bound: float = 0.0) -> Verdict:
+    """Judge the claim that all differences are above 0.
+
+    It is reproduced if each is, one-sided at its own level, and reversed if one is shown to be below, with Holm's
+    correction.
+
+    Args:
+        contrasts: Contrasts by name, at least one.
+        alpha: Level of the tests.
+        bound: Largest effect that is too small to count: if a difference is shown to be below it, and none to be below
+            0, the claim is not reproduced.
+    """
+    if all(contrast.p_above() < alpha for contrast in contrasts.values()):
+        return Verdict.REPRODUCED
+    if min(holm([contrast.p_below() for contrast in contrasts.values()])) < alpha:
+        return Verdict.REVERSED
+    smaller = bound > 0 and min(holm([contrast.p_below(bound) for contrast in contrasts.values()])) < alpha
+    return Verdict.NOT_REPRODUCED if smaller else Verdict.OPEN
+
+
+def judge_size(contrast: Contrast, printed: float, error: float, alpha: float) -> Size:
+    """Judge whether a printed difference is one that a replication could find.
+
+    Args:
+        contrast: Our difference.
+        printed: Difference that the paper prints, not 0.
+        error: Standard error of the printed difference.
+        alpha: 1 - confidence of the prediction interval.
+    """
+    if contrast.predicts(printed, error, alpha):
+        return Size.COMPATIBLE
+    return Size.SMALLER if contrast.difference / printed < 1 else Size.LARGER
 
 
 def number(value: float, digits: int = 2, sign: bool = False) -> str:
@@ -61,7 +141,9 @@ def number(value: float, digits: int = 2, sign: bool = False) -> str:
 
 
 def p_value(p: float) -> str:
-    """Format a p-value: ``0.012`` or ``< 0.001``."""
+    """Format a p-value: ``0.012`` or ``< 0.001``; ``–`` for NaN."""
+    if math.isnan(p):
+        return "–"
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
@@ -70,60 +152,7 @@ def interval(low: float, high: float, digits: int = 2) -> str:
     return f"[{number(low, digits)}, {number(high, digits)}]"
 
 
-def difference(comparison: Paired, digits: int = 2) -> str:
+def difference(contrast: Contrast, alpha: float, digits: int = 2) -> str:
     """Format a difference with its interval: ``−0.12 [−0.30, 0.06], n = 5``."""
-    bounds = interval(comparison.low, comparison.high, digits)
-    return f"{number(comparison.difference, digits, sign=True)} {bounds}, n = {comparison.n}"
-
-
-def all_the_same(comparisons: Mapping[str, Paired]) -> Verdict:
-    """Judge the claim that all differences are within their margins.
-
-    The claim is reproduced if every comparison is equivalent, each tested at its own level without correction
-    (intersection-union test), and not reproduced if one difference is certainly outside its margin.
-
-    Args:
-        comparisons: Comparisons by name.
-    """
-    if any(comparison.differ for comparison in comparisons.values()):
-        return Verdict.NOT_REPRODUCED
-    same = comparisons and all(comparison.equivalent for comparison in comparisons.values())
-    return Verdict.REPRODUCED if same else Verdict.OPEN
-
-
-def all_above(comparisons: Mapping[str, Paired]) -> Verdict:
-    """Judge the claim that all differences are above 0.
-
-    The claim is reproduced if every difference is significantly above 0, by t-tests with Holm's correction, and not
-    reproduced if one is significantly below 0.
-
-    Args:
-        comparisons: Comparisons by name.
-    """
-    corrected = holm([comparison.p_t for comparison in comparisons.values()])
-    certain = [
-        comparison.difference for comparison, p in zip(comparisons.values(), corrected, strict=True) if p < LEVEL
-    ]
-    if any(value < 0 for value in certain):
-        return Verdict.NOT_REPRODUCED
-    return Verdict.REPRODUCED if certain and len(certain) == len(comparisons) else Verdict.OPEN
-
-
-def advantage(comparison: Paired, claimed: float) -> Verdict:
-    """Judge a claimed advantage.
-
-    The claim is reproduced if the difference is significantly above 0, and not reproduced if its interval ends below
-    the claimed value.
-
-    Args:
-        comparison: Comparison of the two conditions.
-        claimed: Advantage that the paper prints.
-    """
-    if comparison.p_t < LEVEL and comparison.difference > 0:
-        return Verdict.REPRODUCED
-    return Verdict.NOT_REPRODUCED if comparison.high < claimed else Verdict.OPEN
-
-
-def farthest(comparisons: Mapping[str, Paired]) -> tuple[str, Paired]:
-    """Find the comparison with the largest absolute difference; return its name and the comparison."""
-    return max(comparisons.items(), key=lambda entry: abs(entry[1].difference))
+    bounds = interval(*contrast.interval(alpha), digits)
+    return f"{number(contrast.difference, digits, sign=True)} {bounds}, n = {contrast.n}"

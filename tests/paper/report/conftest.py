@@ -11,7 +11,7 @@ from psn_lightning.paper.report.runs import Runs
 SEEDS = (42, 123, 456, 789, 1024)
 
 
-def recorded(reproduction, data, cell, seed, accuracy, metrics=None, curve=None, completeness="complete"):
+def recorded(reproduction, data, cell, seed, accuracy, metrics=None, curve=None, completeness="complete", plan=""):
     names = {"mnist": "MNIST", "fashion": "Fashion-MNIST", "emnist": "EMNIST-Balanced", "forest": "Forest Cover"}
     return RecordedRun(
         reproduction=reproduction,
@@ -29,6 +29,7 @@ def recorded(reproduction, data, cell, seed, accuracy, metrics=None, curve=None,
         version="0.1.0",
         commit="",
         date="2026-11-24T00:00:00+00:00",
+        plan=plan,
     )
 
 
@@ -43,11 +44,12 @@ def made():
             accuracy, metrics = mean if isinstance(mean, tuple) else (mean, None)
             cell = {key: value, **more.get("cell", {})}
             noise = float(rng.normal(0, spread))
+            plan = more.get("plan", "")
             shifted = {name: figure + noise for name, figure in (metrics or {}).items()}
             completeness = more.get("completeness", "complete")
             curve = more.get("curves", {}).get(value)
             curve = None if curve is None else [v + noise for v in curve]
-            runs.append(recorded(reproduction, data, cell, seed, accuracy + noise, shifted, curve, completeness))
+            runs.append(recorded(reproduction, data, cell, seed, accuracy + noise, shifted, curve, completeness, plan))
         return Runs(runs)
 
     return make

@@ -38,11 +38,11 @@ def test_the_report_from_the_record_alone(workdir, monkeypatch, capsys):
     assert page_.count("data:image/png;base64,") == len(figures)
     assert not re.search(r'(src|href)="(?!data:)', page_)  # the page needs no other file
     assert "<table>" in page_
-    assert 'class="reproduced"' in page_
+    assert 'class="yes"' in page_
     text = readme.read_text()
     assert text.startswith(f"before\n{BEGIN}\n")
     assert text.endswith(f"{END}\nafter\n")
-    assert "old" not in text
+    assert "\nold\n" not in text
 
 
 def test_the_pages_have_the_results_of_the_record():

@@ -1,13 +1,25 @@
-"""Format of numbers, and the rules of judgement."""
+"""Format of numbers, and the rules of judgement with their error rates."""
 
+import itertools
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from psn_lightning.paper.report.statistics import paired
-from psn_lightning.paper.report.verdicts import Verdict, advantage, all_above, all_the_same, number, p_value
+from psn_lightning.paper.report.contrasts import Contrast
+from psn_lightning.paper.report.verdicts import (
+    Size,
+    Verdict,
+    judge_all_above,
+    judge_equality,
+    judge_none_above,
+    judge_size,
+    number,
+    p_value,
+)
+from tests.paper.report.test_layout import simulate
 
 
 @pytest.mark.parametrize(
@@ -24,44 +36,72 @@ def test_p_values(p):
     assert text == "< 0.001" if p < 0.001 else float(text) == pytest.approx(p, abs=5e-4)
 
 
-def comparison(differences, margin=0.3):
-    return paired(dict(enumerate(differences)), dict.fromkeys(range(len(differences)), 0.0), margin)
-
-
-SAME = comparison([0.02, -0.03, 0.01, 0.0, 0.04])
-ABOVE = comparison([1.0, 1.1, 0.9, 1.05, 0.95])
-BELOW = comparison([-1.0, -1.1, -0.9, -1.05, -0.95])
-NOISY = comparison([2.0, -2.1, 1.0, -0.5, 0.1])
+SAME = Contrast(0.01, 0.02, 8, 5)
+ABOVE = Contrast(1.0, 0.05, 8, 5)
+BELOW = Contrast(-1.0, 0.05, 8, 5)
+NOISY = Contrast(0.1, 0.8, 8, 5)
 
 
 @pytest.mark.parametrize(
-    ("comparisons", "verdict"),
+    ("contrasts", "verdict"),
     [
         ([SAME, SAME], Verdict.REPRODUCED),
         ([SAME, NOISY], Verdict.OPEN),
         ([SAME, NOISY, ABOVE], Verdict.NOT_REPRODUCED),
-        ([], Verdict.OPEN),
     ],
 )
-def test_all_the_same(comparisons, verdict):
-    assert all_the_same(dict(enumerate(comparisons))) == verdict
+def test_equality(contrasts, verdict):
+    assert judge_equality(dict(enumerate(contrasts)), 0.3, 0.05) is verdict
 
 
 @pytest.mark.parametrize(
-    ("comparisons", "verdict"),
+    ("contrasts", "verdict"),
     [
         ([ABOVE, ABOVE], Verdict.REPRODUCED),
         ([ABOVE, NOISY], Verdict.OPEN),
-        ([ABOVE, BELOW], Verdict.NOT_REPRODUCED),
-        ([], Verdict.OPEN),
+        ([ABOVE, BELOW], Verdict.REVERSED),
+        ([SAME], Verdict.NOT_REPRODUCED),
     ],
 )
-def test_all_above(comparisons, verdict):
-    assert all_above(dict(enumerate(comparisons))) == verdict
+def test_all_above(contrasts, verdict):
+    assert judge_all_above(dict(enumerate(contrasts)), 0.05, bound=0.1) is verdict
 
 
-def test_an_advantage_is_not_reproduced_if_the_interval_excludes_it():
-    assert advantage(ABOVE, 0.5) is Verdict.REPRODUCED
-    assert advantage(SAME, 0.5) is Verdict.NOT_REPRODUCED
-    assert advantage(NOISY, 0.5) is Verdict.OPEN
-    assert advantage(BELOW, 0.5) is Verdict.NOT_REPRODUCED
+def test_support_of_several_advantages_needs_no_correction():
+    """All of them have to hold: each at its own level is enough."""
+    barely = Contrast(0.2, 0.1, 20, 5)  # one-sided p = 0.03
+    assert judge_all_above(dict.fromkeys(range(5), barely), 0.05) is Verdict.REPRODUCED
+
+
+def test_none_above():
+    found = {"a": SAME, "b": SAME}
+    assert judge_none_above(found, {"a": 0.4, "b": 0.5}, 0.3, 0.05) is Verdict.REPRODUCED
+    assert judge_none_above({"a": NOISY}, {"a": 0.4}, 0.3, 0.05) is Verdict.OPEN
+    assert judge_none_above({"a": ABOVE}, {"a": 0.01}, 0.3, 0.05) is Verdict.NOT_REPRODUCED
+
+
+def test_direction_and_size_are_two_verdicts():
+    """+0.20 [0.17, 0.24] against a claimed 0.49."""
+    found = Contrast(0.205, 0.016, 12, 5)
+    assert found.interval(0.05) == pytest.approx((0.17, 0.24), abs=0.005)
+    assert judge_all_above({"equilibrium": found}, 0.05) is Verdict.REPRODUCED
+    assert judge_size(found, 0.49, 0.05, 0.05) is Size.SMALLER
+    assert judge_size(found, 0.22, 0.05, 0.05) is Size.COMPATIBLE
+    assert judge_size(found, 0.05, 0.02, 0.05) is Size.LARGER
+    assert judge_size(found, -0.3, 0.02, 0.05) is Size.SMALLER
+
+
+def test_false_verdicts_are_rare():
+    """Six comparisons at exactly the margin, or without any difference: 5% of false verdicts at most, of each kind."""
+    rng, cells = np.random.default_rng(8), ["random", *"abcdef"]
+    wrong = {"not reproduced at the margin": 0, "reproduced at the margin": 0, "better": 0, "above": 0}
+    for _ in range(300):
+        signs = {cell: sign * 0.3 for cell, sign in zip("abcdef", itertools.cycle([1, -1]), strict=False)}
+        at_margin = judge_equality(simulate(rng, 5, signs, cells=cells).against("random"), 0.3, 0.05)
+        wrong["not reproduced at the margin"] += at_margin is Verdict.NOT_REPRODUCED
+        wrong["reproduced at the margin"] += at_margin is Verdict.REPRODUCED
+        null = simulate(rng, 5, cells=cells)
+        p = null.p_any_above("random")
+        wrong["better"] += judge_none_above(null.against("random"), p, 0.3, 0.05) is Verdict.NOT_REPRODUCED
+        wrong["above"] += judge_all_above(null.against("random"), 0.05) is Verdict.REPRODUCED
+    assert all(count / 300 < 0.075 for count in wrong.values()), wrong  # 5%, and two standard errors

@@ -1,0 +1,225 @@
+"""Claims of the paper about its diagnostics: spreading, gradients, multi-peak profiles, sparsity, a third layer."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Iterator
+
+import numpy as np
+from scipy import stats
+
+from psn_lightning.paper.plan import Plan
+from psn_lightning.paper.report import published
+from psn_lightning.paper.report.contrasts import Contrast
+from psn_lightning.paper.report.evidence import Evidence, judge
+from psn_lightning.paper.report.layout import Layout
+from psn_lightning.paper.report.runs import Runs, metric, name_cell
+from psn_lightning.paper.report.verdicts import (
+    Claim,
+    Size,
+    Verdict,
+    difference,
+    interval,
+    judge_all_above,
+    judge_equality,
+    number,
+)
+
+_RESAMPLES = 1999
+_LOSS_OF_SEQUENTIAL = 20.0  # points; the paper: from 97.5 to 75
+_TOLERANCE = 0.5  # of a printed "about"
+
+
+def diagnostic_claims(plan: Plan, runs: Runs) -> Iterator[Claim]:
+    """Judge the claims about spreading, gradients, multi-peak profiles, sparsity and architecture.
+
+    Args:
+        plan: Analysis plan.
+        runs: Recorded runs.
+    """
+    for name, decide in (
+        ("spreading", _judge_spreading),
+        ("gradient-ratio", _judge_gradient),
+        ("multipeak-flat", _judge_multipeak),
+        ("sparsity", _judge_sparsity),
+        ("inverse", _judge_inverse),
+    ):
+        yield judge(plan, name, "mnist", runs, str(plan.claims[name].experiment), decide)
+    yield judge(plan, "third-layer", "forest", runs, "architecture", _judge_third_layer)
+
+
+def _judge_spreading(evidence: Evidence) -> Claim:
+    """Judge that even and random spreading agree and sequential spreading collapses."""
+    layout = evidence.runs.layout("model.spreading")
+    same, loss = layout.difference("random", "even"), layout.difference("sequential", "even")
+    if same is None or loss is None:
+        return evidence.undecided("even, random and sequential with two seeds each")
+    verdict = judge_equality({"random": same}, evidence.margin("accuracy"), evidence.alpha)
+    if loss.p_above(-_LOSS_OF_SEQUENTIAL) < evidence.alpha:
+        verdict = Verdict.NOT_REPRODUCED
+    elif verdict is Verdict.REPRODUCED and loss.p_below(-_LOSS_OF_SEQUENTIAL) >= evidence.alpha:
+        verdict = Verdict.OPEN
+    ours = f"random − even {difference(same, evidence.alpha)}; sequential − even {difference(loss, evidence.alpha)}"
+    paper = f"± 0.3; {number(published.SEQUENTIAL - published.SPREADING, 1)}"
+    return Claim(evidence.claim.claim, evidence.title, verdict, ours, paper, basis=evidence.basis)
+
+
+def _average_cells(runs: Runs, name: str) -> np.ndarray:
+    """Average a metric over the seeds of each cell."""
+    cells = {name_cell(run.cell): run.cell for run in runs.all}
+    return np.array([statistics.fmean(runs.having(cell).by_seed(metric(name)).values()) for cell in cells.values()])
+
+
+def _pearson(x: np.ndarray, y: np.ndarray) -> float:
+    return float(stats.pearsonr(x, y).statistic)
+
+
+def _judge_gradient(evidence: Evidence) -> Claim:
+    """Judge the correlation of gradient ratio and fan-in CCV over the cells."""
+    ccv, ratio = (_average_cells(evidence.runs, name) for name in ("fan_in/ccv", "gradient/ratio"))
+    if len(ccv) < 8:
+        return evidence.undecided("eight cells")
+    r = _pearson(ccv, ratio)
+    found = stats.bootstrap(
+        (ccv, ratio),
+        _pearson,
+        paired=True,
+        vectorized=False,
+        n_resamples=_RESAMPLES,
+        confidence_level=1 - evidence.alpha,
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    printed = evidence.claim.paper["r"]
+    verdict, size = Verdict.OPEN, Size.COMPATIBLE
+    if found.low > 0:
+        verdict = Verdict.REPRODUCED
+    if not found.low <= printed <= found.high:
+        size = Size.SMALLER if r < printed else Size.LARGER
+    rank = float(stats.spearmanr(ccv, ratio).statistic)
+    log = _pearson(ccv, np.log(ratio))
+    ours = (
+        f"r = {number(r)} {interval(found.low, found.high)} over {len(ccv)} cells; of the ratio's logarithm "
+        f"{number(log)}; ranks {number(rank)}; ratio up to {number(float(ratio.max()), 0)}"
+    )
+    return Claim(evidence.claim.claim, evidence.title, verdict, ours, f"r = {printed}", size, evidence.basis)
+
+
+def _judge_multipeak(evidence: Evidence) -> Claim:
+    """Judge that the cells of high CCV have the accuracy of those of low CCV."""
+    layout = evidence.runs.layout()
+    ccv = {name_cell(run.cell): run.metrics["fan_in/ccv"] for run in evidence.runs.all}
+    high, low = [c for c in layout.cells if ccv[c] > 2], [c for c in layout.cells if ccv[c] < 0.5]
+    if not high or not low or layout.df < 1:
+        return evidence.undecided("cells above CCV 2 and below 0.5 with two seeds each")
+    contrast = layout.contrast({**dict.fromkeys(high, 1 / len(high)), **dict.fromkeys(low, -1 / len(low))})
+    slope = layout.contrast(_weights_of_slope(ccv))
+    assert contrast is not None
+    assert slope is not None
+    verdict = judge_equality({"high": contrast}, evidence.margin("accuracy"), evidence.alpha)
+    ours = (
+        f"CCV above 2 − below 0.5: {difference(contrast, evidence.alpha)}; slope on CCV "
+        f"{difference(slope, evidence.alpha)}; standard deviation of the true cell means "
+        f"{number(_true_std(layout))}, {len(layout.cells)} cells"
+    )
+    return Claim(evidence.claim.claim, evidence.title, verdict, ours, "range 0.65", basis=evidence.basis)
+
+
+def _weights_of_slope(x: dict[str, float]) -> dict[str, float]:
+    """Weights of the cells whose weighted sum is the slope on x by least squares."""
+    centred = {cell: value - statistics.fmean(x.values()) for cell, value in x.items()}
+    total = sum(value**2 for value in centred.values())
+    return {cell: value / total for cell, value in centred.items()}
+
+
+def _true_std(layout: Layout) -> float:
+    """Estimate the standard deviation of the true cell means, with the noise of their estimates taken off."""
+    means = [statistics.fmean(v for (own, _), v in layout.values.items() if own == cell) for cell in layout.cells]
+    noise = layout.residual_std**2 / len(layout.seeds)
+    return math.sqrt(max(0.0, statistics.variance(means) - noise))
+
+
+def _contrast_of(runs: Runs, key: str, one: str, other: str) -> Contrast | None:
+    """Estimate the difference of two values of a setting, over all cells that exist with both."""
+    layout = runs.layout()
+    rests = [{k: v for k, v in json.loads(cell).items() if k != key} for cell in layout.cells]
+    pairs = [(name_cell({**rest, key: one}), name_cell({**rest, key: other})) for rest in rests]
+    both = {pair for pair in pairs if set(pair) <= set(layout.cells)}
+    weights: dict[str, float] = {}
+    for first, second in sorted(both):
+        weights |= {first: 1 / len(both), second: -1 / len(both)}
+    return layout.contrast(weights)
+
+
+def _judge_sparsity(evidence: Evidence) -> Claim:
+    """Judge the losses of accuracy from 85 to 98%, and from 99 to 99.9%."""
+    falls = {
+        "85 to 98": _contrast_of(evidence.runs, "sparsity", "98", "85"),
+        "99 to 99.9": _contrast_of(evidence.runs, "sparsity", "ceiling", "99"),
+    }
+    found = {name: contrast for name, contrast in falls.items() if contrast is not None}
+    if len(found) < 2:
+        return evidence.undecided("85, 98, 99 and 99.9% with two seeds each")
+    printed = evidence.claim.paper
+    losses = {name: Contrast(-c.difference, c.error, c.df, c.n) for name, c in found.items()}
+    verdict = judge_all_above(losses, evidence.alpha)
+    size = _judge_sizes(found, printed, evidence.alpha)
+    ours = "; ".join(f"{name}: {difference(contrast, evidence.alpha)}" for name, contrast in found.items())
+    paper = "; ".join(f"{name}: {number(value, 1)}" for name, value in printed.items())
+    return Claim(evidence.claim.claim, evidence.title, verdict, ours, paper, size, evidence.basis)
+
+
+def _judge_sizes(found: dict[str, Contrast], printed: dict[str, float], alpha: float) -> Size:
+    """Judge whether losses are certainly less than half of the printed ones, or more than one and a half times."""
+    for name, contrast in found.items():
+        low, high = sorted(bound / printed[name] for bound in contrast.interval(alpha))
+        if high < 1 - _TOLERANCE:
+            return Size.SMALLER
+        if low > 1 + _TOLERANCE:
+            return Size.LARGER
+    return Size.COMPATIBLE
+
+
+def _judge_inverse(evidence: Evidence) -> Claim:
+    """Judge that profiles and their inverses are equal."""
+    layout = evidence.runs.layout()
+    cells = [json.loads(cell) for cell in layout.cells]
+    weights: dict[str, float] = {}
+    pairs = [
+        (name_cell(cell), name_cell({**cell, "profile": cell["profile"].removesuffix(" inverse")}))
+        for cell in cells
+        if cell["profile"].endswith(" inverse")
+    ]
+    both = [pair for pair in pairs if set(pair) <= set(layout.cells)]
+    for inverse, plain in both:
+        weights |= {inverse: 1 / len(both), plain: -1 / len(both)}
+    contrast = layout.contrast(weights)
+    if contrast is None:
+        return evidence.undecided("a profile and its inverse with two seeds each")
+    margin = evidence.margin("accuracy")
+    verdict = judge_equality({"inverse": contrast}, margin, evidence.alpha)
+    ours = f"inverse − profile {difference(contrast, evidence.alpha)}, {len(both)} pairs of cells"
+    return Claim(evidence.claim.claim, evidence.title, verdict, ours, f"± {margin}", basis=evidence.basis)
+
+
+def _judge_third_layer(evidence: Evidence) -> Claim:
+    """Judge the gain of a third hidden layer at every width."""
+    low, high = evidence.claim.paper["gain"]
+    layout = evidence.runs.layout("model.hidden")
+    widths = sorted({json.loads(cell)[0] for cell in layout.cells})
+    found = {
+        str(width): gain
+        for width in widths
+        if (gain := layout.difference(json.dumps([width] * 3), json.dumps([width] * 2))) is not None
+    }
+    if not found:
+        return evidence.undecided("one width with two and three layers and two seeds each")
+    verdict, size = judge_all_above(found, evidence.alpha), Size.COMPATIBLE
+    bounds = [gain.interval(evidence.alpha) for gain in found.values()]
+    if any(upper < low for _, upper in bounds):
+        size = Size.SMALLER
+    elif any(lower > high for lower, _ in bounds):
+        size = Size.LARGER
+    ours = "; ".join(f"{width}: {difference(gain, evidence.alpha)}" for width, gain in found.items())
+    return Claim(evidence.claim.claim, evidence.title, verdict, ours, f"+{low} to +{high}", size, evidence.basis)

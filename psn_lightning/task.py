@@ -19,7 +19,16 @@ from psn_lightning.data import Batch
 from psn_lightning.errors import SettingError
 from psn_lightning.nn import InitName, SparseLayer, SparseMLP, StorageName
 from psn_lightning.nn.storages import check_csr_precision
-from psn_lightning.topology import FAMILIES, AllocationName, BudgetName, FanIn, SpreadingName, Topology, Uniform
+from psn_lightning.topology import (
+    FAMILIES,
+    AboveCeiling,
+    AllocationName,
+    BudgetName,
+    FanIn,
+    SpreadingName,
+    Topology,
+    Uniform,
+)
 
 _PAPER_LR = 1e-3
 
@@ -56,6 +65,7 @@ class SparseClassifier(pl.LightningModule):
         seed: Seed of topology and weights; the command line takes it from seed_everything.
         layer_norm: Whether to normalise the hidden layers (section 2.6); csr is slower without.
         init_scale: Factor of the initial weights of the hidden layers; 1 is that of init.
+        above_ceiling: Treatment of a sparsity above the ceiling of Eq. 7: refuse it, or clamp the fan-in to min_fan_in.
 
     Raises:
         SettingError: If an argument is out of range, or the topology cannot be built.
@@ -83,6 +93,7 @@ class SparseClassifier(pl.LightningModule):
         seed: int = 42,
         layer_norm: bool = True,
         init_scale: float = 1.0,
+        above_ceiling: AboveCeiling = "refuse",
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False, ignore=["optimizer", "lr_scheduler"])
@@ -108,7 +119,7 @@ class SparseClassifier(pl.LightningModule):
         self._logs_every_loss = self._has_logged = False
         self.network = SparseMLP(
             [n_features, *([1024, 1024] if hidden is None else hidden), n_classes],
-            Topology(topology or Uniform(), sparsity, allocation, min_fan_in, budget),
+            Topology(topology or Uniform(), sparsity, allocation, min_fan_in, budget, above_ceiling),
             spreading,
             init,
             storage,

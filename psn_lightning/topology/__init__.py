@@ -2,7 +2,7 @@
 
 from psn_lightning.topology.allocation import AllocationName, allocate, allocate_exactly
 from psn_lightning.topology.connectivity import Connectivity
-from psn_lightning.topology.design import BudgetName, Topology
+from psn_lightning.topology.design import AboveCeiling, BudgetName, Topology
 from psn_lightning.topology.distributions import (
     Bernoulli,
     Lognormal,
@@ -24,6 +24,7 @@ FAMILIES: tuple[type[FanIn], ...] = (
 
 __all__ = [
     "FAMILIES",
+    "AboveCeiling",
     "AllocationName",
     "Bell",
     "Bernoulli",

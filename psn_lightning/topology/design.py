@@ -19,6 +19,7 @@ from psn_lightning.topology.spreading import SpreadingName, spread
 from psn_lightning.topology.statistics import realised_sparsity
 
 BudgetName = Literal["hidden", "network"]
+AboveCeiling = Literal["refuse", "clamp"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Topology:
         min_fan_in: Smallest fan-in of a neuron.
         budget: Layers that ``sparsity`` counts: ``hidden`` ones only, or the ``network`` with its dense output layer,
             as in RigL's original code.
+        above_ceiling: Treatment of a sparsity above the ceiling of Eq. 7: ``refuse`` it, or ``clamp`` the fan-in, which
+            leaves more connections than the target (the paper's 99.9% on 784 inputs).
 
     Raises:
         SettingError: If an argument is out of range.
@@ -42,9 +45,14 @@ class Topology:
     allocation: AllocationName = "uniform"
     min_fan_in: int = 1
     budget: BudgetName = "hidden"
+    above_ceiling: AboveCeiling = "refuse"
 
     def __post_init__(self) -> None:
         check_sparsity(self.sparsity)
+        if self.above_ceiling not in get_args(AboveCeiling):
+            raise SettingError(
+                f"above_ceiling {self.above_ceiling!r} is not one of {', '.join(get_args(AboveCeiling))}"
+            )
         if self.budget not in get_args(BudgetName):
             raise SettingError(f"budget {self.budget!r} is not one of {', '.join(get_args(BudgetName))}")
 
@@ -66,8 +74,9 @@ class Topology:
         densities = allocate(
             shapes[:-1], self.sparsity, self.allocation, dense=shapes[-1:] if self.budget == "network" else ()
         )
+        clamp = self.above_ceiling == "clamp"
         return [
-            LayerBudget(n_in, n_out, max(0.0, 1 - density), self.min_fan_in, name=f"fc{i}")
+            LayerBudget(n_in, n_out, max(0.0, 1 - density), self.min_fan_in, f"fc{i}", clamp)
             for i, ((n_out, n_in), density) in enumerate(zip(shapes[:-1], densities, strict=True), start=1)
         ]
 

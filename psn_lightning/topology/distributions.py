@@ -102,7 +102,7 @@ class Uniform(FanIn):
     def fan_in(self, budget: LayerBudget, rng: np.random.Generator) -> IntArray:
         """Fan-in of each neuron, shape ``(n_out,)``; deterministic."""
         bounds = np.arange(budget.n_out + 1, dtype=np.int64) * budget.n_connections // budget.n_out
-        return np.diff(bounds)
+        return budget.clamp(np.diff(bounds).astype(np.float64))
 
 
 @dataclass(frozen=True)

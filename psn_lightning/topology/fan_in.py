@@ -27,10 +27,12 @@ class LayerBudget:
         sparsity: Target fraction of absent connections, in [0, 1).
         min_fan_in: Smallest fan-in of a neuron (``k_min`` of Eq. 6), in [1, n_in].
         name: Name of the layer in errors.
+        may_exceed_ceiling: Whether the sparsity may be above the ceiling of Eq. 7; the clamp of Eq. 6 then leaves more
+            connections than the target.
 
     Raises:
         SettingError: If the sparsity or the minimum fan-in is out of range.
-        UnreachableError: If the sparsity is above the ceiling of Eq. 7.
+        UnreachableError: If the sparsity is above the ceiling, and may not be.
     """
 
     n_in: int
@@ -38,6 +40,7 @@ class LayerBudget:
     sparsity: float
     min_fan_in: int = 1
     name: str = "layer"
+    may_exceed_ceiling: bool = False
 
     def __post_init__(self) -> None:
         check_sparsity(self.sparsity)
@@ -46,7 +49,7 @@ class LayerBudget:
                 f"min_fan_in {self.min_fan_in} is not in 1 … {self.n_in}, where {self.n_in} is the number of inputs of "
                 f"{self.name}"
             )
-        if self.mean_fan_in < self.min_fan_in * (1 - 1e-9):
+        if self.mean_fan_in < self.min_fan_in * (1 - 1e-9) and not self.may_exceed_ceiling:
             raise UnreachableError(
                 f"sparsity {self.sparsity:.6g} of {self.name} is above {self.ceiling:.6g}, the ceiling of "
                 f"min_fan_in {self.min_fan_in} with {self.n_in} inputs: lower the sparsity or min_fan_in"

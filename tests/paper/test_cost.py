@@ -30,8 +30,8 @@ def test_its_own_runs_count_first(spreading):
 
 
 def test_then_others_on_the_same_data_by_epoch(spreading):
-    assert epochs_of(spreading, "mnist") == 5
-    assert estimate_run_seconds("spreading", spreading, "mnist", {"c": run("static", 40.0)}) == 50.0
+    assert epochs_of(spreading, "mnist") == 10
+    assert estimate_run_seconds("spreading", spreading, "mnist", {"c": run("static", 40.0)}) == 100.0
 
 
 def test_else_it_is_measured(spreading, capfd):

@@ -50,6 +50,15 @@ def test_sparsity_above_the_ceiling_names_the_largest():
     LayerBudget(784, 10, 1 - 1 / 784)  # the ceiling itself is allowed
 
 
+@pytest.mark.parametrize("family", [f for f in FAMILIES if not isinstance(f, Lognormal | PowerLaw)], ids=repr)
+def test_above_the_ceiling_the_clamp_leaves_the_minimum_and_hubs(family):
+    """The paper's 99.9% on 784 inputs: 0.784 connections per neuron, of which the clamp makes one or a few."""
+    budget = LayerBudget(784, 1024, 0.999, may_exceed_ceiling=True)
+    fan_in = family.fan_in(budget, np.random.default_rng(0))
+    assert fan_in.min() == 1
+    assert 1 <= fan_in.mean() < 1.5
+
+
 @pytest.mark.parametrize("sparsity", [-0.1, 1.0, 1.5, float("nan")])
 def test_sparsity_out_of_range(sparsity):
     with pytest.raises(SettingError, match=r"sparsity .* is not in \[0, 1\)"):

@@ -127,12 +127,13 @@ def report(runs: Runs, claims: Sequence[Claim], source: str) -> tuple[str, dict[
     ]
     parts.append("## Figures")
     figures = {}
-    for picture in pictures(runs):
+    current = runs.current()
+    for picture in pictures(current):
         name, content = f"figures/{picture.name}.png", io.BytesIO()
         picture.figure.savefig(content, format="png", dpi=110)
         figures[name] = content.getvalue()
         parts.append(f"![{picture.caption}]({name})\n\n{picture.caption}")
-    parts += ["## Tables", *map(table_markdown, [*paper_tables(runs), *equilibrium_tables(runs)])]
+    parts += ["## Tables", *map(table_markdown, [*paper_tables(current), *equilibrium_tables(current)])]
     parts += ["## Deviations from the plan", _list_deviations(runs)]
     parts += ["## What was run, and what was not", _count_planned(runs)]
     return "\n\n".join(part.strip() for part in parts) + "\n", figures

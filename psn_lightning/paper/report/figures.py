@@ -18,7 +18,7 @@ from psn_lightning.paper.report import published
 from psn_lightning.paper.report.equilibrium_figures import law_figure, settled_figure
 from psn_lightning.paper.report.law import fits, layers
 from psn_lightning.paper.report.layout import Layout
-from psn_lightning.paper.report.paper_tables import PEAKS, SHARPNESS
+from psn_lightning.paper.report.paper_tables import PEAKS, SHARPNESS, by_spreading
 from psn_lightning.paper.report.runs import Runs, accuracy, curve, metric
 from psn_lightning.paper.report.tables import LEVEL
 from psn_lightning.topology import Bell, Exponential, LayerBudget, Linear, Lognormal, Quadratic, spread
@@ -107,10 +107,9 @@ def _draw_static(runs: Runs) -> Figure:
 
 def _draw_sparsity(runs: Runs) -> Figure:
     """Draw the accuracy over the sparsity, by profile and spreading."""
-    spreadings = runs.values("model.spreading")
-    figure, axes = _make_axes(len(spreadings), 6)
-    for axis, spreading in zip(axes, spreadings, strict=True):
-        own = runs.having({"model.spreading": spreading})
+    groups = by_spreading(runs)
+    figure, axes = _make_axes(len(groups), 6)
+    for axis, (spreading, own) in zip(axes, groups.items(), strict=True):
         sparsities = sorted(own.values("sparsity"), key=lambda s: float(published.as_printed(s)))
         for place, profile in enumerate(own.values("profile")):
             colour = f"C{place}"

@@ -13,9 +13,11 @@ from psn_lightning.commands.messages import CommandParser
 from psn_lightning.errors import SettingError, in_one_line
 from psn_lightning.paper.plan import PLAN, find_contradictions, is_planned, load_plan, plan_digest
 from psn_lightning.paper.record import RECORD, RecordedRun, from_experiment, key_of, read
+from psn_lightning.paper.report import published
 from psn_lightning.paper.report.diagnostic_claims import diagnostic_claims
 from psn_lightning.paper.report.dynamic_claims import dynamic_claims
 from psn_lightning.paper.report.equilibria import equilibrium_tables, settled_table
+from psn_lightning.paper.report.evidence import ALTERNATIVES, PLANNED, Analysis, Assessment
 from psn_lightning.paper.report.figures import pictures
 from psn_lightning.paper.report.law import law_table, layer_table, layers
 from psn_lightning.paper.report.pages import checks_table, claims_table, page, table_markdown, tally, untitled
@@ -92,16 +94,17 @@ def run(arguments: Sequence[str]) -> None:
     console.print(f"Written: {', '.join(map(str, written))}")
 
 
-def all_claims(runs: Runs) -> list[Claim]:
+def all_claims(runs: Runs, analysis: Analysis = PLANNED) -> list[Claim]:
     """Judge every claim of the paper; none without the analysis plan.
 
     Args:
         runs: Recorded runs.
+        analysis: Estimator and noise; those of the plan by default.
     """
     if not PLAN.is_file():
         return []
-    plan = load_plan()
-    return [*table6_claims(plan, runs), *diagnostic_claims(plan, runs), *dynamic_claims(plan, runs)]
+    assessment = Assessment(load_plan(), runs, analysis)
+    return [*table6_claims(assessment), *diagnostic_claims(assessment), *dynamic_claims(assessment)]
 
 
 def report(runs: Runs, claims: Sequence[Claim], source: str) -> tuple[str, dict[str, bytes]]:
@@ -121,6 +124,8 @@ def report(runs: Runs, claims: Sequence[Claim], source: str) -> tuple[str, dict[
         "## Claims",
         f"{tally(claims)}." if claims else f"{PLAN} is not here: no claim is judged.",
         claims_table(claims) if claims else "",
+        "## Would another analysis say the same?",
+        _compare_analyses(runs, claims),
         "## Consistency of the topologies",
         "Computed, not measured; they count as no claim: bell width, rate and forms were chosen so that they hold.",
         checks_table(topology_claims()),
@@ -128,12 +133,14 @@ def report(runs: Runs, claims: Sequence[Claim], source: str) -> tuple[str, dict[
     parts.append("## Figures")
     figures = {}
     current = runs.current()
-    for picture in pictures(current):
+    for picture in pictures(current, claims):
         name, content = f"figures/{picture.name}.png", io.BytesIO()
         picture.figure.savefig(content, format="png", dpi=110)
         figures[name] = content.getvalue()
         parts.append(f"![{picture.caption}]({name})\n\n{picture.caption}")
     parts += ["## Tables", *map(table_markdown, [*paper_tables(current), *equilibrium_tables(current)])]
+    parts += ["## Contradictions inside the paper", _list(published.CONTRADICTIONS)]
+    parts += ["## What the authors should be asked", _list(published.QUESTIONS)]
     parts += ["## Deviations from the plan", _list_deviations(runs)]
     parts += ["## What was run, and what was not", _count_planned(runs)]
     return "\n\n".join(part.strip() for part in parts) + "\n", figures
@@ -174,6 +181,24 @@ def _describe_runs(runs: Runs, source: str) -> str:
     return as_text(f"{len(runs)} runs from {source}, {when}, {hours:.1f} hours of runs (several at a time) {where}.")
 
 
+def _compare_analyses(runs: Runs, claims: Sequence[Claim]) -> str:
+    """Make the table of the verdicts under other estimators and another noise; a verdict that flips is bold."""
+    others = {analysis.name: all_claims(runs, analysis) for analysis in ALTERNATIVES}
+    rows = []
+    for place, claim in enumerate(claims):
+        if claim.verdict is Verdict.NOT_RUN:
+            continue
+        found = [str(judged[place].verdict) for judged in others.values()]
+        rows.append([claim.title, claim.data, claim.verdict, *(v if v == claim.verdict else f"**{v}**" for v in found)])
+    if not rows:
+        return "Nothing is judged."
+    return markdown_table(["the paper says", "data", f"{PLANNED.name}: the plan", *others], rows)
+
+
+def _list(sentences: Iterable[str]) -> str:
+    return "\n".join(f"- {sentence}" for sentence in sentences)
+
+
 def _list_deviations(runs: Runs) -> str:
     """List what the runs under the plan have done otherwise than the plan as it is now."""
     planned = [run for run in runs.all if is_planned(run)]
@@ -181,7 +206,7 @@ def _list_deviations(runs: Runs) -> str:
     others = sorted({run.plan for run in planned} - {plan_digest()})
     found += [f"{sum(run.plan == digest for run in planned)} runs were made under plan {digest}" for digest in others]
     words = f"{len(planned)} runs were made under an analysis plan, {len(runs) - len(planned)} before there was one."
-    return "\n".join([words, "", *(f"- {line}" for line in found)]).strip()
+    return f"{words}\n\n{_list(found)}".strip()
 
 
 def _list_machines(runs: Iterable[RecordedRun]) -> str:

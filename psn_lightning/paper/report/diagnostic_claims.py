@@ -10,14 +10,14 @@ from collections.abc import Iterator
 import numpy as np
 from scipy import stats
 
-from psn_lightning.paper.plan import Plan
 from psn_lightning.paper.report import published
 from psn_lightning.paper.report.contrasts import Contrast
-from psn_lightning.paper.report.evidence import Evidence, judge
+from psn_lightning.paper.report.evidence import Assessment, Evidence
 from psn_lightning.paper.report.layout import Layout
 from psn_lightning.paper.report.runs import Runs, metric, name_cell
 from psn_lightning.paper.report.verdicts import (
     Claim,
+    Effect,
     Size,
     Verdict,
     difference,
@@ -32,12 +32,11 @@ _LOSS_OF_SEQUENTIAL = 20.0  # points; the paper: from 97.5 to 75
 _TOLERANCE = 0.5  # of a printed "about"
 
 
-def diagnostic_claims(plan: Plan, runs: Runs) -> Iterator[Claim]:
+def diagnostic_claims(assessment: Assessment) -> Iterator[Claim]:
     """Judge the claims about spreading, gradients, multi-peak profiles, sparsity and architecture.
 
     Args:
-        plan: Analysis plan.
-        runs: Recorded runs.
+        assessment: Plan, runs and analysis.
     """
     for name, decide in (
         ("spreading", _judge_spreading),
@@ -46,13 +45,13 @@ def diagnostic_claims(plan: Plan, runs: Runs) -> Iterator[Claim]:
         ("sparsity", _judge_sparsity),
         ("inverse", _judge_inverse),
     ):
-        yield judge(plan, name, "mnist", runs, str(plan.claims[name].experiment), decide)
-    yield judge(plan, "third-layer", "forest", runs, "architecture", _judge_third_layer)
+        yield assessment.judge(name, "mnist", str(assessment.plan.claims[name].experiment), decide)
+    yield assessment.judge("third-layer", "forest", "architecture", _judge_third_layer)
 
 
 def _judge_spreading(evidence: Evidence) -> Claim:
     """Judge that even and random spreading agree and sequential spreading collapses."""
-    layout = evidence.runs.layout("model.spreading")
+    layout = evidence.layout("model.spreading")
     same, loss = layout.difference("random", "even"), layout.difference("sequential", "even")
     if same is None or loss is None:
         return evidence.undecided("even, random and sequential with two seeds each")
@@ -63,7 +62,8 @@ def _judge_spreading(evidence: Evidence) -> Claim:
         verdict = Verdict.OPEN
     ours = f"random − even {difference(same, evidence.alpha)}; sequential − even {difference(loss, evidence.alpha)}"
     paper = f"± 0.3; {number(published.SEQUENTIAL - published.SPREADING, 1)}"
-    return Claim(evidence.claim.claim, evidence.title, verdict, ours, paper, basis=evidence.basis)
+    effect = Effect(same, evidence.alpha, evidence.margin("accuracy"))
+    return Claim(evidence.claim.claim, evidence.title, verdict, ours, paper, basis=evidence.basis, effect=effect)
 
 
 def _average_cells(runs: Runs, name: str) -> np.ndarray:
@@ -72,8 +72,11 @@ def _average_cells(runs: Runs, name: str) -> np.ndarray:
     return np.array([statistics.fmean(runs.having(cell).by_seed(metric(name)).values()) for cell in cells.values()])
 
 
-def _pearson(x: np.ndarray, y: np.ndarray) -> float:
-    return float(stats.pearsonr(x, y).statistic)
+def _pearson(x: np.ndarray, y: np.ndarray, axis: int = -1) -> np.ndarray:
+    """Pearson's r along an axis."""
+    x, y = x - x.mean(axis=axis, keepdims=True), y - y.mean(axis=axis, keepdims=True)
+    r: np.ndarray = (x * y).sum(axis=axis) / np.sqrt((x**2).sum(axis=axis) * (y**2).sum(axis=axis))
+    return r
 
 
 def _judge_gradient(evidence: Evidence) -> Claim:
@@ -81,12 +84,11 @@ def _judge_gradient(evidence: Evidence) -> Claim:
     ccv, ratio = (_average_cells(evidence.runs, name) for name in ("fan_in/ccv", "gradient/ratio"))
     if len(ccv) < 8:
         return evidence.undecided("eight cells")
-    r = _pearson(ccv, ratio)
+    r = float(_pearson(ccv, ratio))
     found = stats.bootstrap(
         (ccv, ratio),
         _pearson,
         paired=True,
-        vectorized=False,
         n_resamples=_RESAMPLES,
         confidence_level=1 - evidence.alpha,
         rng=np.random.default_rng(0),
@@ -98,7 +100,7 @@ def _judge_gradient(evidence: Evidence) -> Claim:
     if not found.low <= printed <= found.high:
         size = Size.SMALLER if r < printed else Size.LARGER
     rank = float(stats.spearmanr(ccv, ratio).statistic)
-    log = _pearson(ccv, np.log(ratio))
+    log = float(_pearson(ccv, np.log(ratio)))
     ours = (
         f"r = {number(r)} {interval(found.low, found.high)} over {len(ccv)} cells; of the ratio's logarithm "
         f"{number(log)}; ranks {number(rank)}; ratio up to {number(float(ratio.max()), 0)}"
@@ -108,7 +110,7 @@ def _judge_gradient(evidence: Evidence) -> Claim:
 
 def _judge_multipeak(evidence: Evidence) -> Claim:
     """Judge that the cells of high CCV have the accuracy of those of low CCV."""
-    layout = evidence.runs.layout()
+    layout = evidence.layout()
     ccv = {name_cell(run.cell): run.metrics["fan_in/ccv"] for run in evidence.runs.all}
     high, low = [c for c in layout.cells if ccv[c] > 2], [c for c in layout.cells if ccv[c] < 0.5]
     if not high or not low or layout.df < 1:
@@ -123,7 +125,8 @@ def _judge_multipeak(evidence: Evidence) -> Claim:
         f"{difference(slope, evidence.alpha)}; standard deviation of the true cell means "
         f"{number(_true_std(layout))}, {len(layout.cells)} cells"
     )
-    return Claim(evidence.claim.claim, evidence.title, verdict, ours, "range 0.65", basis=evidence.basis)
+    effect = Effect(contrast, evidence.alpha, evidence.margin("accuracy"))
+    return Claim(evidence.claim.claim, evidence.title, verdict, ours, "range 0.65", basis=evidence.basis, effect=effect)
 
 
 def _weights_of_slope(x: dict[str, float]) -> dict[str, float]:
@@ -140,9 +143,9 @@ def _true_std(layout: Layout) -> float:
     return math.sqrt(max(0.0, statistics.variance(means) - noise))
 
 
-def _contrast_of(runs: Runs, key: str, one: str, other: str) -> Contrast | None:
+def _contrast_of(evidence: Evidence, key: str, one: str, other: str) -> Contrast | None:
     """Estimate the difference of two values of a setting, over all cells that exist with both."""
-    layout = runs.layout()
+    layout = evidence.layout()
     rests = [{k: v for k, v in json.loads(cell).items() if k != key} for cell in layout.cells]
     pairs = [(name_cell({**rest, key: one}), name_cell({**rest, key: other})) for rest in rests]
     both = {pair for pair in pairs if set(pair) <= set(layout.cells)}
@@ -156,8 +159,8 @@ def _judge_sparsity(evidence: Evidence) -> Claim:
     """Judge the losses of accuracy from 85 to 98%, and from 99 to 99.9%."""
     highest = "clamped" if evidence.runs.having({"sparsity": "clamped"}) else "ceiling"  # older runs have 99.87%
     falls = {
-        "85 to 98": _contrast_of(evidence.runs, "sparsity", "98", "85"),
-        "99 to 99.9": _contrast_of(evidence.runs, "sparsity", highest, "99"),
+        "85 to 98": _contrast_of(evidence, "sparsity", "98", "85"),
+        "99 to 99.9": _contrast_of(evidence, "sparsity", highest, "99"),
     }
     found = {name: contrast for name, contrast in falls.items() if contrast is not None}
     if len(found) < 2:
@@ -168,7 +171,8 @@ def _judge_sparsity(evidence: Evidence) -> Claim:
     size = _judge_sizes(found, printed, evidence.alpha)
     ours = "; ".join(f"{name}: {difference(contrast, evidence.alpha)}" for name, contrast in found.items())
     paper = "; ".join(f"{name}: {number(value, 1)}" for name, value in printed.items())
-    return Claim(evidence.claim.claim, evidence.title, verdict, ours, paper, size, evidence.basis)
+    effect = Effect(found["85 to 98"], evidence.alpha, printed=printed["85 to 98"])
+    return Claim(evidence.claim.claim, evidence.title, verdict, ours, paper, size, evidence.basis, effect)
 
 
 def _judge_sizes(found: dict[str, Contrast], printed: dict[str, float], alpha: float) -> Size:
@@ -184,7 +188,7 @@ def _judge_sizes(found: dict[str, Contrast], printed: dict[str, float], alpha: f
 
 def _judge_inverse(evidence: Evidence) -> Claim:
     """Judge that profiles and their inverses are equal."""
-    layout = evidence.runs.layout()
+    layout = evidence.layout()
     cells = [json.loads(cell) for cell in layout.cells]
     weights: dict[str, float] = {}
     pairs = [
@@ -201,13 +205,16 @@ def _judge_inverse(evidence: Evidence) -> Claim:
     margin = evidence.margin("accuracy")
     verdict = judge_equality({"inverse": contrast}, margin, evidence.alpha)
     ours = f"inverse − profile {difference(contrast, evidence.alpha)}, {len(both)} pairs of cells"
-    return Claim(evidence.claim.claim, evidence.title, verdict, ours, f"± {margin}", basis=evidence.basis)
+    effect = Effect(contrast, evidence.alpha, margin)
+    return Claim(
+        evidence.claim.claim, evidence.title, verdict, ours, f"± {margin}", basis=evidence.basis, effect=effect
+    )
 
 
 def _judge_third_layer(evidence: Evidence) -> Claim:
     """Judge the gain of a third hidden layer at every width."""
     low, high = evidence.claim.paper["gain"]
-    layout = evidence.runs.layout("model.hidden")
+    layout = evidence.layout("model.hidden")
     widths = sorted({json.loads(cell)[0] for cell in layout.cells})
     found = {
         str(width): gain
@@ -223,4 +230,7 @@ def _judge_third_layer(evidence: Evidence) -> Claim:
     elif any(lower > high for lower, _ in bounds):
         size = Size.LARGER
     ours = "; ".join(f"{width}: {difference(gain, evidence.alpha)}" for width, gain in found.items())
-    return Claim(evidence.claim.claim, evidence.title, verdict, ours, f"+{low} to +{high}", size, evidence.basis)
+    effect = Effect(min(found.values(), key=lambda gain: gain.difference), evidence.alpha, printed=low)
+    return Claim(
+        evidence.claim.claim, evidence.title, verdict, ours, f"+{low} to +{high}", size, evidence.basis, effect
+    )

@@ -10,14 +10,15 @@ from functools import partial
 import numpy as np
 from scipy import stats
 
-from psn_lightning.paper.plan import Plan, is_planned
+from psn_lightning.paper.plan import is_planned
 from psn_lightning.paper.record import RecordedRun
 from psn_lightning.paper.report import published
 from psn_lightning.paper.report.contrasts import Contrast, farthest, hardly_detectable, welch
-from psn_lightning.paper.report.evidence import Evidence, judge
+from psn_lightning.paper.report.evidence import Assessment, Evidence
 from psn_lightning.paper.report.runs import Runs, curve, metric
 from psn_lightning.paper.report.verdicts import (
     Claim,
+    Effect,
     Size,
     Verdict,
     difference,
@@ -35,37 +36,35 @@ _RMS_HOLDS, _RMS_FAILS = 0.05, 0.10  # relative errors of the plan's prediction
 _STARTS = {"equilibrium -1.0": -1.0, "equilibrium -0.5": -0.5, "equilibrium": 0.0}
 
 
-def dynamic_claims(plan: Plan, runs: Runs) -> Iterator[Claim]:
+def dynamic_claims(assessment: Assessment) -> Iterator[Claim]:
     """Judge the claims about Table 4, the advantage of a start at the equilibrium, and Figure 3.
 
     Args:
-        plan: Analysis plan.
-        runs: Recorded runs.
+        assessment: Plan, runs and analysis.
     """
-    for rule, experiment in plan.claims["equilibrium"].experiment.items():  # type: ignore[union-attr]
-        for data in plan.claims["equilibrium"].data:
+    for rule, experiment in assessment.plan.claims["equilibrium"].experiment.items():  # type: ignore[union-attr]
+        for data in assessment.plan.claims["equilibrium"].data:
             decide = partial(_judge_equilibrium, rule)
             before = experiment if rule == "canonical" else None
-            yield judge(plan, "equilibrium", data, runs, before, decide, experiment)
-    yield from _judge_table4(plan, runs)
-    yield judge(
-        plan, "advantage", "fashion", runs, "fashion-10-seeds", partial(_judge_advantage, "as written"), "advantage"
-    )
-    for rule, experiment in plan.claims["advantage"].experiment.items():  # type: ignore[union-attr]
-        for data in plan.claims["advantage"].data:
+            yield assessment.judge("equilibrium", data, before, decide, experiment)
+    yield from _judge_table4(assessment)
+    decide = partial(_judge_advantage, "as written")
+    yield assessment.judge("advantage", "fashion", "fashion-10-seeds", decide, "advantage")
+    for rule, experiment in assessment.plan.claims["advantage"].experiment.items():  # type: ignore[union-attr]
+        for data in assessment.plan.claims["advantage"].data:
             if (rule, data) != ("as written", "fashion"):  # of which the older runs are all that there are
                 before = "rigl-init" if rule == "as written" else None
-                yield judge(plan, "advantage", data, runs, before, partial(_judge_advantage, rule), experiment)
+                yield assessment.judge("advantage", data, before, partial(_judge_advantage, rule), experiment)
     for rule in ("canonical", "unseen"):
         before = "fashion-10-seeds" if rule == "canonical" else None
-        yield judge(plan, "crossover", "fashion", runs, before, partial(_judge_crossover, rule))
-        for data in plan.claims["nearness"].data:
+        yield assessment.judge("crossover", "fashion", before, partial(_judge_crossover, rule))
+        for data in assessment.plan.claims["nearness"].data:
             before = "rigl-init" if rule == "canonical" else None
-            yield judge(plan, "nearness", data, runs, before, partial(_judge_nearness, rule))
-        static = runs.of("static-linear", "forest") or runs.of("static", "forest")
+            yield assessment.judge("nearness", data, before, partial(_judge_nearness, rule))
+        static = assessment.runs.of("static-linear", "forest") or assessment.runs.of("static", "forest")
         decide = partial(_judge_erk, rule, static.having({"profile": "random"}))
         before = "rigl-init" if rule == "canonical" else None
-        yield judge(plan, "erk-worst", "forest", runs, before, decide, "starts")
+        yield assessment.judge("erk-worst", "forest", before, decide, "starts")
 
 
 def _describe_rule(rule: str) -> str:
@@ -99,10 +98,10 @@ def _judge_equilibrium(rule: str, evidence: Evidence) -> Claim:
     return Claim(title, evidence.title, verdict, ours, "independent", basis=evidence.basis)
 
 
-def _judge_table4(plan: Plan, runs: Runs) -> Iterator[Claim]:
+def _judge_table4(assessment: Assessment) -> Iterator[Claim]:
     """Judge the 16 cells of Table 4 together, by growth rule, from ERK starts."""
-    for rule, experiment in plan.claims["equilibrium"].experiment.items():  # type: ignore[union-attr]
-        own = runs.of(experiment).having({"start": "erk"})
+    for rule, experiment in assessment.plan.claims["equilibrium"].experiment.items():  # type: ignore[union-attr]
+        own = assessment.runs.of(experiment).having({"start": "erk"})
         planned = Runs(run for run in own.all if is_planned(run))
         own = planned or own
         errors = []
@@ -133,7 +132,7 @@ def _judge_advantage(rule: str, evidence: Evidence) -> Claim:
     """Judge the advantage of a lognormal start at the equilibrium over ERK, its size, and beside it the placebo."""
     title = f"A lognormal start at the equilibrium beats ERK ({_describe_rule(rule)})"
     own = evidence.runs if rule == "as written" else _select_rule(evidence.runs, rule)
-    layout = own.layout("start")
+    layout = evidence.layout("start", own)
     found = layout.difference("equilibrium", "erk")
     if found is None:
         return evidence.undecided("both starts with two seeds each", title)
@@ -147,7 +146,8 @@ def _judge_advantage(rule: str, evidence: Evidence) -> Claim:
     if placebo is not None:
         ours += f"; neurons shuffled − hubs first: {difference(placebo, evidence.alpha)}"
     printed_text = f"{number(printed, sign=True)} ± {number(error)}"
-    return Claim(title, evidence.title, verdict, ours, printed_text, size, evidence.basis)
+    effect = Effect(found, evidence.alpha, printed=printed, printed_error=error)
+    return Claim(title, evidence.title, verdict, ours, printed_text, size, evidence.basis, effect)
 
 
 def _third(run: RecordedRun, first: bool) -> float:
@@ -171,7 +171,9 @@ def _judge_crossover(rule: str, evidence: Evidence) -> Claim:
         verdict = Verdict.NOT_REPRODUCED  # it begins below, and stays there
     ours = f"first third {difference(early, evidence.alpha)}; last third {difference(late, evidence.alpha)}"
     first, last = published.CROSSOVER_EPOCHS
-    return Claim(title, evidence.title, verdict, ours, f"at epoch {first} to {last}", basis=evidence.basis)
+    effect = Effect(late, evidence.alpha)
+    paper = f"at epoch {first} to {last}"
+    return Claim(title, evidence.title, verdict, ours, paper, basis=evidence.basis, effect=effect)
 
 
 def _judge_nearness(rule: str, evidence: Evidence) -> Claim:
@@ -180,7 +182,7 @@ def _judge_nearness(rule: str, evidence: Evidence) -> Claim:
     own = Runs(run for run in _select_rule(evidence.runs, rule).all if run.cell["start"] in _STARTS)
     if set(own.values("start")) != set(_STARTS):
         return evidence.undecided("three starts with two seeds each", title)
-    layout = own.layout("start")
+    layout = evidence.layout("start", own)
     trend = layout.contrast({start: 2 * offset + 1 for start, offset in _STARTS.items() if 2 * offset + 1})
     if trend is None:
         return evidence.undecided("three starts with two seeds each", title)
@@ -191,18 +193,19 @@ def _judge_nearness(rule: str, evidence: Evidence) -> Claim:
     ranked = [[layout.values[start, seed] for start in _STARTS] for seed in seeds]
     page = stats.page_trend_test(np.array(ranked)).pvalue if len(ranked) > 1 else math.nan
     ours = f"equilibrium − (equilibrium − 1): {difference(trend, evidence.alpha)}; Page's p {p_value(float(page))}"
-    return Claim(title, evidence.title, verdict, ours, "rising", basis=evidence.basis)
+    effect = Effect(trend, evidence.alpha)
+    return Claim(title, evidence.title, verdict, ours, "rising", basis=evidence.basis, effect=effect)
 
 
 def _judge_erk(rule: str, static: Runs, evidence: Evidence) -> Claim:
     """Judge that the accuracy from ERK is below that of every other start and of the static random network."""
     title = f"ERK is the worst start, below the static random network as well ({rule} growth)"
     own = _select_rule(evidence.runs, rule)
-    layout = own.layout("start")
+    layout = evidence.layout("start", own)
     found = layout.against("erk") if "erk" in layout.cells else {}
-    erk = list(own.having({"start": "erk"}).by_seed().values())
+    erk = list(own.having({"start": "erk"}).by_seed(evidence.analysis.measure).values())
     if static and len(erk) > 1 and len(static) > 1:
-        values = list(static.by_seed().values())
+        values = list(static.by_seed(evidence.analysis.measure).values())
         beside = welch(values, statistics.fmean(erk), statistics.stdev(erk), len(erk))
         assert beside is not None
         found["static random"] = beside
@@ -211,4 +214,5 @@ def _judge_erk(rule: str, static: Runs, evidence: Evidence) -> Claim:
     verdict = judge_all_above(found, evidence.alpha)
     ours = "; ".join(f"{name} − ERK {difference(contrast, evidence.alpha)}" for name, contrast in found.items())
     paper = f"ERK {published.FOREST_ERK}, static random {published.FOREST_STATIC_RANDOM}"
-    return Claim(title, evidence.title, verdict, ours, paper, basis=evidence.basis)
+    effect = Effect(farthest(found)[1], evidence.alpha)
+    return Claim(title, evidence.title, verdict, ours, paper, basis=evidence.basis, effect=effect)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import matplotlib as mpl
@@ -15,12 +15,14 @@ from scipy import stats
 
 from psn_lightning.commands.topology_figures import draw_mask
 from psn_lightning.paper.report import published
+from psn_lightning.paper.report.claim_figures import effects_figure, noise_figure
 from psn_lightning.paper.report.equilibrium_figures import law_figure, settled_figure
 from psn_lightning.paper.report.law import fits, layers
 from psn_lightning.paper.report.layout import Layout
 from psn_lightning.paper.report.paper_tables import PEAKS, SHARPNESS, by_spreading
 from psn_lightning.paper.report.runs import Runs, accuracy, curve, metric
 from psn_lightning.paper.report.tables import LEVEL
+from psn_lightning.paper.report.verdicts import Claim
 from psn_lightning.topology import Bell, Exponential, LayerBudget, Linear, Lognormal, Quadratic, spread
 from psn_lightning.topology.equilibrium import PAPER_TABLE_4, two_level_bound
 
@@ -42,12 +44,18 @@ class Picture:
     """Matplotlib figure."""
 
 
-def pictures(runs: Runs) -> Iterator[Picture]:
-    """Draw all figures that have runs, in the order of the paper.
+def pictures(runs: Runs, claims: Sequence[Claim]) -> Iterator[Picture]:
+    """Draw all figures that have runs: over all claims, then in the order of the paper.
 
     Args:
         runs: Recorded runs.
+        claims: Claims with their verdicts.
     """
+    effects, noise = effects_figure(claims), noise_figure(runs)
+    if effects is not None:
+        yield Picture("effects", "Effect of every claim about a difference: ours, and the paper's.", effects)
+    if noise is not None:
+        yield Picture("noise", "Noise between seeds by estimator, and from epoch to epoch within a run.", noise)
     yield Picture("profiles", "Fan-in of the profiles and a mask, 784 → 1024 at 90%.", _draw_profiles())
     for name, reproduction, caption, draw in _PICTURES:
         own = runs.of(reproduction)

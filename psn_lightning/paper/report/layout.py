@@ -14,7 +14,7 @@ import numpy as np
 from scipy import stats
 from statsmodels.regression.linear_model import OLS
 
-from psn_lightning.paper.report.contrasts import Contrast
+from psn_lightning.paper.report.contrasts import Contrast, holm
 
 _DRAWS = 20_000  # of the multivariate t distribution
 
@@ -24,10 +24,13 @@ class Layout:
 
     Args:
         values: Measure by cell and seed; cells may lack some seeds.
+        pooled: Whether the noise of a contrast is pooled over all cells; otherwise it is that of its own cells, which
+            for two cells is the paired t-test.
     """
 
-    def __init__(self, values: Mapping[tuple[str, int], float]) -> None:
+    def __init__(self, values: Mapping[tuple[str, int], float], pooled: bool = True) -> None:
         self.values = dict(values)
+        self.pooled = pooled
         self.cells = list(dict.fromkeys(cell for cell, _ in values))
         self.seeds = sorted({seed for _, seed in values})
 
@@ -61,6 +64,9 @@ class Layout:
         Returns:
             Contrast; None if a cell has no run, or nothing is left to estimate the noise from.
         """
+        if not self.pooled and set(weights) < set(self.cells):
+            own = {place: value for place, value in self.values.items() if place[0] in weights}
+            return Layout(own).contrast(weights)
         if not weights or not set(weights) <= set(self.cells) or self.df < 1:
             return None
         vector = np.zeros(len(self._fit.params))
@@ -83,14 +89,14 @@ class Layout:
         """Test each cell for being better than a baseline, one-sided and corrected for their number.
 
         That is Dunnett's (1955) test in a layout with blocks: the largest of the correlated t statistics under the
-        hypothesis that no cell differs.
+        hypothesis that no cell differs. If the noise is not pooled it is Holm's correction.
 
         Args:
             baseline: Cell that the others are compared with.
         """
         contrasts = self.against(baseline)
-        if not contrasts:
-            return {}
+        if not self.pooled or not contrasts:  # no common noise, so no correlation to know
+            return dict(zip(contrasts, holm([c.p_above() for c in contrasts.values()]), strict=True))
         vectors = np.zeros((len(contrasts), len(self._fit.params)))
         for row, cell in enumerate(contrasts):
             vectors[row, self.cells.index(cell)], vectors[row, self.cells.index(baseline)] = 1, -1

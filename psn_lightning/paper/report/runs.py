@@ -95,12 +95,13 @@ class Runs:
             raise ValueError(f"{len(self.all)} runs of {self.data()} have {len(values)} seeds: select a cell first")
         return values
 
-    def layout(self, key: str | None = None, measure: Measure = accuracy) -> Layout:
+    def layout(self, key: str | None = None, measure: Measure = accuracy, pooled: bool = True) -> Layout:
         """Fit the additive model cell + seed.
 
         Args:
             key: Setting that names the cells; by default each combination of settings is a cell, named by its JSON.
             measure: Measure of each run.
+            pooled: Whether the noise is pooled over all cells.
 
         Raises:
             ValueError: If two runs have the same cell and seed.
@@ -111,7 +112,7 @@ class Runs:
             if place in values:
                 raise ValueError(f"two runs have {key or 'the cell'} {place[0]} and seed {run.seed}")
             values[place] = measure(run)
-        return Layout(values)
+        return Layout(values, pooled)
 
     def current(self) -> Runs:
         """Leave out the runs that are older than the plan where an experiment has runs under it on the same data."""

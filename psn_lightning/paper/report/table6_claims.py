@@ -5,13 +5,13 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator
 
-from psn_lightning.paper.plan import Plan
 from psn_lightning.paper.report import published
 from psn_lightning.paper.report.contrasts import Contrast, farthest, holm, welch
-from psn_lightning.paper.report.evidence import Evidence, judge
+from psn_lightning.paper.report.evidence import Assessment, Evidence
 from psn_lightning.paper.report.runs import Runs, name_cell
 from psn_lightning.paper.report.verdicts import (
     Claim,
+    Effect,
     Verdict,
     difference,
     judge_all_above,
@@ -22,12 +22,11 @@ from psn_lightning.paper.report.verdicts import (
 )
 
 
-def table6_claims(plan: Plan, runs: Runs) -> Iterator[Claim]:
+def table6_claims(assessment: Assessment) -> Iterator[Claim]:
     """Judge the claims about Table 6, and ours about the scale of the first weights.
 
     Args:
-        plan: Analysis plan.
-        runs: Recorded runs.
+        assessment: Plan, runs and analysis.
     """
     for name, decide in (
         ("static-equal", _judge_equal),
@@ -35,15 +34,15 @@ def table6_claims(plan: Plan, runs: Runs) -> Iterator[Claim]:
         ("static-near-dense", _judge_near_dense),
         ("dense-accuracy", _judge_dense_accuracy),
     ):
-        for data in plan.claims[name].data:
-            yield judge(plan, name, data, runs, "static", decide)
-    for data in plan.claims["scale"].data:
-        yield judge(plan, "scale", data, runs, None, _judge_scale)
+        for data in assessment.plan.claims[name].data:
+            yield assessment.judge(name, data, "static", decide)
+    for data in assessment.plan.claims["scale"].data:
+        yield assessment.judge("scale", data, None, _judge_scale)
 
 
 def _compare_profiles(evidence: Evidence, baseline: str) -> dict[str, Contrast]:
     """Compare the sparse profiles with the random one, or with the dense network."""
-    layout = evidence.runs.layout("profile")
+    layout = evidence.layout("profile")
     contrasts = layout.against(baseline) if baseline in layout.cells else {}
     return {profile: contrast for profile, contrast in contrasts.items() if profile != "dense"}
 
@@ -73,7 +72,10 @@ def _judge_equal(evidence: Evidence) -> Claim:
     margin = evidence.margin("accuracy")
     verdict = _contradict(judge_equality(contrasts, margin, evidence.alpha), evidence.data, "random", margin)
     ours = _print_farthest(evidence, contrasts)
-    return Claim(evidence.claim.claim, evidence.title, verdict, ours, f"± {margin}", basis=evidence.basis)
+    effect = Effect(farthest(contrasts)[1], evidence.alpha, margin)
+    return Claim(
+        evidence.claim.claim, evidence.title, verdict, ours, f"± {margin}", basis=evidence.basis, effect=effect
+    )
 
 
 def _judge_none_better(evidence: Evidence) -> Claim:
@@ -82,7 +84,7 @@ def _judge_none_better(evidence: Evidence) -> Claim:
     if not contrasts:
         return evidence.undecided("random and one profile with two seeds each")
     sparse = Runs(run for run in evidence.runs.all if run.cell["profile"] != "dense")
-    p = sparse.layout("profile").p_any_above("random")
+    p = evidence.layout("profile", sparse).p_any_above("random")
     verdict = judge_none_above(contrasts, p, evidence.margin("accuracy"), evidence.alpha)
     name, best = max(contrasts.items(), key=lambda entry: entry[1].difference)
     ours = f"best {name}: {difference(best, evidence.alpha)}, Dunnett's p {p_value(p[name])}"
@@ -103,13 +105,16 @@ def _judge_near_dense(evidence: Evidence) -> Claim:
     name, worst = min(contrasts.items(), key=lambda entry: entry[1].difference)
     ours = f"lowest {name}: {difference(worst, evidence.alpha)}"
     verdict = _contradict(verdict, evidence.data, "dense", margin)
-    return Claim(evidence.claim.claim, evidence.title, verdict, ours, "−0.2 to −0.6", basis=evidence.basis)
+    effect = Effect(worst, evidence.alpha, margin)
+    return Claim(
+        evidence.claim.claim, evidence.title, verdict, ours, "−0.2 to −0.6", basis=evidence.basis, effect=effect
+    )
 
 
 def _judge_dense_accuracy(evidence: Evidence) -> Claim:
     """Judge that the dense network has the printed accuracy."""
     printed = evidence.claim.paper[evidence.data]
-    values = list(evidence.runs.having({"profile": "dense"}).by_seed().values())
+    values = list(evidence.runs.having({"profile": "dense"}).by_seed(evidence.analysis.measure).values())
     contrast = welch(values, printed["mean"], printed["sd"], printed["n"])
     if contrast is None:
         return evidence.undecided("dense with two seeds")
@@ -118,12 +123,13 @@ def _judge_dense_accuracy(evidence: Evidence) -> Claim:
         verdict = Verdict.NOT_COMPARABLE
     ours = f"{number(statistics.fmean(values))}%, ours − the paper's: {difference(contrast, evidence.alpha)}"
     paper = f"{printed['mean']} ± {printed['sd']}, n = {printed['n']}"
-    return Claim(evidence.claim.claim, evidence.title, verdict, ours, paper, basis=evidence.basis)
+    effect = Effect(contrast, evidence.alpha, evidence.margin("accuracy"))
+    return Claim(evidence.claim.claim, evidence.title, verdict, ours, paper, basis=evidence.basis, effect=effect)
 
 
 def _judge_scale(evidence: Evidence) -> Claim:
     """Judge that nn.Linear's scale gives a higher accuracy than Eq. 9, over the profiles."""
-    layout = evidence.runs.layout()
+    layout = evidence.layout()
     weights = {}
     for profile in evidence.runs.values("profile") if evidence.runs else []:
         for scale, sign in (("linear", 1), ("equation 9", -1)):
@@ -134,5 +140,5 @@ def _judge_scale(evidence: Evidence) -> Claim:
     verdict = judge_all_above({"linear": contrast}, evidence.alpha, bound=0.1)
     predicted = evidence.claim.predicted.get(evidence.data)
     paper = "" if predicted is None else f"predicted {number(predicted, sign=True)}"
-    ours = difference(contrast, evidence.alpha)
-    return Claim(evidence.claim.claim, evidence.title, verdict, ours, paper, basis=evidence.basis)
+    ours, effect = difference(contrast, evidence.alpha), Effect(contrast, evidence.alpha)
+    return Claim(evidence.claim.claim, evidence.title, verdict, ours, paper, basis=evidence.basis, effect=effect)

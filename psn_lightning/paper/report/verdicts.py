@@ -34,6 +34,22 @@ class Size(StrEnum):
 
 
 @dataclass(frozen=True)
+class Effect:
+    """Difference that a claim is about, in points of accuracy, for the figure of all effects."""
+
+    contrast: Contrast
+    """Our difference."""
+    alpha: float
+    """1 - confidence of its interval."""
+    margin: float = 0.0
+    """Margin within which the claim has it; 0 if the claim is about a direction or a size."""
+    printed: float | None = None
+    """Difference that the paper prints."""
+    printed_error: float = 0.0
+    """Standard error of the printed difference."""
+
+
+@dataclass(frozen=True)
 class Claim:
     """Claim of the paper on one data set with its verdicts; a row of the table of claims."""
 
@@ -51,6 +67,8 @@ class Claim:
     """Verdict on the size; NONE if the paper prints none."""
     basis: str = ""
     """Runs that decide: under the analysis plan, or exploratory."""
+    effect: Effect | None = None
+    """Difference that the claim is about; None if it is about something else than a difference of accuracies."""
 
 
 def judge_equality(contrasts: Mapping[str, Contrast], margin: float, alpha: float) -> Verdict:

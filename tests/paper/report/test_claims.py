@@ -5,6 +5,7 @@ import pytest
 from psn_lightning.paper.plan import load_plan
 from psn_lightning.paper.report.diagnostic_claims import diagnostic_claims
 from psn_lightning.paper.report.dynamic_claims import dynamic_claims
+from psn_lightning.paper.report.evidence import Assessment
 from psn_lightning.paper.report.runs import Runs
 from psn_lightning.paper.report.table6_claims import table6_claims
 from psn_lightning.paper.report.topology_claims import topology_claims
@@ -27,8 +28,8 @@ def in_the_checkout(monkeypatch):
 
 
 def judged(runs):
-    plan = load_plan()
-    return [*table6_claims(plan, runs), *diagnostic_claims(plan, runs), *dynamic_claims(plan, runs)]
+    assessment = Assessment(load_plan(), runs)
+    return [*table6_claims(assessment), *diagnostic_claims(assessment), *dynamic_claims(assessment)]
 
 
 def the(claims, words, data=None):

@@ -4,7 +4,7 @@ import pytest
 
 from psn_lightning.paper.plan import load_plan
 from psn_lightning.paper.report.contrasts import Contrast
-from psn_lightning.paper.report.evidence import judge
+from psn_lightning.paper.report.evidence import Assessment
 from psn_lightning.paper.report.runs import Runs
 from psn_lightning.paper.report.verdicts import Claim, Verdict, judge_all_above
 from psn_lightning.paper.reproduction import cells_of, load
@@ -39,7 +39,7 @@ def decide(evidence):
 
 
 def judged(runs, older=None):
-    return judge(load_plan(), "advantage", "emnist", Runs(runs), older, decide, "advantage")
+    return Assessment(load_plan(), Runs(runs)).judge("advantage", "emnist", older, decide, "advantage")
 
 
 def test_the_first_look_waits_for_its_last_run():
@@ -67,7 +67,7 @@ def test_three_seeds_are_looked_at_once():
     runs = [
         recorded("table4", "mnist", cell, seed, 92.0, plan="d") for cell in cells[::3] for seed in (1001, 1002, 1003)
     ]
-    claim = judge(load_plan(), "equilibrium", "mnist", Runs(runs), None, decide, "table4")
+    claim = Assessment(load_plan(), Runs(runs)).judge("equilibrium", "mnist", None, decide, "table4")
     assert claim.basis == "plan, look 1 of 1, 3 seeds"
     assert claim.ours.startswith("alpha 0.05")
 

@@ -18,7 +18,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from psn_lightning.data import Batch
 from psn_lightning.errors import SettingError
 from psn_lightning.nn import InitName, SparseLayer, SparseMLP, StorageName
-from psn_lightning.nn.storages import check_csr_precision
+from psn_lightning.nn.storages import check_csr_device, check_csr_precision
 from psn_lightning.topology import (
     FAMILIES,
     AboveCeiling,
@@ -140,10 +140,11 @@ class SparseClassifier(pl.LightningModule):
             stage: Stage of the Trainer.
 
         Raises:
-            SettingError: If the storage does not support the precision.
+            SettingError: If the storage does not support the precision or the device.
         """
         if self.network.storage == "csr":
             check_csr_precision(self.trainer.precision)
+            check_csr_device(self.trainer.strategy.root_device)
         self.trainer.precision_plugin.convert_module(self)
 
     def on_train_start(self) -> None:
@@ -192,7 +193,7 @@ class SparseClassifier(pl.LightningModule):
         x, y = batch
         loss = F.cross_entropy(self(x), y)
         if self._should_log(batch_idx):
-            self.log("train/loss", loss, prog_bar=True, sync_dist=True)
+            self.log("train/loss", loss, sync_dist=True)  # prog_bar would read it, and wait for a GPU, in every step
         return loss
 
     def _should_log(self, batch_idx: int) -> bool:

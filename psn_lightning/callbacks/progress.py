@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 from rich.progress import BarColumn, ProgressColumn, TimeRemainingColumn
 
 _PER_SECOND = 4
+_LOSS = "train/loss"
 
 
 class Progress(RichProgressBar):
@@ -44,9 +45,14 @@ class Progress(RichProgressBar):
     def get_metrics(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
-        """Metrics of the bar, by the last part of their names where that tells them apart; no version number."""
+        """Metrics of the bar, by the last part of their names where that tells them apart; no version number.
+
+        The loss of :class:`SparseClassifier` is read here, when it is drawn: Lightning would read it after every batch.
+        """
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
+        if _LOSS not in metrics and _LOSS in trainer.callback_metrics:
+            metrics = {_LOSS: float(trainer.callback_metrics[_LOSS]), **metrics}
         last = [name.rpartition("/")[2] for name in metrics]
         return {
             short if last.count(short) == 1 else name: value

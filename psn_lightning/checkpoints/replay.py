@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 
 from psn_lightning.checkpoints.generators import get_generator_states, set_generator_states
 from psn_lightning.checkpoints.rank_states import gather_by_rank, pop_own_state
 
 _KEY = "psn_lightning.replay"
+_CPU = torch.device("cpu")  # whose generators DataLoaders draw from
 
 
 class ReplayOrder(pl.Callback):
@@ -118,16 +120,16 @@ class ReplayableLoader:
     def __iter__(self) -> Iterator[Any]:
         """Iterate over batches; starts at the first ``next``, because Lightning makes iterators before it restores."""
         if self._replay is None:
-            self.start_states, self._n_given = get_generator_states(), 0
+            self.start_states, self._n_given = get_generator_states(_CPU), 0
             iterator = iter(self._loader)
         else:
             (self.start_states, self._n_given), self._replay = self._replay, None
-            now = get_generator_states()
-            set_generator_states(self.start_states)
+            now = get_generator_states(_CPU)
+            set_generator_states(self.start_states, _CPU)
             iterator = iter(self._loader)
             for _ in range(self._n_given):
                 next(iterator, None)
-            set_generator_states(now)
+            set_generator_states(now, _CPU)
         for batch in iterator:
             self._n_given += 1
             yield batch

@@ -7,6 +7,7 @@ import os
 import sys
 from argparse import ArgumentError
 
+import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.distributed import DistNetworkError
@@ -46,7 +47,7 @@ def _message(error: BaseException) -> str | None:
     if isinstance(error, DistNetworkError):
         port = os.environ.get("MASTER_PORT", "that torch chose")
         return f"MASTER_PORT {port} is in use, or the first process does not answer there: set another MASTER_PORT"
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return f"out of memory ({in_one_line(error)}): use a smaller network or batch"
     if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
         return f"{error.filename or 'a file'} cannot be written or read: {error.strerror}"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import lightning.pytorch as pl
+import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
@@ -24,10 +25,16 @@ from psn_lightning.commands.predictions import PredictionTable
 from psn_lightning.commands.run_record import ConfigRecord
 from psn_lightning.commands.starting_point import StartingPoint, check_optimizer, load_weights
 from psn_lightning.commands.summary import show_summary
-from psn_lightning.commands.trainer import ask_for_accelerators_once, check_trainer, furnish, skip_empty_hooks
+from psn_lightning.commands.trainer import (
+    ask_for_accelerators_once,
+    check_trainer,
+    furnish,
+    runs_on_cpu,
+    skip_empty_hooks,
+)
 from psn_lightning.data import ClassificationData
 from psn_lightning.errors import SettingError, compact
-from psn_lightning.nn.storages import check_csr_precision, csr_computes_in
+from psn_lightning.nn.storages import CSR_WINS_FROM, check_csr_precision, csr_computes_in
 from psn_lightning.task import SparseClassifier
 from psn_lightning.tracking import MLflowLogger
 from psn_lightning.tracking.store import STAGE_TAG
@@ -78,6 +85,7 @@ class PSNCLI(LightningCLI):
             parser_kwargs={"exit_on_error": False} | {name: {"exit_on_error": False} for name in self.subcommands()},
             trainer_defaults={
                 "num_sanity_val_steps": 0,
+                "devices": 1,  # Lightning's "auto" is every GPU: another global batch and fewer steps, without a word
             },
             args=list(args),
             run=run,
@@ -170,14 +178,22 @@ class PSNCLI(LightningCLI):
         """Resolve storage ``auto`` to masked where csr cannot do what the Trainer is asked for."""
         trainer = self._get(self.config, "trainer")
         alone = trainer.strategy == "auto" and trainer.devices in ("auto", 1, "1") and trainer.num_nodes == 1
-        possible = alone and csr_computes_in(trainer.precision)
+        on_cpu = runs_on_cpu(trainer.accelerator)
+        possible = alone and on_cpu and csr_computes_in(trainer.precision)
         if not self._is_ours:
             return
         storage = self._get(self.config, f"{self._model_key}.storage")
         if storage == "csr":
             check_csr_precision(trainer.precision)
-        if storage == "auto" and not possible:
-            self.config[f"{self.subcommand}.{self._model_key}.storage"] = "masked"
+            if not on_cpu:
+                raise SettingError(
+                    f"model.storage csr computes on the CPU only, and trainer.accelerator is {trainer.accelerator!r}: "
+                    "set trainer.accelerator to cpu, or model.storage to masked"
+                )
+        wins = self._get(self.config, f"{self._model_key}.sparsity") >= CSR_WINS_FROM
+        if storage == "auto" and wins and possible == torch.accelerator.is_available():
+            # The run does not use the device that the model would ask for when it is made.
+            self.config[f"{self.subcommand}.{self._model_key}.storage"] = "csr" if possible else "masked"
 
     def instantiate_classes(self) -> None:
         """Make the configured objects.

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 import yaml
 from lightning.pytorch.cli import SaveConfigCallback
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from psn_lightning import __version__
@@ -26,7 +27,7 @@ from psn_lightning.data import ClassificationData
 from psn_lightning.topology.statistics import realised_sparsity
 from psn_lightning.tracking.address import without_password
 from psn_lightning.tracking.logger import MLflowLogger
-from psn_lightning.tracking.provenance import provenance
+from psn_lightning.tracking.provenance import machine, provenance
 
 
 class ConfigRecord(SaveConfigCallback):
@@ -85,13 +86,15 @@ class RunRecord(pl.Callback):
 
     @rank_zero_only
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Tag the run in the first stage of the trainer."""
+        """Tag the run in the first stage of the trainer, and say how many rows a step of several processes has."""
+        rows = getattr(getattr(trainer, "datamodule", None), "batch_size", None)
+        if stage == "fit" and trainer.world_size > 1 and rows:
+            n = trainer.world_size
+            rank_zero_info(f"{n} processes with batches of {rows} rows: {n * rows} rows in each optimizer step")
         if isinstance(trainer.logger, MLflowLogger) and not self._tagged:
             self._tagged = True
-            tags = provenance() | {
-                "rule": self._name_rule(trainer),
-                "storage": _list_storages(pl_module),
-            }
+            tags = provenance() | _describe_devices(trainer)
+            tags |= {"rule": self._name_rule(trainer), "storage": _list_storages(pl_module)}
             data = getattr(trainer, "datamodule", None)
             if isinstance(data, ClassificationData):
                 tags |= data.description()
@@ -134,6 +137,16 @@ class RunRecord(pl.Callback):
             if self.checkpoints:
                 _link_checkpoints(self.checkpoints, folder / "checkpoints")
             logger.log_artifacts(folder)
+
+
+def _describe_devices(trainer: pl.Trainer) -> dict[str, str]:
+    """Number of processes, precision, and on CUDA devices their kind, without which times cannot be compared."""
+    tags = {"world_size": str(trainer.world_size), "precision": str(trainer.precision)}
+    device = trainer.strategy.root_device
+    if device.type == "cuda":
+        tags["machine"] = f"{machine()}, {trainer.world_size} × {torch.cuda.get_device_name(device)}"
+        tags["version.cuda"] = str(torch.version.cuda)
+    return tags
 
 
 def _list_storages(pl_module: pl.LightningModule) -> str:

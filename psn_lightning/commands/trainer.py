@@ -104,10 +104,28 @@ def check_trainer(trainer: Any, fits: bool) -> None:
         raise SettingError("trainer.max_epochs 0 or trainer.max_steps 0 trains nothing: give at least 1, or use test")
     if trainer["val_check_interval"] == 0:
         raise SettingError("trainer.val_check_interval 0 never evaluates: give batches, or a fraction of an epoch")
-    devices, accelerator, cores = trainer["devices"], trainer["accelerator"], os.cpu_count() or 1
-    on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available())
+    if fits and trainer["precision"] == "16-true":
+        raise SettingError(
+            "trainer.precision 16-true cannot train: the second moments of Adam underflow within a few steps; use "
+            "bf16-true, bf16-mixed or 16-mixed"
+        )
+    devices, cores, on_cpu = trainer["devices"], os.cpu_count() or 1, runs_on_cpu(trainer["accelerator"])
     if on_cpu and str(devices).isdecimal() and int(devices) > _PROCESSES_PER_CORE * cores:
         raise SettingError(f"trainer.devices {devices}: this machine has {cores} cores; use at most as many devices")
+    if devices == "auto" and not on_cpu and (n := torch.accelerator.device_count()) > 1:
+        raise SettingError(
+            f"trainer.devices auto would use {n} devices, each with a batch of its own: set it to 1, or to {n} with a "
+            f"data.init_args.batch_size of one {n}th for the same batch in all"
+        )
+
+
+def runs_on_cpu(accelerator: str) -> bool:
+    """Return whether Lightning will compute on the CPU.
+
+    Args:
+        accelerator: Setting ``trainer.accelerator``.
+    """
+    return accelerator == "cpu" or (accelerator == "auto" and not torch.accelerator.is_available())
 
 
 def ask_for_accelerators_once() -> None:

@@ -168,7 +168,7 @@ class ClassificationData(DatasetFiles, pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled training batches, the last one possibly smaller; the order is an :class:`EpochOrder`."""
         rows = self._sets["train"]
-        return make_loader(rows, self.batch_size, EpochOrder(rows, *self._ranks(), self._progress))
+        return make_loader(rows, self.batch_size, EpochOrder(rows, *self._ranks(), self._progress), self._on_cuda())
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Batches of :attr:`evaluation_split`."""
@@ -186,11 +186,15 @@ class ClassificationData(DatasetFiles, pl.LightningDataModule):
         """Batches that give each row to exactly one process: a repeated row would count twice."""
         rows, (world_size, rank) = self._sets[name], self._ranks()
         order = UnrepeatedDistributedSampler(rows, num_replicas=world_size, rank=rank, shuffle=False)
-        return make_loader(rows, _EVALUATION_BATCH, order)
+        return make_loader(rows, _EVALUATION_BATCH, order, self._on_cuda())
 
     def _ranks(self) -> tuple[int, int]:
         """Number of processes, and the rank of this one."""
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+
+    def _on_cuda(self) -> bool:
+        """Whether the run computes on a CUDA device; the machine may have one that it does not use."""
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
 
     def _progress(self) -> tuple[int, int] | None:
         """Epoch and number of its rows already used, above 0 after a resume within an epoch; None outside of a fit."""

@@ -84,20 +84,23 @@ class ResumableLoader(DataLoader[Batch]):
         """Accept the empty state."""
 
 
-def make_loader(rows: TensorData, batch_size: int, order: DistributedSampler[int]) -> DataLoader[Batch]:
+def make_loader(
+    rows: TensorData, batch_size: int, order: DistributedSampler[int], pin_memory: bool
+) -> DataLoader[Batch]:
     """Make a loader of whole batches.
 
     Args:
         rows: Rows to load.
         batch_size: Number of rows of a batch.
         order: Sampler of the rows.
+        pin_memory: Whether batches go to a CUDA device; on a machine with one, pinning takes half a gigabyte of it.
     """
     return ResumableLoader(
         rows,
         batch_size=batch_size,
         sampler=order,
         collate_fn=keep_batch,  # type: ignore[arg-type]  # __getitems__ returns a batch, not a list of samples
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=pin_memory,
         generator=torch.Generator(),  # otherwise every new iterator draws from the global generator
     )
 

@@ -101,6 +101,18 @@ def csr_computes_in(precision: object) -> bool:
     return str(precision or "32-true").removesuffix("-true") in {"32", "64"}
 
 
+def check_csr_device(device: torch.device) -> None:
+    """Check that storage csr supports the device of a run.
+
+    Raises:
+        SettingError: If the device is not the CPU.
+    """
+    if device.type != "cpu":
+        raise SettingError(
+            f"storage csr computes on the CPU only, not on {device}: use accelerator cpu, or storage masked"
+        )
+
+
 def check_csr_precision(precision: object) -> None:
     """Check that storage csr supports a Trainer's precision.
 

@@ -171,5 +171,6 @@ class VariantUpdater(TopologyUpdater):
         Args:
             state_dict: State from :meth:`state_dict`.
         """
-        self._sums = dict(state_dict["sums"])
+        sums: Mapping[str, Tensor] = state_dict["sums"]
+        self._sums = {name: gradient.to(self.layers[name].parameter.device) for name, gradient in sums.items()}
         super().load_state_dict(state_dict)

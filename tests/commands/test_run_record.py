@@ -1,5 +1,7 @@
 """Record of a fit in MLflow: metrics, params, tags and artifacts."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ import yaml
 
 from psn_lightning.checkpoints.flat import flatten
 from psn_lightning.cli import main
+from psn_lightning.commands.run_record import _describe_devices
 from psn_lightning.task import SparseClassifier
 from psn_lightning.topology import Connectivity
 from tests.conftest import QUIET
@@ -34,6 +37,7 @@ def test_metrics_params_tags_and_artifacts(fit, client, workdir):
     assert run.data.params["model.sparsity"] == "0.9"
     assert run.data.params["trainer.callbacks.0.init_args.period"] == "20"
     assert {"dataset.name", "dataset.digest", "dataset.completeness", "version.torch", "machine"} <= set(run.data.tags)
+    assert (run.data.tags["world_size"], run.data.tags["precision"]) == ("1", "32-true")
 
     assert run.data.tags["stage"] == "fit"
 
@@ -92,3 +96,12 @@ def test_dense_baseline_is_dense(fit):
     assert run.data.metrics["fan_in/ccv"] == 0
     assert "topology/update_fraction" not in run.data.metrics
     assert np.isfinite(run.data.metrics["gradient/ratio"])
+
+
+def test_a_gpu_is_part_of_the_machine(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H100")
+    strategy = SimpleNamespace(root_device=torch.device("cuda", 0))
+    trainer = SimpleNamespace(world_size=4, precision="bf16-mixed", strategy=strategy)
+    tags = _describe_devices(trainer)
+    assert tags["machine"].endswith(" cores, 4 × NVIDIA H100")
+    assert tags["world_size"] == "4"

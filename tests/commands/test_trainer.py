@@ -7,11 +7,17 @@ import sys
 import lightning.pytorch as pl
 import pytest
 import torch
+import yaml
 from lightning.pytorch.callbacks import LambdaCallback, TQDMProgressBar
 
 from psn_lightning.callbacks import GradientRatio, LastEvaluation, MaskReapply, Progress
 from psn_lightning.checkpoints import BestAndLast
-from psn_lightning.commands.trainer import furnish, skip_empty_hooks
+from psn_lightning.cli import main
+from psn_lightning.commands.exit_codes import report_error
+from psn_lightning.commands.lightning_cli import PSNCLI
+from psn_lightning.commands.trainer import check_trainer, furnish, skip_empty_hooks
+from psn_lightning.errors import SettingError
+from tests.conftest import CONF, QUIET
 
 
 class User(pl.Callback):
@@ -64,3 +70,68 @@ def test_torch_does_not_look_for_a_driver_in_every_step():
         "sys.exit('PYTORCH_NVML_BASED_CUDA_CHECK' in os.environ)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, env=os.environ).returncode == 0
+
+
+@pytest.fixture
+def four_gpus(monkeypatch):
+    """A machine that says it has four GPUs; nothing may be computed on them."""
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 4)
+
+
+TRAINER = {
+    "accumulate_grad_batches": 1,
+    "check_val_every_n_epoch": 1,
+    "gradient_clip_val": None,
+    "max_epochs": 1,
+    "max_steps": -1,
+    "val_check_interval": None,
+    "precision": None,
+    "devices": 1,
+    "accelerator": "auto",
+}
+
+
+def test_all_gpus_are_used_only_where_their_number_is_said(four_gpus):
+    check_trainer(TRAINER, True)
+    check_trainer({**TRAINER, "devices": 4}, True)
+    check_trainer({**TRAINER, "devices": "auto", "accelerator": "cpu"}, True)
+    with pytest.raises(SettingError, match="4 devices, each with a batch of its own"):
+        check_trainer({**TRAINER, "devices": "auto"}, True)
+
+
+def test_one_device_is_the_default(workdir, capsys):
+    with pytest.raises(SystemExit):
+        main(["fit", "--config", str(CONF / "fashion_rigl.yaml"), "--print_config"])
+    assert yaml.safe_load(capsys.readouterr().out)["trainer"]["devices"] == 1
+
+
+def test_half_precision_cannot_train():
+    with pytest.raises(SettingError, match="bf16-true"):
+        check_trainer({**TRAINER, "precision": "16-true"}, True)
+    check_trainer({**TRAINER, "precision": "16-true"}, False)
+
+
+def test_csr_beside_a_gpu_is_refused_before_anything_is_built(four_gpus, workdir, capsys):
+    """The machine has GPUs and the run would use one."""
+    before = sorted(workdir.rglob("*"))
+    assert main(["fit", "--config", str(CONF / "quickstart.yaml"), "--model.storage=csr"]) == 2
+    assert "set trainer.accelerator to cpu, or model.storage to masked" in capsys.readouterr().err
+    assert sorted(workdir.rglob("*")) == before
+
+
+@pytest.mark.parametrize(("accelerator", "storage"), [("cpu", "csr"), ("auto", "masked")])
+def test_auto_asks_what_the_run_uses_and_not_the_machine(four_gpus, monkeypatch, workdir, accelerator, storage):
+    arguments = ["--config", str(CONF / "quickstart.yaml"), f"--trainer.accelerator={accelerator}", *QUIET]
+    found = []
+    monkeypatch.setattr(PSNCLI, "instantiate_classes", lambda cli: found.append(cli.config["fit.model.storage"]))
+    monkeypatch.setattr(PSNCLI, "_run_subcommand", lambda *_: None)
+    PSNCLI(["fit", *arguments])
+    # Left at auto the model decides when it is made, by the machine, which has a GPU: masked.
+    assert found == [{"csr": "csr", "masked": "auto"}[storage]]
+
+
+def test_a_gpu_without_memory_is_two_lines(capsys):
+    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+    assert report_error(error, debug=False) == 2
+    assert "use a smaller network or batch" in capsys.readouterr().err

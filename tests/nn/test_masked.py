@@ -96,6 +96,22 @@ def test_apply_mask_removes_what_an_optimizer_left(layer):
     assert torch.equal(moment.bool(), sparse.view.mask)
 
 
+def test_masks_keep_no_nan(layer):
+    """0 · NaN is NaN: an optimizer that underflows would spread it from absent weights."""
+    sparse = layer()
+    absent = ~sparse.view.mask
+    with torch.no_grad():
+        sparse.weight[absent] = torch.nan
+    sparse.view.apply_mask()
+    assert not sparse.weight[absent].any()
+    sparse.weight.grad = torch.full_like(sparse.weight, torch.nan)
+    sparse.view.mask_gradient()
+    assert not sparse.weight.grad[absent].any()
+    sparse.weight.grad = None
+    (sparse.weight * torch.where(absent, torch.nan, 1.0)).sum().backward()
+    assert torch.equal(sparse.weight.grad, sparse.view.mask.to(sparse.weight.dtype))
+
+
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))])
 def test_a_copy_is_still_sparse_and_has_a_view_of_its_own(layer, copied):
     sparse = layer()

@@ -1,0 +1,251 @@
+"""Runs on a GPU that is not there (tests/helpers/pretended_gpu.py): no mixed devices, no waits in a plain step."""
+
+import copy
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from lightning.pytorch.accelerators import Accelerator
+from lightning.pytorch.strategies import SingleDeviceStrategy
+from torchmetrics import Metric
+
+from psn_lightning.callbacks import (
+    GMP,
+    SET,
+    EpochTimer,
+    EquilibriumMonitor,
+    GradientRatio,
+    MaskReapply,
+    NumericalGuard,
+    Progress,
+    RigL,
+    SRigL,
+    TopologyLogger,
+)
+from psn_lightning.callbacks.dynamic import DynamicTopology
+from psn_lightning.checkpoints import BestAndLast, GeneratorState, OptimizerSettings, PortableMoments
+from psn_lightning.commands.trainer import skip_empty_hooks
+from psn_lightning.data import Digits
+from psn_lightning.dynamics.rules import SETRule
+from psn_lightning.errors import SettingError
+from psn_lightning.paper import RigLVariant
+from psn_lightning.task import SparseClassifier
+from psn_lightning.topology import Bernoulli
+from tests.helpers.pretended_gpu import CUDA, GpuTensor, PretendedGpu, to_cpu
+
+METHODS = {
+    "static": [],
+    "RigL": [RigL(period=10, end=1.0)],
+    "SET": [SET(period=10, end=1.0)],
+    "SRigL": [SRigL(period=10, end=1.0)],
+    "GMP": [GMP(period=5)],
+    "RigLVariant": [RigLVariant(period=10, end=1.0, gradient_steps=5, grown_value="initial", moments="reset")],
+}
+
+
+@pytest.fixture(autouse=True)
+def generators_of_the_device(monkeypatch):
+    """CUDA's generators, which need a driver."""
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: torch.zeros(16, dtype=torch.uint8))
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: None)
+
+
+class PretendedAccelerator(Accelerator):
+    """Lightning's view of the device."""
+
+    def setup_device(self, device):
+        pass
+
+    def teardown(self):
+        pass
+
+    @staticmethod
+    def parse_devices(devices):
+        return [CUDA]
+
+    @staticmethod
+    def get_parallel_devices(devices):
+        return [CUDA]
+
+    @staticmethod
+    def auto_device_count():
+        return 1
+
+    @staticmethod
+    def is_available():
+        return True
+
+    @staticmethod
+    def name():
+        return "pretended"
+
+
+class PretendedStrategy(SingleDeviceStrategy):
+    """Moves a module by new parameters: torch swaps those of tensor subclasses, which a hook's reference prevents."""
+
+    def __init__(self):
+        super().__init__(device=CUDA)
+
+    def model_to_device(self):
+        for module in self.model.modules():
+            if isinstance(module, Metric):
+                module.to(CUDA)
+            for name, weight in module._parameters.items():
+                if weight is not None and not isinstance(weight, GpuTensor):
+                    moved = GpuTensor(weight.detach().clone())
+                    module._parameters[name] = torch.nn.Parameter(moved, requires_grad=weight.requires_grad)
+            for name, buffer in module._buffers.items():
+                if buffer is not None and not isinstance(buffer, GpuTensor):
+                    module._buffers[name] = GpuTensor(buffer.detach().clone())
+
+    def teardown(self):
+        """Leave everything where it is."""
+
+
+class Before(pl.Callback):
+    """Tells the pretence what happens, before all other callbacks do something."""
+
+    def __init__(self, gpu):
+        self.gpu = gpu
+
+    def on_fit_start(self, trainer, pl_module):
+        self.gpu.phase = "start"
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        rules = [callback for callback in trainer.callbacks if isinstance(callback, DynamicTopology)]
+        updates = any(updater.is_due for rule in rules for updater in rule._updaters)
+        reads = batch_idx == 0 or (trainer.global_step + 1) % trainer.log_every_n_steps == 0 or trainer.is_last_batch
+        self.gpu.phase = "update" if updates else "report" if reads else "step"
+
+
+class After(pl.Callback):
+    """The same, after all others."""
+
+    def __init__(self, gpu):
+        self.gpu = gpu
+
+    def on_train_batch_end(self, *_):
+        if self.gpu.phase == "step":
+            self.gpu.phase = "between steps"
+
+    def on_validation_start(self, *_):
+        self.gpu.phase = "evaluation"
+
+    def on_validation_end(self, *_):
+        self.gpu.phase = "end of epoch"
+
+    on_train_epoch_end = on_validation_end
+
+
+def make_trainer(gpu, *callbacks, checkpoints=False, **arguments):
+    every = [
+        Before(gpu),
+        *callbacks,
+        NumericalGuard(),
+        *([BestAndLast()] if checkpoints else []),
+        *(MaskReapply(), PortableMoments(), GradientRatio(), TopologyLogger(), EquilibriumMonitor(), EpochTimer()),
+        *(GeneratorState(), OptimizerSettings([]), After(gpu)),
+    ]
+    defaults = {
+        "max_epochs": 2,
+        "enable_checkpointing": checkpoints,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "logger": False,
+        "use_distributed_sampler": False,
+    }
+    device = {"accelerator": PretendedAccelerator(), "devices": 1, "strategy": PretendedStrategy()}
+    trainer = pl.Trainer(callbacks=every, **{**defaults, **device, **arguments})
+    skip_empty_hooks(trainer.callbacks)
+    return trainer
+
+
+def make_model(**arguments):
+    defaults = {"hidden": [64, 48], "topology": Bernoulli(), "sparsity": 0.8}
+    return SparseClassifier(64, 10, **{**defaults, **arguments})
+
+
+def copies(method):
+    """Fresh callbacks of a method: a callback belongs to one Trainer."""
+    return copy.deepcopy(METHODS[method])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_devices_are_mixed_and_the_numbers_are_the_cpus(method):
+    with PretendedGpu() as gpu:
+        task = make_model()
+        make_trainer(gpu, *copies(method)).fit(task, Digits(batch_size=64))
+        found = {name: value.inner for name, value in task.state_dict().items() if isinstance(value, GpuTensor)}
+    assert found
+    expected = make_model()
+    host = PretendedGpu()  # not entered: a run on the CPU
+    on_cpu = {"accelerator": "cpu", "strategy": "auto"}
+    make_trainer(host, *copies(method), **on_cpu).fit(expected, Digits(batch_size=64))
+    for name, value in expected.state_dict().items():
+        if name in found:
+            assert torch.equal(found[name], value), name
+
+
+class StopAt(pl.Callback):
+    """Ends a run within an epoch."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_train_batch_end(self, trainer, *_):
+        trainer.should_stop = trainer.should_stop or trainer.global_step == self.step
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_goes_on(method, tmp_path):
+    """Stopped between two updates; RigLVariant between two gradients that it sums."""
+    data, lengths = Digits(batch_size=64), {"max_epochs": -1, "default_root_dir": tmp_path, "checkpoints": True}
+    with PretendedGpu() as gpu:
+        trainer = make_trainer(gpu, *copies(method), StopAt(17), max_steps=46, **lengths)
+        trainer.fit(make_model(), data)
+    (last,) = tmp_path.rglob("last.ckpt")
+    torch.save(to_cpu(torch.load(last, map_location="cpu", weights_only=False)), tmp_path / "plain.ckpt")
+    with PretendedGpu() as gpu:
+        trainer = make_trainer(gpu, *copies(method), max_steps=30, **lengths)
+        trainer.fit(make_model(), data, ckpt_path=str(tmp_path / "plain.ckpt"), weights_only=False)
+    assert trainer.global_step == 30
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_plain_step_never_waits(method):
+    with PretendedGpu() as gpu:
+        make_trainer(gpu, *copies(method), Progress(), enable_progress_bar=True).fit(
+            make_model(), Digits(batch_size=64)
+        )
+    found = gpu.waits("step", "between steps")
+    assert all("callbacks/progress.py" in line for _, _, line in found), found  # the bar, four times a second at most
+    assert gpu.waits("report")  # the guard reads its flag there: the pretence sees waits
+
+
+def test_csr_is_refused_with_the_remedy():
+    with PretendedGpu() as gpu, pytest.raises(SettingError, match="storage masked"):
+        make_trainer(gpu).fit(make_model(storage="csr"), Digits(batch_size=64))
+
+
+class Planted(SETRule):
+    """SET with a fault that CUDA would not forgive."""
+
+    fault = "cpu result"
+
+    def grow_scores(self, gradient, mask, generator):
+        if self.fault == "cpu result":
+            return torch.rand(mask.shape, generator=generator)
+        if self.fault == "cpu generator":
+            return torch.rand(mask.shape, generator=generator, device=mask.device)
+        return torch.from_numpy(mask.numpy().astype("float32")).to(mask.device)
+
+
+@pytest.mark.parametrize("fault", ["cpu result", "cpu generator", "numpy"])
+def test_the_pretence_finds_planted_faults(fault):
+    rule = Planted()
+    rule.fault = fault
+    with PretendedGpu() as gpu:
+        trainer = make_trainer(gpu, DynamicTopology(rule, SET(period=10).schedule))
+        with pytest.raises((RuntimeError, TypeError), match=r"cuda|same device"):
+            trainer.fit(make_model(), Digits(batch_size=64))

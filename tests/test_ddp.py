@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import lightning.pytorch as pl
 import pytest
@@ -113,6 +114,50 @@ def test_stopped_and_continued_it_is_the_same_run(script, workdir, client):
     assert history(client, "cut") == history(client, "whole")
 
 
+@pytest.mark.faults
+def test_a_first_process_that_takes_long_to_hand_over_is_not_killed(script, workdir, client):
+    """Lightning kills it within five seconds after another process has ended with an error."""
+    (workdir / "slow.py").write_text(
+        "import time\n"
+        "import lightning.pytorch as pl\n"
+        "class Slow(pl.Callback):\n"
+        "    def on_exception(self, trainer, pl_module, exception):\n"
+        "        if trainer.is_global_zero:\n"
+        "            time.sleep(12)\n"
+    )
+    command = [sys.executable, script, *FIT, *DDP, "--trainer.max_epochs=500", "--trainer.callbacks+=slow.Slow"]
+    process = subprocess.Popen(command, cwd=workdir, env=environment(), stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not list(workdir.glob("mlruns/*/*/checkpoints/last.ckpt")):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=90)
+    assert process.returncode == 143, err
+    assert "stopped at step" in err
+    assert only_run(client).info.status == "KILLED"
+
+
+@pytest.mark.services
+def test_processes_that_see_different_checkpoints_do_not_go_on(script, workdir):
+    """As over a network file system that shows the second machine an older file."""
+    (workdir / "stale.py").write_text(
+        "import lightning.pytorch as pl\n"
+        "class Stale(pl.Callback):\n"
+        "    def on_train_start(self, trainer, pl_module):\n"
+        "        if trainer.global_rank == 1:\n"
+        "            for state in trainer.optimizers[0].state.values():\n"
+        "                state['exp_avg'].mul_(0.9)\n"
+    )
+    command = [script, *FIT, *DDP, "--trainer.callbacks+=stale.Stale"]
+    processes(*command, "--trainer.max_epochs=1", cwd=workdir)
+    resumed = [*command, "--trainer.max_epochs=2", "--ckpt_path=last", "--allow_config_changes=true"]
+    done = subprocess.run(
+        [sys.executable, *resumed], cwd=workdir, env=environment(), capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "resumed from different checkpoints" in done.stderr
+
+
 @pytest.mark.services
 def test_a_loss_that_is_no_number_on_one_process_ends_both(script, workdir, client):
     """The other one would wait for its gradients for ever, or end with an error of the network's."""
@@ -172,7 +217,8 @@ def test_evaluation_rows_are_on_one_process_each():
     seen = []
     for rank in range(3):
         data = Digits()
-        data.trainer = type("T", (), {"world_size": 3, "global_rank": rank})()
+        strategy = SimpleNamespace(root_device=torch.device("cpu"))
+        data.trainer = SimpleNamespace(world_size=3, global_rank=rank, strategy=strategy)
         data.setup()
         seen += [row for batch in data.test_dataloader() for row in batch[1].tolist()]
     data.trainer = None

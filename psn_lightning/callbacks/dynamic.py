@@ -74,7 +74,14 @@ class DynamicTopology(pl.Callback):
             raise SettingError(f"{' and '.join(found)} would change the same masks: keep one of these callbacks")
         refuse_sharding(type(trainer.strategy).__name__)
         sparsify_first(trainer, pl_module)
-        check_layers(select_layers(pl_module, self.layers), self.rule)
+        layers = select_layers(pl_module, self.layers)
+        check_layers(layers, self.rule)
+        csr = [name for name, layer in layers.items() if layer.storage == "csr"]
+        if csr and trainer.world_size > 1 and not self.rule.keeps_count:
+            raise SettingError(
+                f"{type(self.rule).__name__} changes the number of connections of {', '.join(csr)}, which storage csr "
+                f"cannot on {trainer.world_size} processes: use storage masked, or one process"
+            )
         n_steps = count_total_steps(trainer)
         per_epoch = trainer.num_training_batches / trainer.accumulate_grad_batches
         self._lengths = n_steps, per_epoch if math.isinf(per_epoch) else math.ceil(per_epoch)

@@ -28,7 +28,8 @@ def check_equal_connectivity(trainer: pl.Trainer, pl_module: pl.LightningModule)
     if (every != mine).any():
         raise RuntimeError(
             f"connections differ between processes at step {trainer.global_step} (digests by rank: {every.tolist()}): "
-            "check for code that changes weights, gradients or random numbers on one process only"
+            "check for code that changes weights, gradients or random numbers on one process only, and for processors "
+            "of different kinds, which round differently"
         )
 
 

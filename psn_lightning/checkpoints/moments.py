@@ -1,8 +1,9 @@
-"""Conversion of optimizer state between storages."""
+"""Conversion of optimizer state between storages, and proof that all processes resumed from the same one."""
 
 from __future__ import annotations
 
-from typing import Any
+import hashlib
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
@@ -22,17 +23,52 @@ class PortableMoments(pl.Callback):
 
     def __init__(self) -> None:
         self._checkpoint: dict[str, Any] = {}
+        self._has_resumed = False
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Keep the checkpoint until the optimizers are made."""
-        self._checkpoint = checkpoint
+        self._checkpoint, self._has_resumed = checkpoint, True
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Convert the moments, after the optimizers are made and before Lightning restores their state."""
         convert_moments(self._checkpoint, pl_module, trainer.optimizers)
         self._checkpoint = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Check that all processes resumed from the same checkpoint.
+
+        Raises:
+            SettingError: If they did not.
+        """
+        if self._has_resumed and trainer.world_size > 1:
+            check_equal_states(trainer, pl_module)
+        self._has_resumed = False
+
+
+def check_equal_states(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    """Check that step, epoch and moments are equal on all processes, by a digest; every process has to call this.
+
+    DDP makes the weights equal, and nothing else: with ``last.ckpt`` on a network file system some machines may see an
+    older file.
+
+    Raises:
+        SettingError: If they differ.
+    """
+    digest = hashlib.blake2b(f"{trainer.global_step} {trainer.current_epoch}".encode(), digest_size=8)
+    for optimizer in trainer.optimizers:
+        for state in optimizer.state_dict()["state"].values():
+            for moment in state.values():
+                if isinstance(moment, Tensor):
+                    digest.update(moment.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    mine = torch.tensor(int.from_bytes(digest.digest(), "big", signed=True), device=pl_module.device)
+    every = cast(Tensor, pl_module.all_gather(mine))
+    if (every != mine).any():
+        raise SettingError(
+            f"the processes resumed from different checkpoints (digests by rank: {every.tolist()}): a network file "
+            "system may show an older file to some of them; wait, or set ckpt_path to a file that all of them have"
+        )
 
 
 def convert_moments(checkpoint: dict[str, Any], module: torch.nn.Module, optimizers: list[Optimizer]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterable
 from types import FrameType
 from typing import Any
 
@@ -19,11 +20,13 @@ class StopRequest:
     """Request to stop the run, made by a signal to any of its processes.
 
     Lightning's own handler communicates with the other processes while each of them may be in the middle of another
-    collective operation; here the processes exchange the request at the end of a batch.
+    collective operation; here the processes exchange the request at the end of a batch. So with several processes that
+    handler stays away also after the first SIGTERM: schedulers send several.
     """
 
     def __init__(self) -> None:
         self._flags: Flags | None = None
+        self._is_shared = False
         self._before: dict[signal.Signals, Any] = {}
 
     def listen(self, trainer: pl.Trainer) -> None:
@@ -32,7 +35,7 @@ class StopRequest:
         Args:
             trainer: Trainer of the run.
         """
-        self._flags = flags_of(trainer)
+        self._flags, self._is_shared = flags_of(trainer), trainer.world_size > 1
         self._flags.stop, self._flags.agreed = False, AgreedFlags(False, False)
         if threading.current_thread() is threading.main_thread() and not self._before:
             self._before = {number: signal.signal(number, self._handle_signal) for number in _SIGNALS}
@@ -41,14 +44,17 @@ class StopRequest:
         rank_zero_info("\nStopping after this step; press Ctrl-C again to stop immediately.")
         if self._flags is not None:
             self._flags.stop = True
-        self.stop_listening()
+        self._restore((signal.SIGINT,) if self._is_shared else _SIGNALS)
 
     def stop_listening(self) -> None:
         """Restore the previous handlers, except where Lightning has already restored them."""
-        for number, handler in self._before.items():
-            if signal.getsignal(number) == self._handle_signal:
-                signal.signal(number, handler)
-        self._before = {}
+        self._restore(_SIGNALS)
+
+    def _restore(self, numbers: Iterable[signal.Signals]) -> None:
+        for number in numbers:
+            if number in self._before and signal.getsignal(number) == self._handle_signal:
+                signal.signal(number, self._before[number])
+            self._before.pop(number, None)
 
     def is_requested(self, trainer: pl.Trainer, exchange: bool = False) -> bool:
         """Return whether any process was asked to stop; every process has to call this method in the same step.

@@ -9,10 +9,11 @@ from argparse import ArgumentError
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.distributed import DistNetworkError
 
-from psn_lightning.errors import SettingError, compact, in_one_line
+from psn_lightning.errors import DivergedError, SettingError, compact, in_one_line
 
 USER_ERROR = 2
 """Exit code: a setting cannot work; the message says which one."""
@@ -31,16 +32,20 @@ def report_error(error: BaseException, debug: bool) -> int | None:
         debug: Whether the user wants tracebacks: then only a stop is reported.
 
     Returns:
-        Exit code; None for an error that is not the user's: the caller raises it again.
+        Exit code; None for an error that is not the user's: the caller raises it again. 0 on a process beside the first
+        one for an end that all processes have agreed on: Lightning kills the first one, which may still have to hand
+        its figures over, as soon as another ends with an error.
     """
+    is_first = not getattr(rank_zero_only, "rank", 0)  # which Lightning sets
     if isinstance(error, SIGTERMException):
-        sys.stderr.write(f"psn-train: {error.code or 'stopped'}\n")
-        return STOPPED
+        if is_first:
+            sys.stderr.write(f"psn-train: {error.code or 'stopped'}\n")
+        return STOPPED if is_first else 0
     message = None if debug else _message(error)
     if message is None:
         return None
     sys.stderr.write(f"psn-train: {message}\n")
-    return USER_ERROR
+    return USER_ERROR if is_first or not isinstance(SettingError.inside(error), DivergedError) else 0
 
 
 def _message(error: BaseException) -> str | None:

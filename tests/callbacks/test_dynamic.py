@@ -307,3 +307,11 @@ def test_a_run_that_is_too_short_for_its_updates_is_warned_of(arguments, count, 
 
 def test_a_run_that_is_only_tried_is_let_pass():
     trainer(RigL(), limit_train_batches=3, max_steps=-1, max_epochs=1).fit(model(), Digits())
+
+
+def test_pruning_csr_on_several_processes_is_refused_before_the_run(monkeypatch):
+    """DDP's buckets have a fixed size; the first update would end the run."""
+    task, one = model(storage="csr"), trainer(max_steps=1)
+    monkeypatch.setattr(pl.Trainer, "world_size", 2)
+    with pytest.raises(SettingError, match="storage masked, or one process"):
+        GMP().setup(one, task, "fit")

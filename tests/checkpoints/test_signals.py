@@ -7,6 +7,8 @@ from types import SimpleNamespace
 from psn_lightning.callbacks.flags import flags_of
 from psn_lightning.checkpoints.signals import StopRequest
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 class Run(SimpleNamespace):
     """A trainer on one process."""
@@ -45,3 +47,24 @@ def test_a_handler_that_another_has_set_meanwhile_stays():
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_with_several_processes_schedulers_may_send_it_twice():
+    """Lightning's handler talks to the others at once, while they may be within another exchange."""
+    seen, run, request = [], Run(world_size=2), StopRequest()
+    previous = {number: signal.signal(number, lambda n, frame: seen.append(n)) for number in SIGNALS}
+    try:
+        request.listen(run)
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert flags_of(run).stop
+        assert seen == []
+        os.kill(os.getpid(), signal.SIGINT)  # a person's second wish to stop
+        assert seen == [signal.SIGINT]
+        request.stop_listening()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert seen == [signal.SIGINT, signal.SIGTERM]
+    finally:
+        request.stop_listening()
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -36,6 +36,8 @@ class Rule(ABC):
     """Whether :meth:`grow_scores` reads the dense gradient."""
     may_return: bool = True
     """Whether a connection that has just been dropped is a candidate for growth."""
+    keeps_count: bool = True
+    """Whether an update grows as many connections of a layer as it drops."""
 
     def check(self, layer: LayerState) -> None:  # noqa: B027  # most rules work on any layer
         """Check that the rule can update a layer; called before training.

@@ -22,8 +22,8 @@ services: $(VENV)/installed-test $(VENV)/installed-postgres ## Tests with Postgr
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m services --numprocesses auto --dist worksteal
 
 .PHONY: faults
-faults: $(VENV)/installed-test ## Tests that kill processes and servers and fill disks, 15 minutes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m faults --numprocesses auto --dist worksteal
+faults: $(VENV)/installed-test ## Tests that kill processes and servers and fill disks, 20 minutes; SELECT="-k kills" for some
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m faults --numprocesses auto --dist worksteal $(SELECT)
 
 .PHONY: coverage
 coverage: $(VENV)/installed-test ## The default tests with branch coverage of the package; numba's kernels are compiled and not seen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -52,6 +53,11 @@ class PlannedClaim:
     known: str = ""
     """What was known before the runs."""
 
+    @property
+    def experiments(self) -> Mapping[str, str]:
+        """Reproductions by what they are for; a single one is for nothing in particular."""
+        return {"": self.experiment} if isinstance(self.experiment, str) else self.experiment
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -99,7 +105,9 @@ def find_contradictions(runs: Iterable[RecordedRun]) -> list[str]:
     Returns:
         Sentence for each commit whose plan is another one.
     """
-    found = []
+    found: list[str] = []
+    if shutil.which("git") is None:
+        return found
     for commit, digest in sorted({(run.commit, run.plan) for run in runs if run.plan and run.commit}):
         shown = subprocess.run(["git", "show", f"{commit}:{PLAN.as_posix()}"], capture_output=True, check=False)
         if shown.returncode == 0 and _digest(shown.stdout) != digest:

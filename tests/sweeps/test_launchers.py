@@ -112,7 +112,7 @@ def test_a_job_that_is_cancelled_ends(plan):
     worker.terminate()
     worker.join()
     worker._job._results_timeout_s = 0  # that submitit waits for a slow file system
-    assert worker.exitcode == 1
+    assert worker.exitcode in {1, 143}  # ended while it imported its packages, or by its own handler
 
 
 def test_parameters_of_jobs_are_checked(plan):

@@ -13,6 +13,7 @@ from psn_lightning.paper.report.verdicts import (
     Claim,
     Effect,
     Verdict,
+    correct_family,
     difference,
     judge_all_above,
     judge_equality,
@@ -36,8 +37,8 @@ def table6_claims(assessment: Assessment) -> Iterator[Claim]:
     ):
         for data in assessment.plan.claims[name].data:
             yield assessment.judge(name, data, "static", decide)
-    for data in assessment.plan.claims["scale"].data:
-        yield assessment.judge("scale", data, None, _judge_scale)
+    scales = [assessment.judge("scale", data, None, _judge_scale) for data in assessment.plan.claims["scale"].data]
+    yield from correct_family(scales, assessment.plan.alpha)
 
 
 def _compare_profiles(evidence: Evidence, baseline: str) -> dict[str, Contrast]:
@@ -141,4 +142,5 @@ def _judge_scale(evidence: Evidence) -> Claim:
     predicted = evidence.claim.predicted.get(evidence.data)
     paper = "" if predicted is None else f"predicted {number(predicted, sign=True)}"
     ours, effect = difference(contrast, evidence.alpha), Effect(contrast, evidence.alpha)
-    return Claim(evidence.claim.claim, evidence.title, verdict, ours, paper, basis=evidence.basis, effect=effect)
+    p = min(contrast.p_above(), contrast.p_below())
+    return Claim(evidence.claim.claim, evidence.title, verdict, ours, paper, basis=evidence.basis, effect=effect, p=p)

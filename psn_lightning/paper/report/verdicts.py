@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from psn_lightning.paper.report.contrasts import Contrast, holm
@@ -69,6 +69,8 @@ class Claim:
     """Runs that decide: under the analysis plan, or exploratory."""
     effect: Effect | None = None
     """Difference that the claim is about; None if it is about something else than a difference of accuracies."""
+    p: float = 1.0
+    """One-sided p-value of the direction, for claims on several data sets that are corrected together."""
 
 
 def judge_equality(contrasts: Mapping[str, Contrast], margin: float, alpha: float) -> Verdict:
@@ -127,6 +129,26 @@ def judge_all_above(contrasts: Mapping[str, Contrast], alpha: float, bound: floa
         return Verdict.REVERSED
     smaller = bound > 0 and min(holm([contrast.p_below(bound) for contrast in contrasts.values()])) < alpha
     return Verdict.NOT_REPRODUCED if smaller else Verdict.OPEN
+
+
+def correct_family(claims: Sequence[Claim], alpha: float) -> list[Claim]:
+    """Correct the directions of one claim on several data sets by Holm's method; a claim without runs counts as p = 1.
+
+    Args:
+        claims: Claims with the p-values of their directions.
+        alpha: Level of a claim without an effect of its own.
+
+    Returns:
+        Claims, open where the direction does not outlive the correction.
+    """
+    corrected = holm([claim.p for claim in claims])
+    levels = [alpha if claim.effect is None else claim.effect.alpha for claim in claims]
+    return [
+        replace(claim, verdict=Verdict.OPEN)
+        if claim.verdict in (Verdict.REPRODUCED, Verdict.REVERSED) and p >= level
+        else claim
+        for claim, p, level in zip(claims, corrected, levels, strict=True)
+    ]
 
 
 def judge_size(contrast: Contrast, printed: float, error: float, alpha: float) -> Size:

@@ -259,6 +259,15 @@ def test_erk_is_worst(made, erk, expected):
     assert verdict(Runs(runs), "ERK is the worst start, below the static random network as well (canonical") is expected
 
 
+def test_older_starts_are_compared_with_static_networks_of_the_same_scale(made):
+    """RigL from ERK as written is Eq. 9: a static network at nn.Linear's scale is another comparison."""
+    runs = made("rigl-init", "forest", "start", {"erk": 94.3, "uniform": 94.8, "equilibrium": 95.0}).all
+    runs += made("static", "forest", "profile", {"random": 94.8}).all
+    runs += made("static-linear", "forest", "profile", {"random": 90.0}, plan="d").all
+    claim = the(judged(Runs(runs)), "ERK is the worst start, below the static random network as well (canonical")
+    assert claim.verdict is HOLDS
+
+
 @pytest.mark.parametrize(("best", "expected"), [(89.5, HOLDS), (88.0, REVERSED), (88.5, FAILS)])
 def test_nearer_is_better(made, best, expected):
     """Steps of a quarter that no single comparison would find are found as a trend."""

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from psn_lightning.paper.report.contrasts import Contrast
 from psn_lightning.paper.report.verdicts import (
+    Claim,
     Size,
     Verdict,
+    correct_family,
     judge_all_above,
     judge_equality,
     judge_none_above,
@@ -89,6 +91,17 @@ def test_direction_and_size_are_two_verdicts():
     assert judge_size(found, 0.22, 0.05, 0.05) is Size.COMPATIBLE
     assert judge_size(found, 0.05, 0.02, 0.05) is Size.LARGER
     assert judge_size(found, -0.3, 0.02, 0.05) is Size.SMALLER
+
+
+def test_directions_on_several_data_sets_are_corrected_together():
+    def claim(p, verdict=Verdict.REPRODUCED):
+        return Claim("x", "y", verdict, "", p=p)
+
+    both = correct_family([claim(0.02), claim(0.001), Claim("x", "y", Verdict.NOT_RUN, "")], 0.05)
+    assert [found.verdict for found in both] == [Verdict.REPRODUCED, Verdict.REPRODUCED, Verdict.NOT_RUN]
+    # Holm: 3 · 0.02 and 2 · 0.03; what has no runs counts as p = 1.
+    both = correct_family([claim(0.02), claim(0.03, Verdict.REVERSED), Claim("x", "y", Verdict.NOT_RUN, "")], 0.05)
+    assert [found.verdict for found in both] == [Verdict.OPEN, Verdict.OPEN, Verdict.NOT_RUN]
 
 
 def test_false_verdicts_are_rare():

@@ -190,10 +190,11 @@ class PSNCLI(LightningCLI):
                     f"model.storage csr computes on the CPU only, and trainer.accelerator is {trainer.accelerator!r}: "
                     "set trainer.accelerator to cpu, or model.storage to masked"
                 )
-        wins = self._get(self.config, f"{self._model_key}.sparsity") >= CSR_WINS_FROM
-        if storage == "auto" and wins and possible == torch.accelerator.is_available():
+        if storage == "auto" and possible == torch.accelerator.is_available():
             # The run does not use the device that the model would ask for when it is made.
-            self.config[f"{self.subcommand}.{self._model_key}.storage"] = "csr" if possible else "masked"
+            sparsity = self._get(self.config, f"{self._model_key}.sparsity")  # None if the user's subclass has none
+            wins = possible and sparsity is not None and sparsity >= CSR_WINS_FROM
+            self.config[f"{self.subcommand}.{self._model_key}.storage"] = "csr" if wins else "masked"
 
     def instantiate_classes(self) -> None:
         """Make the configured objects.

@@ -17,6 +17,7 @@ from psn_lightning.commands.exit_codes import report_error
 from psn_lightning.commands.lightning_cli import PSNCLI
 from psn_lightning.commands.trainer import check_trainer, furnish, skip_empty_hooks
 from psn_lightning.errors import SettingError
+from psn_lightning.task import SparseClassifier
 from tests.conftest import CONF, QUIET
 
 
@@ -129,6 +130,23 @@ def test_auto_asks_what_the_run_uses_and_not_the_machine(four_gpus, monkeypatch,
     PSNCLI(["fit", *arguments])
     # Left at auto the model decides when it is made, by the machine, which has a GPU: masked.
     assert found == [{"csr": "csr", "masked": "auto"}[storage]]
+
+
+class Fixed(SparseClassifier):
+    """A subclass that takes no sparsity."""
+
+    def __init__(self, n_features: int, n_classes: int, storage: str = "auto", seed: int = 42, **arguments: str):
+        super().__init__(n_features, n_classes, storage=storage, seed=seed, sparsity=0.9, **arguments)
+
+
+@pytest.mark.parametrize(("strategy", "storage"), [("auto", "auto"), ("ddp", "masked")])
+def test_a_subclass_need_not_have_a_sparsity(monkeypatch, workdir, strategy, storage):
+    found = []
+    key = "fit.model.init_args.storage"
+    monkeypatch.setattr(PSNCLI, "instantiate_classes", lambda cli: found.append(cli.config[key]))
+    monkeypatch.setattr(PSNCLI, "_run_subcommand", lambda *_: None)
+    PSNCLI(["fit", f"--model={__name__}.Fixed", "--data=Digits", f"--trainer.strategy={strategy}", *QUIET])
+    assert found == [storage]
 
 
 def test_a_gpu_without_memory_is_two_lines(capsys):

@@ -23,14 +23,27 @@ def check_equal_connectivity(trainer: pl.Trainer, pl_module: pl.LightningModule)
     digest = hashlib.blake2b(digest_size=8)
     for layer in layers_of(pl_module).values():
         digest.update(layer.active_positions().cpu().numpy().tobytes())
-    mine = torch.tensor(int.from_bytes(digest.digest(), "big", signed=True), device=pl_module.device)
-    every = cast(torch.Tensor, pl_module.all_gather(mine))
-    if (every != mine).any():
+    if unequal := find_unequal(pl_module, digest.digest()):
         raise RuntimeError(
-            f"connections differ between processes at step {trainer.global_step} (digests by rank: {every.tolist()}): "
+            f"connections differ between processes at step {trainer.global_step} (digests by rank: {unequal}): "
             "check for code that changes weights, gradients or random numbers on one process only, and for processors "
             "of different kinds, which round differently"
         )
+
+
+def find_unequal(pl_module: pl.LightningModule, digest: bytes) -> list[int]:
+    """Compare a digest with those of the other processes; every process has to call this function.
+
+    Args:
+        pl_module: Module of the run.
+        digest: Digest of this process, 8 bytes.
+
+    Returns:
+        Digests by rank if they differ; empty if they are equal.
+    """
+    mine = torch.tensor(int.from_bytes(digest, "big", signed=True), device=pl_module.device)
+    every = cast(torch.Tensor, pl_module.all_gather(mine))
+    return every.tolist() if (every != mine).any() else []
 
 
 def refuse_sharding(strategy: str) -> None:

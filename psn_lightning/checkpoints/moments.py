@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, cast
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from psn_lightning.callbacks.ranks import find_unequal
 from psn_lightning.errors import SettingError
 from psn_lightning.nn import SparseLayer, sparse_layers
 from psn_lightning.nn.states import read_connections
@@ -62,11 +63,9 @@ def check_equal_states(trainer: pl.Trainer, pl_module: pl.LightningModule) -> No
             for moment in state.values():
                 if isinstance(moment, Tensor):
                     digest.update(moment.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    mine = torch.tensor(int.from_bytes(digest.digest(), "big", signed=True), device=pl_module.device)
-    every = cast(Tensor, pl_module.all_gather(mine))
-    if (every != mine).any():
+    if unequal := find_unequal(pl_module, digest.digest()):
         raise SettingError(
-            f"the processes resumed from different checkpoints (digests by rank: {every.tolist()}): a network file "
+            f"the processes resumed from different checkpoints (digests by rank: {unequal}): a network file "
             "system may show an older file to some of them; wait, or set ckpt_path to a file that all of them have"
         )
 

@@ -14,11 +14,11 @@ from psn_lightning.topology.scaling import scale_clamped, solve_ccv
 MAX_SIGMA = 8.0
 """Largest σ of the lognormal. It reaches a CCV of 2.77 at sparsity 0.9 on 784 inputs (paper: 2.8).
 
-Above it the fan-in has nearly two levels and is no longer lognormal.
+Larger values give a fan-in of nearly two levels, which is not lognormal any more.
 """
 
 MAX_EXPONENT = 3.0
-"""Largest exponent of the power law. Above it the fan-in has nearly two levels."""
+"""Largest exponent of the power law. Larger values give a fan-in of nearly two levels."""
 
 
 @dataclass(frozen=True)

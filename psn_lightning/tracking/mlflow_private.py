@@ -25,7 +25,7 @@ def ping(uri: str, seconds: float) -> None:
     """Request a server's health page once, within a time limit; any HTTP answer will do.
 
     Raises:
-        OSError: If there is no answer, or not one in HTTP.
+        OSError: If the server does not answer, or does not answer in HTTP.
     """
     try:
         http_request(get_default_host_creds(uri), "/health", "GET", max_retries=0, timeout=seconds).close()

@@ -34,7 +34,7 @@ def newest_origin(logger: MLflowLogger, name: str, weights_only: bool) -> Origin
         weights_only: See :func:`read_origin`.
 
     Raises:
-        SettingError: If there is no such run, or it has no whole checkpoint.
+        SettingError: If no such run exists, or the run has no complete checkpoint.
     """
     ids, run = _newest_run(logger)
     if not ids:

@@ -24,7 +24,7 @@ from psn_lightning.tracking.mlflow_private import ping, silence_database_log
 from psn_lightning.tracking.processes import is_dead, parse_identity
 
 PROCESS_TAG = "process"
-"""Tag of a run: identity of its process, by which a killed run is told from one that is under way."""
+"""Tag of a run: identity of its process. It tells a killed run from one that still runs."""
 
 STAGE_TAG = "stage"
 """Tag of a run: command that started it."""

@@ -244,6 +244,12 @@ class SparseClassifier(pl.LightningModule):
         return cast(OptimizerLRScheduler, {"optimizer": optimizer, "lr_scheduler": schedule})
 
     def _make_adam(self) -> torch.optim.Optimizer:
-        """Make Adam, fused except under AMP, where a fused step would unscale gradients and prevent clipping."""
-        mixed = self._trainer is not None and "mixed" in str(self._trainer.precision)
-        return torch.optim.Adam(self.parameters(), lr=self.lr, fused=not mixed)
+        """Make Adam, fused where AMP allows it.
+
+        Under 16-mixed a fused step would unscale gradients; under AMP Lightning refuses to clip those of a fused one.
+        """
+        trainer = self._trainer
+        precision = "" if trainer is None else str(trainer.precision)
+        clips = trainer is not None and trainer.gradient_clip_val is not None
+        fused = "mixed" not in precision or (precision == "bf16-mixed" and not clips)
+        return torch.optim.Adam(self.parameters(), lr=self.lr, fused=fused)

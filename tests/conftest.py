@@ -14,12 +14,19 @@ from psn_lightning.data import DATASETS
 from psn_lightning.nn import SparseMLP
 from psn_lightning.topology import Bernoulli, Topology
 from tests.helpers.layers import random_linear
+from tests.helpers.models import ACCELERATOR
 
 ROOT = Path(__file__).parent.parent
 CONF = ROOT / "conf"
 
 settings.register_profile("psn", deadline=None)  # a machine that does other things is no defect
 settings.load_profile("psn")
+
+
+@pytest.fixture(autouse=True)
+def _csr_computes_on_the_cpu(request):
+    if ACCELERATOR != "cpu" and "csr" in request.node.name:
+        pytest.skip(f"storage csr, and the accelerator is {ACCELERATOR}")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,6 +1,8 @@
 """Two processes are one with twice the batch."""
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from psn_lightning.cli import main
 from psn_lightning.data import Digits
 from psn_lightning.errors import SettingError
 from tests.conftest import CONF, QUIET, ROOT, only_run
+from tests.helpers import collectives
 from tests.helpers.ddp_run import RUNS
 
 
@@ -82,9 +85,14 @@ def script(workdir):
 
 @pytest.mark.services
 def test_the_command_line_on_two_processes(script, workdir, client):
-    """One run, rank 0 logs; what it logs is what one process logs."""
-    out = processes(script, *FIT, *DDP, "--tracking.experiment=two", cwd=workdir)
+    """One run, rank 0 logs; what it logs is what one process logs. Beside the gradients one exchange in a step."""
+    shutil.copy(collectives.__file__, workdir)
+    count = "--trainer.callbacks+=collectives.Count"
+    out = processes(script, *FIT, *DDP, "--tracking.experiment=two", count, cwd=workdir)
     assert out.count("MLflow run") == 1
+    for rank in (0, 1):
+        steps = json.loads((workdir / f"collectives-{rank}.json").read_text())
+        assert {tuple(calls) for kind, calls in steps if kind == "plain"} == {("allreduce",)}
     assert main([*FIT, "--tracking.experiment=one"]) == 0
     one, two = history(client, "one"), history(client, "two")
     assert two.keys() == one.keys()

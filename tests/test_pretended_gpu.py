@@ -6,9 +6,13 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch.accelerators import Accelerator
+from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.strategies import SingleDeviceStrategy
+from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics import Metric
 
+from examples.resnet import SmallResNet
+from examples.vit import SmallViT
 from psn_lightning.callbacks import (
     GMP,
     SET,
@@ -27,7 +31,8 @@ from psn_lightning.checkpoints import BestAndLast, GeneratorState, OptimizerSett
 from psn_lightning.commands.trainer import skip_empty_hooks
 from psn_lightning.data import Digits
 from psn_lightning.dynamics.rules import SETRule
-from psn_lightning.errors import SettingError
+from psn_lightning.errors import DivergedError, SettingError
+from psn_lightning.nn import sparsify
 from psn_lightning.paper import RigLVariant
 from psn_lightning.task import SparseClassifier
 from psn_lightning.topology import Bernoulli
@@ -44,8 +49,9 @@ METHODS = {
 
 
 @pytest.fixture(autouse=True)
-def generators_of_the_device(monkeypatch):
-    """CUDA's generators, which need a driver."""
+def driver(monkeypatch):
+    """What needs CUDA's driver: generators of the device, its free memory."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2**30, 2**31))
     monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: torch.zeros(16, dtype=torch.uint8))
     monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: None)
 
@@ -221,6 +227,122 @@ def test_a_plain_step_never_waits(method):
     found = gpu.waits("step", "between steps")
     assert all("callbacks/progress.py" in line for _, _, line in found), found  # the bar, four times a second at most
     assert gpu.waits("report")  # the guard reads its flag there: the pretence sees waits
+
+
+WAITS_OF_AN_UPDATE = {"static": 0, "RigL": 28, "SET": 34, "SRigL": 48, "GMP": 26, "RigLVariant": 40}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_update_waits_no_more_often_than_it_did(method):
+    with PretendedGpu() as gpu:
+        watch = Updates()
+        make_trainer(gpu, *copies(method), watch).fit(make_model(), Digits(batch_size=64))
+    waits = gpu.waits("update").total()
+    assert waits <= WAITS_OF_AN_UPDATE[method] * watch.count, gpu.waits("update")
+    assert (waits > 0) == (method != "static")
+
+
+class Updates(pl.Callback):
+    """Counts the steps with an update."""
+
+    def __init__(self):
+        self.count = 0
+
+    def on_train_batch_end(self, trainer, *_):
+        self.count += any(isinstance(callback, DynamicTopology) and callback.changes for callback in trainer.callbacks)
+
+
+class Poison(pl.Callback):
+    """A batch with a feature that is not finite, and copies of weights and moments before every step."""
+
+    def __init__(self, step):
+        self.step, self.states = step, []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_step == self.step:
+            batch[0][0, 0] = float("nan")
+        self.states.append(copy.deepcopy(self.state(trainer, pl_module)))
+
+    @staticmethod
+    def state(trainer, pl_module):
+        network = pl_module.network.state_dict()
+        optimizer = trainer.optimizers[0].state_dict()["state"]
+        return [value.inner for value in (*network.values(), *(t for s in optimizer.values() for t in s.values()))]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("step", [7, 22])  # within an epoch of 23 steps, where the host does not look; the last one
+def test_a_gradient_that_is_not_finite_changes_nothing_and_is_told_later(method, step, tmp_path):
+    with PretendedGpu() as gpu:
+        task, poison = make_model(), Poison(step)
+        trainer = make_trainer(gpu, *copies(method), poison, default_root_dir=tmp_path)
+        with pytest.raises(DivergedError, match=rf"(?s)at step {step}\. .*before the step") as stopped:
+            trainer.fit(task, Digits(batch_size=64))
+        assert all(map(torch.equal, poison.state(trainer, task), poison.states[step]))
+        assert not hasattr(trainer.optimizers[0], "found_inf")
+    assert trainer.current_epoch == 0
+    assert str(tmp_path / "autopsy.ckpt") in str(stopped.value)
+
+
+EXAMPLES = {
+    "resnet": lambda: SmallResNet(widths=(8, 16)),
+    "vit": lambda: SmallViT(width=16, depth=1, heads=2),
+}
+
+
+def images():
+    generator = torch.Generator().manual_seed(5)
+    x, y = torch.randn(64, 1, 28, 28, generator=generator), torch.randint(10, (64,), generator=generator)
+    return DataLoader(TensorDataset(x, y), batch_size=16)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("rule", [RigL, SET, SRigL])
+def test_layers_of_other_peoples_models(name, rule):
+    """Convolutions, attention, linear layers: devices agree, and the numbers are those of the CPU."""
+
+    def train(gpu, **device):
+        pl.seed_everything(4, verbose=False)
+        task = EXAMPLES[name]()
+        sparsify(task, 0.7)
+        trainer = make_trainer(gpu, rule(period=2, end=1.0), max_epochs=1, **device)
+        trainer.fit(task, images())
+        return task.state_dict()
+
+    with PretendedGpu() as gpu:
+        found = {key: value.inner for key, value in train(gpu).items()}
+    expected = train(PretendedGpu(), accelerator="cpu", strategy="auto")
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        assert torch.equal(found[key], value), key
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true", "bf16-mixed", "16-mixed"])
+@pytest.mark.parametrize("method", ["static", "RigL"])
+def test_precisions(method, precision):
+    """Of AMP the casts: on the pretended device autocast is that of the CPU."""
+    plugins = []
+    if "mixed" in precision:
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**8) if precision == "16-mixed" else None
+        plugins = [MixedPrecision(precision, "cpu", scaler)]
+    chosen = {"plugins": plugins} if plugins else {"precision": precision}
+    with PretendedGpu() as gpu:
+        task = make_model()
+        trainer = make_trainer(gpu, *copies(method), inference_mode=False, **chosen)
+        trainer.fit(task, Digits(batch_size=64))
+        assert torch.isfinite(trainer.callback_metrics["test/loss"])
+        if "true" not in precision:  # Lightning would convert the moved module again, which the pretence cannot
+            assert len(trainer.predict(task, Digits(batch_size=64))[0]["label"]) == 360
+
+
+@pytest.mark.filterwarnings("ignore:'pin_memory' argument")  # torch sees no GPU
+def test_rows_stay_on_the_host_where_they_do_not_fit(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2**10, 2**31))
+    with PretendedGpu() as gpu:
+        data = Digits(batch_size=64)
+        make_trainer(gpu, max_epochs=1).fit(make_model(), data)
+        assert not isinstance(data.train_dataloader().dataset.x, GpuTensor)
+        assert data.train_dataloader().pin_memory
 
 
 def test_csr_is_refused_with_the_remedy():

@@ -14,7 +14,7 @@ from tests.conftest import ROOT
 README = (ROOT / "README.md").read_text()
 COMMANDS = [
     line.split(" #")[0].strip()
-    for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+    for block in re.findall(r"```bash\n(.*?)```", README + (ROOT / "docs" / "gpus.md").read_text(), re.DOTALL)
     for line in block.splitlines()
     if line.startswith(("psn-train fit", "psn-train test"))
 ]

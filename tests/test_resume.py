@@ -32,6 +32,7 @@ from psn_lightning.task import SparseClassifier
 from psn_lightning.topology import Bernoulli
 from psn_lightning.tracking import MLflowLogger
 from tests.conftest import CONF, QUIET, only_run
+from tests.helpers.models import ACCELERATOR
 
 STEPS_PER_EPOCH = 15  # 1437 rows in batches of 96
 EPOCHS = 4
@@ -86,7 +87,7 @@ def run(rule, folder, stops=(), checkpoint=None, extra=(), loop=None, **argument
         default_root_dir=folder,
         enable_progress_bar=False,
         enable_model_summary=False,
-        accelerator="cpu",
+        accelerator=ACCELERATOR,
         log_every_n_steps=1,
         use_distributed_sampler=False,
         **(loop or {}),

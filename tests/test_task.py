@@ -6,6 +6,7 @@ from psn_lightning.data import Digits
 from psn_lightning.errors import SettingError
 from psn_lightning.task import SparseClassifier
 from psn_lightning.topology import FAMILIES, Exponential
+from tests.helpers.models import ACCELERATOR
 
 
 def test_the_network_of_the_paper():
@@ -55,7 +56,7 @@ class Losses(pl.Callback):
 def test_the_loss_is_reported_where_somebody_looks_at_it(monitor, fresh, tmp_path):
     watch = Losses(monitor)
     trainer = pl.Trainer(
-        max_steps=30, callbacks=[watch], log_every_n_steps=10, accelerator="cpu", logger=False,
+        max_steps=30, callbacks=[watch], log_every_n_steps=10, accelerator=ACCELERATOR, logger=False,
         enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False, default_root_dir=tmp_path,
         use_distributed_sampler=False,
     )  # fmt: skip

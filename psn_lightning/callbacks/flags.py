@@ -17,13 +17,13 @@ class AgreedFlags(NamedTuple):
     """Flags combined over all processes: True if at least one process has raised the flag."""
 
     diverged: bool
-    """Whether a loss was not finite."""
+    """Whether a loss or a gradient was not finite."""
     stop: bool
     """Whether a process was asked to stop."""
 
 
 class Flags:
-    """Flags of this process: a loss that is not finite, and a request to stop.
+    """Flags of this process: a loss or gradient that is not finite, and a request to stop.
 
     On the CPU the flags are exchanged in every step. Reading a value from an accelerator waits for the device and costs
     more than a step on sparse weights saves: there the flags are collected on the device, and exchanged every
@@ -39,10 +39,9 @@ class Flags:
         self.guarded = False
         """Whether a :class:`NumericalGuard` calls :meth:`exchange` in every step in which it is due."""
 
-    def note_loss(self, loss: Tensor) -> None:
-        """Raise the divergence flag if the loss is not finite, without waiting for the device."""
-        broken = ~torch.isfinite(loss.detach()).all()
-        self._diverged = broken if self._diverged is None else self._diverged | broken
+    def note(self, diverged: Tensor) -> None:
+        """Raise the divergence flag if a boolean scalar is True, without waiting for the device."""
+        self._diverged = diverged if self._diverged is None else self._diverged | diverged
 
     def is_due(self, trainer: pl.Trainer) -> bool:
         """Return whether the flags are exchanged in this step."""

@@ -47,7 +47,7 @@ class GradientRatio(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the ratios of the epoch."""
-        log_epoch(trainer, pl_module, self._metrics)
+        log_epoch(trainer, self._metrics)
         self._metrics = {}
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,36 +1,37 @@
-"""Guard against divergence: a run with a loss that is not finite is stopped, with the data needed to find the cause."""
+"""Guard against divergence: a run whose loss or gradient is not finite is stopped, with what tells the cause."""
 
 from __future__ import annotations
 
-import hashlib
 import math
-from pathlib import Path
 from typing import Any
 
-import lightning
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
+from torch.optim import Optimizer
 
+from psn_lightning.callbacks.autopsy import describe_layers, digest_batch, write_autopsy
 from psn_lightning.callbacks.flags import flags_of
+from psn_lightning.callbacks.gradient_check import GradientCheck
 from psn_lightning.callbacks.layers import layers_of
 from psn_lightning.errors import DivergedError, SettingError
-from psn_lightning.nn import SparseLayer
-from psn_lightning.nn.torch_private import list_leaves
 
-AUTOPSY = "autopsy.ckpt"
-"""File name of the state and the batch of a step whose loss was not finite; saved beside the run's checkpoints."""
+_ADVICE = "Try a lower learning rate"
 
 
 class NumericalGuard(pl.Callback):
-    """Stops a run whose loss is not finite, and warns about dead neurons.
+    """Stops a run that diverges, and warns about dead neurons.
 
-    On the CPU the run stops before the backward pass of that loss. ``autopsy.ckpt`` then holds the states of module and
-    optimizers before the step, and the batch; further processes write ``rank1-autopsy.ckpt`` and so on. On an
-    accelerator the loss is read every ``log_every_n_steps`` steps only, because reading it waits for the device: the
-    step may then lie up to that many steps back.
+    On the CPU the run stops before the backward pass of a loss that is not finite. ``autopsy.ckpt`` then holds the
+    states of module and optimizers before the step, and the batch; further processes write ``rank1-autopsy.ckpt`` and
+    so on.
+
+    On an accelerator, where reading a number waits for the device, the gradients are checked there, and the host asks
+    every ``log_every_n_steps`` steps and at the end of an epoch. Until then fused optimizers, such as the default Adam,
+    leave weights and moments as they were before the step; the batch is not kept. With the gradient scaler of
+    16-mixed, which skips such steps, the loss is checked instead: the step may then lie up to ``log_every_n_steps``
+    back.
 
     Args:
         dead_neurons: Share of a layer's neurons with fan-in 0, in [0, 1], above which a warning is given, once per
@@ -46,62 +47,92 @@ class NumericalGuard(pl.Callback):
         self.dead_neurons = dead_neurons
         self._batch: Any = None
         self._batch_index = 0
+        self._gradients: GradientCheck | None = None
         self._warned: set[str] = set()
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Keep the batch for the autopsy."""
-        self._batch, self._batch_index = batch, batch_idx
+        self._batch, self._batch_index = None if self._gradients else batch, batch_idx
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
-        """Stop all processes if the loss of one is not finite.
+        """Stop all processes if the loss of one is not finite, or a gradient of an earlier step was not.
 
         Raises:
-            DivergedError: If a loss is not finite; the message names step, batch and layers.
+            DivergedError: If the run has diverged; the message names step, batch and layers.
         """
         flags = flags_of(trainer)
-        flags.note_loss(loss)
-        if not flags.is_due(trainer) or not flags.exchange(trainer).diverged:
-            return
-        value, step, epoch = loss.item(), trainer.global_step, trainer.current_epoch
+        if self._gradients is None:
+            flags.note(~torch.isfinite(loss.detach()).all())
+        if flags.is_due(trainer):
+            if self._gradients is not None:
+                self._check_gradients(self._gradients, trainer, pl_module)
+            elif flags.exchange(trainer).diverged:
+                raise self._explain_loss(trainer, pl_module, loss.item())
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Look at the gradients, on an accelerator."""
+        if self._gradients is not None:
+            self._gradients.note(optimizer)
+
+    def _explain_loss(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: float) -> DivergedError:
+        """Save the state and the batch of a step whose loss is not finite."""
+        step, epoch = trainer.global_step, trainer.current_epoch
         at_once = trainer.strategy.root_device.type == "cpu"
-        if at_once and math.isfinite(value):
-            raise DivergedError(f"the loss of another process is not finite at step {step} (epoch {epoch})")
-        name = AUTOPSY if trainer.is_global_zero else f"rank{trainer.global_rank}-{AUTOPSY}"
-        path = self._find_folder(trainer) / name
-        checkpoint = {
-            "pytorch-lightning_version": lightning.__version__,
-            "global_step": step,
-            "epoch": epoch,
-            "state_dict": pl_module.state_dict(),
-            "optimizers": [optimizer.state_dict() for optimizer in trainer.optimizers],
-            "batch": self._batch,
-            "loss": value,
-        }
-        trainer.strategy.checkpoint_io.save_checkpoint(checkpoint, path)
-        layers = "; ".join(f"{name}: {_describe_layer(layer)}" for name, layer in layers_of(pl_module).items())
+        if at_once and math.isfinite(loss):
+            return DivergedError(f"the loss of another process is not finite at step {step} (epoch {epoch})")
         where = "at" if at_once else f"at or up to {trainer.log_every_n_steps} steps before"  # type: ignore[attr-defined]
-        raise DivergedError(
-            f"the loss is {value} {where} step {step} (epoch {epoch}, batch {self._batch_index}, "
-            f"{_digest_batch(self._batch)}). {layers}. Try a lower learning rate\nModule, optimizers and batch of the "
-            f"step: {path}"
+        path = write_autopsy(trainer, pl_module, step, self._batch, loss)
+        batch = f"batch {self._batch_index}, {digest_batch(self._batch)}"
+        return DivergedError(
+            f"the loss is {loss} {where} step {step} (epoch {epoch}, {batch}). {describe_layers(pl_module)}. "
+            f"{_ADVICE}\nModule, optimizers and batch of the step: {path}"
         )
 
     @staticmethod
-    def _find_folder(trainer: pl.Trainer) -> Path:
-        """Return the folder of the run's checkpoints, or the trainer's root folder without checkpoints."""
-        kept = trainer.checkpoint_callback
-        return Path((kept.dirpath if isinstance(kept, ModelCheckpoint) else None) or trainer.default_root_dir)
+    def _check_gradients(check: GradientCheck, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop if a gradient was not finite, and save the state; every process calls this in the same step."""
+        flags = flags_of(trainer)
+        flags.note(check.has_failed())
+        if not flags.exchange(trainer).diverged:
+            return
+        step = check.failed_step()
+        path = write_autopsy(trainer, pl_module, step)
+        state = "before the step" if check.keeps_state else f"at step {trainer.global_step}"
+        raise DivergedError(
+            f"the gradient is not finite at step {step}. {describe_layers(pl_module)}. {_ADVICE}\nModule and "
+            f"optimizers {state}: {path}"
+        )
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Announce that this callback exchanges the flags, and count dead neurons."""
+        """Announce that this callback exchanges the flags, choose what to check, and count dead neurons."""
         flags_of(trainer).guarded = True
+        scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
+        on_cpu = trainer.strategy.root_device.type == "cpu"
+        self._gradients = None if on_cpu or scaled else GradientCheck(trainer)
         self._count_dead_neurons(pl_module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Count dead neurons."""
+        """Ask for the gradient of the last step, on an accelerator, and count dead neurons.
+
+        Raises:
+            DivergedError: If a gradient was not finite.
+        """
+        if self._gradients is not None:
+            self._check_gradients(self._gradients, trainer, pl_module)
         self._count_dead_neurons(pl_module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Let the optimizers step again, whoever uses them next."""
+        if self._gradients is not None:
+            self._gradients.release()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Let the optimizers step again."""
+        self.on_train_end(trainer, pl_module)
 
     def _count_dead_neurons(self, pl_module: pl.LightningModule) -> None:
         """Warn about layers with many neurons of fan-in 0, once per layer."""
@@ -113,21 +144,3 @@ class NumericalGuard(pl.Callback):
                     f"{dead} of {layer.n_out} neurons in {name} have fan-in 0, more than dead_neurons "
                     f"{self.dead_neurons} allows: lower the sparsity or the drop_fraction"
                 )
-
-
-def _describe_layer(layer: SparseLayer) -> str:
-    """Describe the weights and the dead neurons of a layer."""
-    weights = layer.active_values().detach()
-    finite = weights[torch.isfinite(weights)]
-    largest = f"|w| ≤ {float(finite.abs().max()):.3g}" if len(finite) else "no finite weight"
-    broken = f", {len(weights) - len(finite)} not finite" if len(finite) < len(weights) else ""
-    return f"{largest}{broken}, {int((layer.fan_in == 0).sum())} dead neurons"
-
-
-def _digest_batch(batch: Any) -> str:
-    """Compute a digest of all tensors in a nested batch."""
-    sha = hashlib.sha256()
-    for leaf in list_leaves(batch):
-        if isinstance(leaf, Tensor):
-            sha.update(leaf.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return f"sha256 {sha.hexdigest()[:12]}"

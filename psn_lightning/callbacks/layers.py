@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
 import lightning.pytorch as pl
+import torch
 
 from psn_lightning.errors import SettingError
 from psn_lightning.nn import SparseLayer, sparse_layers
@@ -73,13 +74,15 @@ def log_now(trainer: pl.Trainer, metrics: Mapping[str, float], step: int) -> Non
         logger.log_metrics(dict(metrics), step=step)
 
 
-def log_epoch(trainer: pl.Trainer, pl_module: pl.LightningModule, metrics: dict[str, float]) -> None:
+def log_epoch(trainer: pl.Trainer, metrics: Mapping[str, float]) -> None:
     """Send the metrics of an epoch to all loggers now; Lightning would send them after saving the epoch's checkpoint.
+
+    Callbacks can monitor them. They are equal on all processes, or concern one process only, so that they are not
+    averaged: ``LightningModule.log`` would take a collective operation for each.
 
     Args:
         trainer: Trainer with the loggers.
-        pl_module: Trained module, through which callbacks can monitor the metrics.
         metrics: Values by metric name.
     """
-    pl_module.log_dict(metrics, logger=False, sync_dist=True)
+    trainer.callback_metrics.update({name: torch.tensor(value) for name, value in metrics.items()})
     log_now(trainer, metrics, trainer.global_step - 1)

@@ -8,6 +8,8 @@ import lightning.pytorch as pl
 from lightning.pytorch.core.optimizer import _configure_optimizers
 from torch.optim import Optimizer
 
+_BROADCAST = "_broadcast_sigterm_tensor"
+
 
 def is_accumulating(trainer: pl.Trainer) -> bool:
     """Return whether the present batch only adds to the gradient, without an optimizer step."""
@@ -18,6 +20,21 @@ def get_average_model(callback: pl.Callback) -> object | None:
     """Return the averaged copy that ``WeightAveraging`` or ``StochasticWeightAveraging`` keeps; None for others."""
     average: object | None = getattr(callback, "_average_model", None)
     return average
+
+
+def stop_broadcasting_sigterm(trainer: pl.Trainer) -> None:
+    """Stop Lightning from broadcasting in every step whether it has received SIGTERM, and from waiting for the answer.
+
+    For runs whose processes agree on a stop themselves. Ends with :func:`resume_broadcasting_sigterm`.
+    """
+    setattr(trainer.fit_loop.epoch_loop, _BROADCAST, lambda: None)
+
+
+def resume_broadcasting_sigterm(trainer: pl.Trainer) -> None:
+    """Undo :func:`stop_broadcasting_sigterm`, if it was called."""
+    loop = trainer.fit_loop.epoch_loop
+    if _BROADCAST in vars(loop):
+        delattr(loop, _BROADCAST)
 
 
 def list_optimizers(configured: Any) -> list[Optimizer]:

@@ -49,7 +49,7 @@ class TopologyLogger(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the statistics after an epoch."""
         if self.initial:
-            log_epoch(trainer, pl_module, self.figures(connectivities(pl_module)))
+            log_epoch(trainer, self.figures(connectivities(pl_module)))
 
     def figures(self, layers: dict[str, Connectivity]) -> dict[str, float]:
         """Compute the metrics.
@@ -101,7 +101,7 @@ class EpochTimer(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the elapsed time."""
-        log_epoch(trainer, pl_module, {"time/epoch_seconds": time.perf_counter() - self._start})
+        log_epoch(trainer, {"time/epoch_seconds": time.perf_counter() - self._start})
 
     def state_dict(self) -> dict[str, Any]:
         """Elapsed time of the present epoch in seconds."""

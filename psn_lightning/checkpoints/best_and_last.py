@@ -152,11 +152,11 @@ class BestAndLast(ModelCheckpoint):
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Restore the previous signal handlers."""
         super().on_exception(trainer, pl_module, exception)
-        self._stop.stop_listening()
+        self._stop.stop_listening(trainer)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Restore the previous signal handlers."""
-        self._stop.stop_listening()
+        self._stop.stop_listening(trainer)
 
     def _save_last(self, trainer: pl.Trainer) -> None:
         """Write ``last.ckpt``, and keep the present one as ``previous.ckpt``."""

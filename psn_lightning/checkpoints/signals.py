@@ -12,6 +12,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info
 
 from psn_lightning.callbacks.flags import AgreedFlags, Flags, flags_of
+from psn_lightning.callbacks.lightning_private import resume_broadcasting_sigterm, stop_broadcasting_sigterm
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -37,6 +38,8 @@ class StopRequest:
         """
         self._flags, self._is_shared = flags_of(trainer), trainer.world_size > 1
         self._flags.stop, self._flags.agreed = False, AgreedFlags(False, False)
+        if self._is_shared:
+            stop_broadcasting_sigterm(trainer)
         if threading.current_thread() is threading.main_thread() and not self._before:
             self._before = {number: signal.signal(number, self._handle_signal) for number in _SIGNALS}
 
@@ -46,8 +49,13 @@ class StopRequest:
             self._flags.stop = True
         self._restore((signal.SIGINT,) if self._is_shared else _SIGNALS)
 
-    def stop_listening(self) -> None:
-        """Restore the previous handlers, except where Lightning has already restored them."""
+    def stop_listening(self, trainer: pl.Trainer) -> None:
+        """Restore the previous handlers, except where Lightning has already restored them.
+
+        Args:
+            trainer: Trainer of the run.
+        """
+        resume_broadcasting_sigterm(trainer)
         self._restore(_SIGNALS)
 
     def _restore(self, numbers: Iterable[signal.Signals]) -> None:

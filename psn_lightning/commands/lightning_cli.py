@@ -8,7 +8,7 @@ import traceback
 from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import lightning.pytorch as pl
 import torch
@@ -119,6 +119,13 @@ class PSNCLI(LightningCLI):
             default=False,
             help="go on from ckpt_path although the configuration differs, as an MLflow run of its own",
         )
+        if self._command is not None:
+            parser.add_argument(
+                "--matmul_precision",
+                type=Literal["highest", "high", "medium"],
+                default="highest",
+                help="precision of float32 products on accelerators; high is TF32 on NVIDIA GPUs, and changes results",
+            )
         if self._is_flat:
             parser.set_defaults({"model.topology": {"class_path": "Uniform"}})
         if self._command is None:
@@ -166,6 +173,7 @@ class PSNCLI(LightningCLI):
             return
         self._choose_storage()
         strategy = self._get(self.config, "trainer.strategy")
+        torch.set_float32_matmul_precision(self._get(self.config, "matmul_precision"))
         refuse_sharding(strategy if isinstance(strategy, str) else strategy.class_path)
         check_trainer(self._get(self.config, "trainer"), self.subcommand == "fit")
         chosen = self.config[self.subcommand]

@@ -140,8 +140,9 @@ class RunRecord(pl.Callback):
 
 
 def _describe_devices(trainer: pl.Trainer) -> dict[str, str]:
-    """Number of processes, precision, and on CUDA devices their kind, without which times cannot be compared."""
+    """Number of processes, precisions, and on CUDA devices their kind, without which times cannot be compared."""
     tags = {"world_size": str(trainer.world_size), "precision": str(trainer.precision)}
+    tags["matmul_precision"] = torch.get_float32_matmul_precision()
     device = trainer.strategy.root_device
     if device.type == "cuda":
         tags["machine"] = f"{machine()}, {trainer.world_size} × {torch.cuda.get_device_name(device)}"

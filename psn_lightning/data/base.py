@@ -19,6 +19,7 @@ from psn_lightning.data.sources import Source, search_roots
 from psn_lightning.errors import SettingError
 
 _EVALUATION_BATCH = 2000  # rows; accuracy does not depend on the batch
+_SHARE_OF_DEVICE = 0.25  # of the device's free memory that rows may take
 
 
 class ClassificationData(DatasetFiles, pl.LightningDataModule):
@@ -59,6 +60,7 @@ class ClassificationData(DatasetFiles, pl.LightningDataModule):
         self.split_seed = split_seed
         self.download = download
         self._sets: dict[str, TensorData] = {}
+        self._on_device: dict[str, TensorData] = {}
         self._provenance: dict[str, str] = {}
 
     @abstractmethod
@@ -167,8 +169,8 @@ class ClassificationData(DatasetFiles, pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled training batches, the last one possibly smaller; the order is an :class:`EpochOrder`."""
-        rows = self._sets["train"]
-        return make_loader(rows, self.batch_size, EpochOrder(rows, *self._ranks(), self._progress), self._on_cuda())
+        rows, pins = self._place("train")
+        return make_loader(rows, self.batch_size, EpochOrder(rows, *self._ranks(), self._progress), pins)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Batches of :attr:`evaluation_split`."""
@@ -184,17 +186,29 @@ class ClassificationData(DatasetFiles, pl.LightningDataModule):
 
     def _evaluation_loader(self, name: str) -> DataLoader[Batch]:
         """Batches that give each row to exactly one process: a repeated row would count twice."""
-        rows, (world_size, rank) = self._sets[name], self._ranks()
+        (rows, pins), (world_size, rank) = self._place(name), self._ranks()
         order = UnrepeatedDistributedSampler(rows, num_replicas=world_size, rank=rank, shuffle=False)
-        return make_loader(rows, _EVALUATION_BATCH, order, self._on_cuda())
+        return make_loader(rows, _EVALUATION_BATCH, order, pins)
 
     def _ranks(self) -> tuple[int, int]:
         """Number of processes, and the rank of this one."""
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
 
-    def _on_cuda(self) -> bool:
-        """Whether the run computes on a CUDA device; the machine may have one that it does not use."""
-        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+    def _place(self, name: str) -> tuple[TensorData, bool]:
+        """Put a split where batches are taken from it: on the CUDA device of the run if all splits fit easily.
+
+        Returns:
+            Rows, and whether their batches have to be pinned.
+        """
+        device = self.trainer.strategy.root_device if self.trainer is not None else None
+        if device is None or device.type != "cuda":  # the machine may have a CUDA device that the run does not use
+            return self._sets[name], False
+        if self._on_device.get(name) is None or self._on_device[name].y.device != device:
+            total = sum(rows.n_bytes for rows in self._sets.values())
+            if total > _SHARE_OF_DEVICE * torch.cuda.mem_get_info(device)[0]:
+                return self._sets[name], True
+            self._on_device[name] = self._sets[name].to(device)
+        return self._on_device[name], False
 
     def _progress(self) -> tuple[int, int] | None:
         """Epoch and number of its rows already used, above 0 after a resume within an epoch; None outside of a fit."""

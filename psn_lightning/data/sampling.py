@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -17,14 +18,11 @@ Batch = tuple[Tensor, Tensor]
 
 
 class TensorData(Dataset[Batch]):
-    """Rows in memory, from which a batch is taken by one indexing operation.
-
-    torch's TensorDataset collates sample by sample. Here the loader's ``__getitems__`` protocol takes the whole batch;
-    samplers, of Lightning too, work as with any data set.
+    """Rows in memory, from which a batch is taken by one indexing operation; a TensorDataset collates row by row.
 
     Args:
         x: Features, shape ``(n, n_features)``.
-        y: Labels, shape ``(n,)``.
+        y: Labels, shape ``(n,)``, on the same device.
     """
 
     def __init__(self, x: Tensor, y: Tensor) -> None:
@@ -33,12 +31,17 @@ class TensorData(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.y)
 
-    def __getitem__(self, index: int) -> Batch:
-        return self.x[index], self.y[index]
-
-    def __getitems__(self, indices: list[int]) -> Batch:
-        index = torch.tensor(indices, dtype=torch.int64)
+    def __getitem__(self, index: Tensor) -> Batch:
         return self.x.index_select(0, index), self.y.index_select(0, index)
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of features and labels in bytes."""
+        return self.x.nbytes + self.y.nbytes
+
+    def to(self, device: torch.device) -> TensorData:
+        """Return the rows on a device."""
+        return TensorData(self.x.to(device), self.y.to(device))
 
 
 class EpochOrder(DistributedSampler[int]):
@@ -70,6 +73,31 @@ class EpochOrder(DistributedSampler[int]):
         yield from islice(super().__iter__(), seen, None)
 
 
+class BatchOrder(DistributedSampler[Tensor]):
+    """Rows of each batch, as int64 index tensors ``(batch,)`` cut out of one tensor per epoch.
+
+    Args:
+        order: Sampler of the rows.
+        batch_size: Number of rows of a batch; the last one may be smaller.
+        device: Device of the rows.
+    """
+
+    def __init__(self, order: DistributedSampler[int], batch_size: int, device: torch.device) -> None:
+        super().__init__(order.dataset, num_replicas=order.num_replicas, rank=order.rank)
+        self._order, self._batch_size, self._device = order, batch_size, device
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._order) / self._batch_size)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        rows = torch.tensor(list(self._order), dtype=torch.int64).to(self._device)
+        yield from torch.split(rows, self._batch_size)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch of the order of the rows."""
+        self._order.set_epoch(epoch)
+
+
 class ResumableLoader(DataLoader[Batch]):
     """Loader whose position in the epoch follows from the Trainer's progress, see :class:`EpochOrder`.
 
@@ -90,21 +118,21 @@ def make_loader(
     """Make a loader of whole batches.
 
     Args:
-        rows: Rows to load.
+        rows: Rows to load, on the host or on the device that trains.
         batch_size: Number of rows of a batch.
         order: Sampler of the rows.
-        pin_memory: Whether batches go to a CUDA device; on a machine with one, pinning takes half a gigabyte of it.
+        pin_memory: Whether batches go from the host to a CUDA device; pinning takes half a gigabyte of the device.
     """
     return ResumableLoader(
         rows,
-        batch_size=batch_size,
-        sampler=order,
-        collate_fn=keep_batch,  # type: ignore[arg-type]  # __getitems__ returns a batch, not a list of samples
+        batch_size=None,  # the sampler's indices are those of a batch
+        sampler=BatchOrder(order, batch_size, rows.y.device),
+        collate_fn=keep_batch,
         pin_memory=pin_memory,
         generator=torch.Generator(),  # otherwise every new iterator draws from the global generator
     )
 
 
-def keep_batch(batch: Batch) -> Batch:
-    """Collate function for batches that need no collating."""
+def keep_batch(batch: Any) -> Any:
+    """Collate function for whole batches; the default one turns the tuple into a list."""
     return batch

@@ -26,6 +26,9 @@ def blocks_of_neurons(positions: Tensor, n_out: int, n_in: int) -> Iterator[tupl
         Slice of neurons, and the flat positions in the block, relative to the block's first position.
     """
     rows = max(1, _BLOCK // n_in)
+    if rows >= n_out:  # one block, whose edges need not be read from a device
+        yield slice(0, n_out), positions
+        return
     for first in range(0, n_out, rows):
         last = min(first + rows, n_out)
         edges = torch.tensor([first * n_in, last * n_in], device=positions.device)

@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Iterable
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import unserializable_hook
@@ -164,8 +165,11 @@ class MaskedLayer(SparseLayer):
 
     @property
     def connectivity(self) -> Connectivity:
-        """Present connections."""
-        return Connectivity.from_mask(self.mask.cpu().numpy())
+        """Present connections; from a device only their positions are copied, not the dense mask."""
+        if self._mask.device.type == "cpu":
+            return Connectivity.from_mask(self.mask.numpy())
+        neurons, inputs = np.divmod(self.active_positions().cpu().numpy(), self.n_in)
+        return Connectivity.from_fan_in(self.n_in, np.bincount(neurons, minlength=self.n_out), inputs)
 
     @property
     def fan_in(self) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils import _pytree
 
@@ -36,6 +36,26 @@ def set_ddp_ignored(module: nn.Module, names: Iterable[str]) -> None:
 def handles_amp_scaling(optimizer: Optimizer) -> bool:
     """Return whether an optimizer unscales gradients itself, as fused optimizers do, instead of the gradient scaler."""
     return bool(getattr(optimizer, "_step_supports_amp_scaling", False))
+
+
+def hold_steps(optimizer: Optimizer, flag: Tensor | None) -> None:
+    """Let a fused optimizer leave parameters and state unchanged while a flag on the device is 1.
+
+    The gradient scaler of AMP uses the same attribute for a single step.
+
+    Args:
+        optimizer: Optimizer that :func:`handles_amp_scaling`.
+        flag: Scalar, float32, 0 or 1; None ends the hold.
+    """
+    if flag is None:
+        vars(optimizer).pop("found_inf", None)
+    else:
+        vars(optimizer)["found_inf"] = flag
+
+
+def is_held(optimizer: Optimizer) -> bool:
+    """Return whether :func:`hold_steps` keeps an optimizer from stepping at present; waits for the device."""
+    return bool(vars(optimizer).get("found_inf", 0))
 
 
 def list_leaves(tree: Any) -> list[Any]:

@@ -13,6 +13,7 @@ from psn_lightning.dynamics import CosineSchedule, RigLRule, moments_of
 from psn_lightning.errors import SettingError
 from psn_lightning.task import SparseClassifier
 from psn_lightning.topology import FAMILIES, Bernoulli, LognormalAtEquilibrium
+from tests.helpers.models import ACCELERATOR
 
 
 def trainer(*callbacks, **arguments):
@@ -24,7 +25,7 @@ def trainer(*callbacks, **arguments):
         "enable_model_summary": False,
         "num_sanity_val_steps": 0,
         "limit_val_batches": 0,
-        "accelerator": "cpu",
+        "accelerator": ACCELERATOR,
     }
     return pl.Trainer(callbacks=list(callbacks), **{**defaults, **arguments})
 

@@ -21,7 +21,7 @@ def trainer(device="cpu", world_size=1, step=0, last=False, every=50):
 @pytest.mark.parametrize("loss", [1.0, float("nan"), float("inf"), float("-inf")])
 def test_a_loss_that_is_not_finite_is_flagged_once(loss):
     flags = Flags()
-    flags.note_loss(torch.tensor(loss))
+    flags.note(~torch.isfinite(torch.tensor(loss)))
     assert flags.exchange(trainer()) == AgreedFlags(not abs(loss) < float("inf"), False)
     assert flags.exchange(trainer()) == AgreedFlags(False, False)
 
@@ -29,7 +29,7 @@ def test_a_loss_that_is_not_finite_is_flagged_once(loss):
 def test_losses_are_collected_until_they_are_looked_at():
     flags = Flags()
     for loss in (1.0, float("nan"), 2.0):
-        flags.note_loss(torch.tensor(loss))
+        flags.note(~torch.isfinite(torch.tensor(loss)))
     assert flags.exchange(trainer()).diverged
 
 
@@ -47,7 +47,7 @@ def rank(rank, folder):
     real = dist.all_reduce
     dist.all_reduce = lambda *arguments, **more: (calls.append(1), real(*arguments, **more))[1]
     for broken, stop in ((False, False), (True, False), (False, True), (True, True)):
-        flags.note_loss(torch.tensor(float("nan") if broken and rank == 0 else 1.0))
+        flags.note(torch.tensor(broken and rank == 0))
         flags.stop = stop and rank == 1
         seen.append(tuple(flags.exchange(trainer(world_size=2))))
     torch.save((seen, len(calls)), f"{folder}/{rank}.pt")

@@ -8,6 +8,7 @@ from psn_lightning.data import Digits
 from psn_lightning.task import SparseClassifier
 from psn_lightning.topology import Exponential, Uniform
 from psn_lightning.topology.statistics import gradient_ratio
+from tests.helpers.models import ACCELERATOR
 
 
 class Last(pl.Callback):
@@ -31,7 +32,7 @@ def ratios(topology, *callbacks):
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        accelerator="cpu",
+        accelerator=ACCELERATOR,
     )
     trainer.fit(task, Digits(batch_size=128))
     return {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("gradient/")}, last

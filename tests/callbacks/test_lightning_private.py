@@ -12,6 +12,8 @@ from psn_lightning.callbacks.lightning_private import (
     is_accumulating,
     list_optimizers,
     log_step_metrics,
+    resume_broadcasting_sigterm,
+    stop_broadcasting_sigterm,
 )
 from tests.helpers.models import batches, plain, trainer
 
@@ -82,3 +84,24 @@ def test_the_metrics_of_a_step_are_sent_at_once():
 @pytest.mark.parametrize("method", ["_set_seed", "_instantiate_trainer", "_run_subcommand"])
 def test_lightning_cli_has_the_methods_that_the_commands_override(method):
     assert callable(getattr(LightningCLI, method))
+
+
+class Broadcasts(pl.Callback):
+    """Looks at the method of the loop that Lightning calls in every step of several processes."""
+
+    def __init__(self):
+        self.own = []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if batch_idx == 1:
+            stop_broadcasting_sigterm(trainer)
+        if batch_idx == 2:
+            resume_broadcasting_sigterm(trainer)
+        loop = trainer.fit_loop.epoch_loop
+        self.own.append(loop._broadcast_sigterm_tensor == type(loop)._broadcast_sigterm_tensor.__get__(loop))
+
+
+def test_the_broadcast_of_sigterm_is_switched_off_and_on():
+    watch = Broadcasts()
+    trainer(watch, max_epochs=1).fit(plain("transformer"), batches("transformer", 4))
+    assert watch.own == [True, False, True, True]

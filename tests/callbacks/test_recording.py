@@ -7,6 +7,7 @@ from psn_lightning.data import Digits
 from psn_lightning.task import SparseClassifier
 from psn_lightning.topology import Bernoulli
 from psn_lightning.topology.statistics import overlap, summarize
+from tests.helpers.models import ACCELERATOR
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def finished(tmp_path):
         default_root_dir=tmp_path,
         enable_progress_bar=False,
         enable_model_summary=False,
-        accelerator="cpu",
+        accelerator=ACCELERATOR,
     )
     trainer.fit(task, Digits())
     return trainer, task, recorder, first

@@ -11,7 +11,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Run(SimpleNamespace):
-    """A trainer on one process."""
+    """A trainer with a number of processes."""
+
+    def __init__(self, world_size):
+        super().__init__(world_size=world_size, fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace()))
 
     __hash__ = object.__hash__
 
@@ -30,19 +33,19 @@ def test_a_signal_is_noted_once_and_then_goes_to_the_previous_handler():
         assert seen == [signal.SIGTERM]
         request.listen(run)
         assert not request.is_requested(run)
-        request.stop_listening()
+        request.stop_listening(run)
         os.kill(os.getpid(), signal.SIGTERM)
         assert seen == [signal.SIGTERM] * 2
     finally:
-        request.stop_listening()
+        request.stop_listening(run)
         signal.signal(signal.SIGTERM, previous)
 
 
 def test_a_handler_that_another_has_set_meanwhile_stays():
-    request, before = StopRequest(), signal.getsignal(signal.SIGTERM)
-    request.listen(Run(world_size=1))
+    run, request, before = Run(world_size=1), StopRequest(), signal.getsignal(signal.SIGTERM)
+    request.listen(run)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    request.stop_listening()
+    request.stop_listening(run)
     try:
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
     finally:
@@ -61,10 +64,10 @@ def test_with_several_processes_schedulers_may_send_it_twice():
         assert seen == []
         os.kill(os.getpid(), signal.SIGINT)  # a person's second wish to stop
         assert seen == [signal.SIGINT]
-        request.stop_listening()
+        request.stop_listening(run)
         os.kill(os.getpid(), signal.SIGTERM)
         assert seen == [signal.SIGINT, signal.SIGTERM]
     finally:
-        request.stop_listening()
+        request.stop_listening(run)
         for number, handler in previous.items():
             signal.signal(number, handler)

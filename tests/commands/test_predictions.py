@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from psn_lightning.commands.predictions import PredictionTable
 from psn_lightning.errors import SettingError
+from tests.helpers.models import ACCELERATOR
 
 X = torch.arange(10.0).reshape(5, 2)
 
@@ -31,7 +32,7 @@ def predict(tmp_path):
     def run(output, *data, **settings):
         path = tmp_path / "new" / "predictions.csv"
         quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
-        trainer = pl.Trainer(accelerator="cpu", callbacks=[PredictionTable(str(path))], **quiet, **settings)
+        trainer = pl.Trainer(accelerator=ACCELERATOR, callbacks=[PredictionTable(str(path))], **quiet, **settings)
         loaders = [DataLoader(rows, batch_size=2) for rows in data or [X]]
         trainer.predict(Model(output), loaders[0] if len(loaders) == 1 else loaders)
         with path.open(newline="") as file:

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from psn_lightning.data.sampling import EpochOrder, TensorData, keep_batch
+from psn_lightning.data.sampling import BatchOrder, EpochOrder, TensorData, make_loader
 
 
 def rows(n):
@@ -18,12 +18,24 @@ def order(n, world_size=1, rank=0, seen=0, epoch=0):
     return list(EpochOrder(rows(n), world_size, rank, lambda: (epoch, seen)))
 
 
-def test_whole_batch_indexing_is_sample_by_sample_indexing():
-    data = TensorData(torch.randn(9, 4), torch.arange(9))
-    x, y = data.__getitems__([3, 1, 1])
-    assert torch.equal(x, torch.stack([data[i][0] for i in (3, 1, 1)]))
-    assert y.tolist() == [3, 1, 1]
-    assert keep_batch((x, y)) == (x, y)
+@given(st.integers(1, 60), st.integers(1, 70), st.integers(1, 3), st.integers(0, 40))
+def test_batches_are_the_order_of_the_rows_cut_in_pieces(n, batch_size, world_size, seen):
+    data = TensorData(torch.arange(4 * n).view(n, 4), torch.arange(n))
+    rows_of_rank = EpochOrder(data, world_size, world_size - 1, lambda: (2, seen))
+    loader = make_loader(data, batch_size, rows_of_rank, pin_memory=False)
+    batches = list(loader)
+    expected = order(n, world_size, world_size - 1, seen, epoch=2)
+    assert [row for _, y in batches for row in y.tolist()] == expected
+    assert all(torch.equal(x[:, 0], 4 * y) for x, y in batches)
+    assert all(len(y) == batch_size for _, y in batches[:-1])
+    assert len(loader) == -(-len(order(n, world_size, world_size - 1)) // batch_size)
+
+
+def test_lightning_sets_the_epoch_of_the_rows():
+    rows_of_rank = EpochOrder(rows(50), 1, 0, lambda: None)
+    batches = BatchOrder(rows_of_rank, 20, torch.device("cpu"))
+    batches.set_epoch(3)
+    assert torch.cat(list(batches)).tolist() == order(50, epoch=3)
 
 
 @given(st.integers(1, 200), st.integers(1, 5), st.integers(0, 3))

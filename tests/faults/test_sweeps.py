@@ -41,7 +41,7 @@ def test_workers_end_with_their_command_and_lose_nothing(workdir):
 
 def test_twelve_trials_outlive_their_worker_their_command_and_both(workdir):
     require("fashion")
-    command = [workdir, FASHION, "--workers", "2"]
+    command = [workdir, FASHION, "--workers", "2", "--retries", "3"]  # each of the three may hit the same trial
 
     first = start(*command)
     killed = kill_a_worker(workdir, FASHION)

@@ -1,11 +1,16 @@
 """Dense models, LightningModules, loaders and trainers for tests."""
 
+import os
+
 import lightning.pytorch as pl
 import torch
 import torchvision
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
+
+ACCELERATOR = os.environ.get("PSN_TEST_ACCELERATOR", "cpu")
+"""Lightning's name of the accelerator that tests train on; tests of storage csr are skipped where it is another."""
 
 
 class TwoLayerTransformer(nn.Module):
@@ -75,14 +80,14 @@ def batches(name, n=6, size=4):
 
 
 def trainer(*callbacks, **arguments):
-    """Make a Trainer on the CPU without logger, checkpoints and progress bar."""
+    """Make a Trainer without logger, checkpoints and progress bar."""
     quiet = {
         "logger": False,
         "enable_checkpointing": False,
         "enable_progress_bar": False,
         "enable_model_summary": False,
     }
-    return pl.Trainer(callbacks=list(callbacks), **{"accelerator": "cpu", **quiet, **arguments})
+    return pl.Trainer(callbacks=list(callbacks), **{"accelerator": ACCELERATOR, **quiet, **arguments})
 
 
 class SaveAt(pl.Callback):

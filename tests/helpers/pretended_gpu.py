@@ -7,7 +7,9 @@ asked for it. It finds mixed devices and waits; it proves nothing about speed, k
 """
 
 import collections
+import sys
 import traceback
+from unittest import mock
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -126,6 +128,18 @@ def _wrap(leaf, known):
     return known[id(leaf)] if id(leaf) in known else GpuTensor(leaf)
 
 
+_GROUP = "_group_tensors_by_device_and_dtype"
+_optimizers = sys.modules["torch.optim.optimizer"]  # torch.optim deletes the name
+_group = getattr(_optimizers, _GROUP)
+
+
+def _group_by_device(lists, *arguments):
+    """Group tensors as an optimizer does before a fused step; C++ sees the CPU behind the pretended device."""
+    groups = _group(lists, *arguments)
+    pretended = any(isinstance(tensor, GpuTensor) for tensor in lists[0])
+    return {(CUDA if pretended else device, dtype): group for (device, dtype), group in groups.items()}
+
+
 def to_cpu(value):
     """What ``torch.load(…, map_location="cpu")`` makes of a checkpoint."""
     if isinstance(value, GpuTensor):
@@ -144,13 +158,16 @@ class PretendedGpu(TorchFunctionMode):
         super().__init__()
         self.events = []
         self.phase = "outside"
+        self._grouping = mock.patch.object(_optimizers, _GROUP, _group_by_device)
 
     def __enter__(self):
         PretendedGpu.current = self
+        self._grouping.start()
         return super().__enter__()
 
     def __exit__(self, *error):
         PretendedGpu.current = None
+        self._grouping.stop()
         return super().__exit__(*error)
 
     def waits(self, *phases):

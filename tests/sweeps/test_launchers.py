@@ -107,12 +107,13 @@ def test_a_job_returns_its_exit_code_and_logs_its_message(plan):
 def test_a_job_that_is_cancelled_ends(plan):
     launcher = SlurmLauncher(1, {"timeout_min": 5}, cluster="local")
     worker = launcher.start(plan, 0, 0)
-    launcher.pause([worker], 0.1)
+    while states(plan)[0] == TrialState.WAITING:  # until then submitit's handler swallows the signal
+        launcher.pause([worker], 0.1)
     assert worker.exitcode is None
     worker.terminate()
     worker.join()
     worker._job._results_timeout_s = 0  # that submitit waits for a slow file system
-    assert worker.exitcode in {1, 143}  # ended while it imported its packages, or by its own handler
+    assert worker.exitcode == 143
 
 
 def test_parameters_of_jobs_are_checked(plan):

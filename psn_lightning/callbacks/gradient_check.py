@@ -1,0 +1,59 @@
+"""Check of the gradients on an accelerator, for which the host does not wait."""
+
+from __future__ import annotations
+
+import math
+
+import lightning.pytorch as pl
+import torch
+from torch.nn.utils import get_total_norm
+from torch.optim import Optimizer
+
+from psn_lightning.nn.torch_private import handles_amp_scaling, hold_steps
+
+
+class GradientCheck:
+    """Finds the first optimizer step of a run whose gradient is not finite, without reading from the device.
+
+    From that step on fused optimizers, such as the default Adam, change neither weights nor moments, so that the state
+    before the step is still there when the host asks. Under DDP the averaged gradient is the same on all processes.
+
+    Args:
+        trainer: Trainer of the run, at its start.
+    """
+
+    def __init__(self, trainer: pl.Trainer) -> None:
+        device = trainer.strategy.root_device
+        self._first = trainer.global_step
+        self._flag = torch.zeros((), device=device)  # 1 from the first gradient on that is not finite
+        self._sound = torch.zeros((), dtype=torch.int64, device=device)  # optimizer steps before that one
+        self._held = [optimizer for optimizer in trainer.optimizers if handles_amp_scaling(optimizer)]
+        for optimizer in self._held:
+            hold_steps(optimizer, self._flag)
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether weights and moments are still those before the step."""
+        return bool(self._held)
+
+    def note(self, optimizer: Optimizer) -> None:
+        """Look at the gradients of an optimizer that is about to step."""
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        gradients = [gradient for gradient in gradients if gradient.numel()]
+        if gradients:  # an update in place of the step leaves none
+            largest = get_total_norm(gradients, norm_type=math.inf)
+            self._flag.masked_fill_(~torch.isfinite(largest), 1)
+        self._sound += self._flag == 0
+
+    def has_failed(self) -> torch.Tensor:
+        """Whether a gradient was not finite, a boolean scalar on the device."""
+        return self._flag > 0
+
+    def failed_step(self) -> int:
+        """Optimizer step of the first gradient that was not finite; waits for the device."""
+        return self._first + int(self._sound)
+
+    def release(self) -> None:
+        """Let the optimizers step again."""
+        for optimizer in self._held:
+            hold_steps(optimizer, None)

@@ -18,7 +18,7 @@ test: $(VENV)/installed-test ## Install, then run the default tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 .PHONY: services
-services: $(VENV)/installed-test $(VENV)/installed-postgres ## Tests with PostgreSQL, MLflow's server, two ranks or jobs; needs Debian's postgresql
+services: $(VENV)/installed-test $(VENV)/installed-postgres ## Tests with PostgreSQL, MLflow's server, two ranks, jobs or sweeps of processes; needs Debian's postgresql
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m services --numprocesses auto --dist worksteal
 
 .PHONY: faults

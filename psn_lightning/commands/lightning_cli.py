@@ -119,13 +119,12 @@ class PSNCLI(LightningCLI):
             default=False,
             help="go on from ckpt_path although the configuration differs, as an MLflow run of its own",
         )
-        if self._command is not None:
-            parser.add_argument(
-                "--matmul_precision",
-                type=Literal["highest", "high", "medium"],
-                default="highest",
-                help="precision of float32 products on accelerators; high is TF32 on NVIDIA GPUs, and changes results",
-            )
+        parser.add_argument(
+            "--matmul_precision",
+            type=Literal["highest", "high", "medium"],
+            default="highest",
+            help="precision of float32 products on accelerators; high is TF32 on NVIDIA GPUs, and changes results",
+        )
         if self._is_flat:
             parser.set_defaults({"model.topology": {"class_path": "Uniform"}})
         if self._command is None:

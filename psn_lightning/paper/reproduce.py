@@ -8,31 +8,22 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import optuna
 import yaml
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from rich.console import Console
 
 from psn_lightning.commands.messages import CommandParser
 from psn_lightning.errors import SettingError
+from psn_lightning.paper.check import check_claim
 from psn_lightning.paper.cost import print_list
-from psn_lightning.paper.plan import plan_digest
-from psn_lightning.paper.record import PLAN_TAG, RECORD, TAG, append, key_of, read, recorded
+from psn_lightning.paper.record import RECORD, key_of, read
 from psn_lightning.paper.reproduction import Reproduction, cells_of, load, plan_for, select_tickets
-from psn_lightning.sweeps.launchers import LocalLauncher
-from psn_lightning.sweeps.parent import StudyRun
-from psn_lightning.sweeps.plan import ChangedStudyError, Plan, parent_run
-from psn_lightning.sweeps.storages import FOLDER, silence_optuna, study_file
-from psn_lightning.sweeps.supervisor import Stopped, Supervisor
+from psn_lightning.paper.studies import Recorder, run_study
+from psn_lightning.sweeps.storages import silence_optuna
 from psn_lightning.sweeps.sweep import Range
-from psn_lightning.sweeps.tickets import TICKET, State
-from psn_lightning.tracking import MLflowLogger
-from psn_lightning.tracking.mlflow_private import MLFLOW_PARENT_RUN_ID
-from psn_lightning.tracking.store import StoreAwayError
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Run the part of a reproduction that is not recorded yet, or list all reproductions.
+    """Run the part of a reproduction that is not recorded yet, list all reproductions, or check a claim.
 
     Args:
         arguments: Command line after ``psn-train reproduce``.
@@ -43,6 +34,10 @@ def run(arguments: Sequence[str]) -> None:
     """
     options = parser().parse_args(list(arguments))
     silence_optuna()
+    if options.check:
+        _check_resources(options.workers, None)
+        check_claim(options.check, options.data, options.seeds, options.workers)
+        return
     if options.list or options.name is None:
         print_list()
         return
@@ -66,92 +61,10 @@ def run(arguments: Sequence[str]) -> None:
         if left:
             plan = select_tickets(plan_for(options.name, reproduction, entry, suffix), left)
             text = yaml.safe_dump({"reproduction": options.name, "title": reproduction.title, "data": entry})
-            _run(plan, Recorder(options.name, entry, plan, cells), text, options.workers, until)
+            run_study(plan, Recorder(options.name, entry, plan, cells), text, options.workers, until)
         else:
             asked = "what is asked for" if options.only or options.seeds else "all"
             Console().print(f"{options.name}, {entry}: {asked} is in {RECORD}, nothing is left to do", highlight=False)
-
-
-def _run(plan: Plan, recorder: Recorder, text: str, workers: int, until: float) -> None:
-    """Run the study of one data set; the text describes it in MLflow."""
-    try:
-        study_run = StudyRun(plan, text)
-    except ChangedStudyError:
-        raise SettingError(
-            f"{plan.name}: conf/reproduce or its base has changed since {study_file(plan.name)} was created; remove "
-            "that file to start the study anew: recorded runs are not repeated"
-        ) from None
-    with study_run as parent:
-
-        def on_progress(study: optuna.Study, state: State) -> None:
-            missing = recorder.update(study, state)
-            parent.refresh(study, state)
-            if missing:
-                listed = ", ".join(map(str, missing))
-                raise StoreAwayError(
-                    f"trials {listed} have ended, but their end has not reached MLflow, so they are not in {RECORD}: "
-                    "start psn-train sync, then the same command again"
-                )
-
-        try:
-            state = Supervisor(plan, LocalLauncher(workers), on_progress, until).run()
-        except Stopped as stopped:
-            raise SIGTERMException(f"stopped; the same command goes on with {stopped}") from None
-        parent.mark_lost(plan, state)
-    if state.lost:
-        raise SettingError(
-            f"{plan.name}: {len(state.lost)} runs failed for good; their logs are in {FOLDER / plan.name}"
-        )
-
-
-class Recorder:
-    """Adds the finished runs of a study to the record.
-
-    Args:
-        name: Name of the reproduction.
-        data: Short name of the data set.
-        plan: Plan of the study.
-        cells: Cell and seed of each ticket of the study.
-    """
-
-    def __init__(self, name: str, data: str, plan: Plan, cells: Sequence[tuple[dict[str, Any], int]]) -> None:
-        self._name = name
-        self._data = data
-        self._cells = cells
-        self._plan_digest = plan_digest()
-        self._client = MLflowLogger(**plan.config["tracking"]).client
-        self._done: set[int] = set()
-
-    def update(self, study: optuna.Study, state: State) -> list[int]:
-        """Add the runs that have finished since the last call, or under an earlier command that was killed.
-
-        Args:
-            study: Study of the runs.
-            state: State of the study.
-
-        Returns:
-            Trials whose end has not reached MLflow.
-        """
-        missing = []
-        for trial in state.complete:
-            ticket = trial.user_attrs[TICKET]
-            if ticket in self._done:
-                continue
-            cell, seed = self._cells[ticket]
-            parent = parent_run(study)
-            assert parent is not None
-            experiment = self._client.get_run(parent).info.experiment_id
-            where = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}' AND tags.trial = '{ticket}'"
-            found = self._client.search_runs([experiment], f"{where} AND attributes.status = 'FINISHED'", max_results=1)
-            if not found:
-                missing.append(ticket)
-                continue
-            run = found[0]  # the newest
-            self._client.set_tag(run.info.run_id, TAG, key_of(self._name, self._data, cell, seed))
-            self._client.set_tag(run.info.run_id, PLAN_TAG, self._plan_digest)
-            append(recorded(self._client, run, self._name, self._data, cell, self._plan_digest))
-            self._done.add(ticket)
-        return missing
 
 
 def _check(name: str, reproduction: Reproduction, data: Sequence[str], seeds: Sequence[int] | None) -> None:
@@ -190,6 +103,11 @@ def parser() -> CommandParser:
     parser = CommandParser(prog="psn-train reproduce", description=__doc__)
     parser.add_argument("name", nargs="?", help="name of the reproduction, see --list")
     parser.add_argument("--list", action="store_true", help="list what is done, and how long the rest takes")
+    parser.add_argument(
+        "--check",
+        metavar="CLAIM",
+        help="repeat the runs of a claim of conf/reproduce/plan.yaml, such as scale, and compare them with the record",
+    )
     parser.add_argument("--data", nargs="+", help="short names of data sets; default: all of the reproduction")
     parser.add_argument("--seeds", nargs="+", type=int, help="seeds; default: all of the reproduction")
     parser.add_argument(

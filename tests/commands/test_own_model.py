@@ -186,6 +186,7 @@ def test_dense_and_without_validation(own, client, capsys):
     assert "fan-in CCV" not in capsys.readouterr().out
 
 
+@pytest.mark.services
 def test_a_sweep_over_it(own, client, workdir):
     (workdir / "sweep.yaml").write_text(
         "name: own\nbase: [own.yaml]\nsampler: grid\nobjective: val_acc\ndirection: maximize\nseeds: [1]\n"

@@ -38,6 +38,7 @@ def ran():
     return sorted((run.cell["profile"], run.seed) for run in read().values())
 
 
+@pytest.mark.services
 def test_what_is_recorded_is_not_run_again(small, client, capfd):
     assert main(["reproduce", "small", "--seeds", "2", "--only", "profile=bell"]) == 0
     assert ran() == [("bell", 2)]
@@ -90,6 +91,7 @@ def test_a_run_whose_end_mlflow_does_not_know_is_recorded_later(small, client, c
     assert len(client.get_metric_history(parent.info.run_id, "trials/complete")) == 1
 
 
+@pytest.mark.services
 def test_a_grid_that_has_changed_is_begun_anew(small, capsys):
     assert main(["reproduce", "small", "--seeds", "1", "--only", "profile=bell"]) == 0
     changed = {**SMALL, "space": {"profile": {**SMALL["space"]["profile"], "linear": {"model.topology": "Linear"}}}}

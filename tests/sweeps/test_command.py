@@ -54,6 +54,7 @@ def _trials(folder):
         return []
 
 
+@pytest.mark.services
 def test_pruned_trials_are_killed_runs_with_the_reason(workdir, client, write):
     """The median, which is the first, ends the second at once: it learns nothing."""
     config = write(
@@ -94,6 +95,7 @@ def test_a_wrong_setting_is_named_before_a_study_is_created(workdir, write, capf
         assert sorted(path.name for path in workdir.rglob("*")) == sorted([*before, "sweep.yaml"])
 
 
+@pytest.mark.services
 def test_a_setting_that_only_a_run_finds_wrong_stops_the_sweep(workdir, write, capfd):
     assert main(["sweep", "--config", write({**GRID, "objective": "val/accuracy"})]) == 2
     error = " ".join(capfd.readouterr().err.split())

@@ -12,8 +12,9 @@ from psn_lightning.commands.markdown import as_text, markdown_table
 from psn_lightning.commands.messages import CommandParser
 from psn_lightning.errors import SettingError, in_one_line
 from psn_lightning.paper.plan import PLAN, find_contradictions, is_planned, load_plan, plan_digest
-from psn_lightning.paper.record import RECORD, RecordedRun, from_experiment, key_of, read
+from psn_lightning.paper.record import RECORD, RecordedRun, from_experiment, read
 from psn_lightning.paper.report import published
+from psn_lightning.paper.report.coverage import cost_by_claim, count_planned
 from psn_lightning.paper.report.diagnostic_claims import diagnostic_claims
 from psn_lightning.paper.report.dynamic_claims import dynamic_claims
 from psn_lightning.paper.report.equilibria import equilibrium_tables, settled_table
@@ -23,11 +24,11 @@ from psn_lightning.paper.report.law import law_table, layer_table, layers
 from psn_lightning.paper.report.pages import checks_table, claims_table, page, table_markdown, tally, untitled
 from psn_lightning.paper.report.paper_tables import choices, paper_tables
 from psn_lightning.paper.report.runs import Runs
+from psn_lightning.paper.report.summary import HEADLINES, as_list, summary_page, summary_table
 from psn_lightning.paper.report.table6_claims import table6_claims
 from psn_lightning.paper.report.topology_claims import topology_claims
 from psn_lightning.paper.report.verdicts import Claim, Verdict
 from psn_lightning.paper.report.writing import brought_up_to_date, write
-from psn_lightning.paper.reproduction import FOLDER, cells_of, load, names
 
 _TITLE = "Profiled Sparse Networks: the paper and our runs"
 _EXPLANATION = """\
@@ -120,10 +121,11 @@ def report(runs: Runs, claims: Sequence[Claim], source: str) -> tuple[str, dict[
     """
     parts = [
         f"# {_TITLE}",
-        f"{_describe_runs(runs, source)}\n\n{_EXPLANATION}",
-        "## Claims",
-        f"{tally(claims)}." if claims else f"{PLAN} is not here: no claim is judged.",
-        claims_table(claims) if claims else "",
+        f"{_describe_runs(runs, source)} Claims: {tally(claims)}." if claims else f"{PLAN} is not here.",
+        summary_page(load_plan(), claims) if claims else "",
+        "## Claims by data set",
+        _EXPLANATION,
+        claims_table(claims) if claims else "No claim is judged.",
         "## Would another analysis say the same?",
         _compare_analyses(runs, claims),
         "## Consistency of the topologies",
@@ -139,10 +141,10 @@ def report(runs: Runs, claims: Sequence[Claim], source: str) -> tuple[str, dict[
         figures[name] = content.getvalue()
         parts.append(f"![{picture.caption}]({name})\n\n{picture.caption}")
     parts += ["## Tables", *map(table_markdown, [*paper_tables(current), *equilibrium_tables(current)])]
-    parts += ["## Contradictions inside the paper", _list(published.CONTRADICTIONS)]
-    parts += ["## What the authors should be asked", _list(published.QUESTIONS)]
+    parts += ["## Contradictions inside the paper", as_list(published.CONTRADICTIONS)]
     parts += ["## Deviations from the plan", _list_deviations(runs)]
-    parts += ["## What was run, and what was not", _count_planned(runs)]
+    parts += ["## Hours by claim", cost_by_claim(runs) if claims else "No claim is judged."]
+    parts += ["## What was run, and what was not", count_planned(runs)]
     return "\n\n".join(part.strip() for part in parts) + "\n", figures
 
 
@@ -167,7 +169,12 @@ def sections(runs: Runs, claims: Sequence[Claim]) -> dict[str, str]:
     }
     judged = [claim for claim in claims if claim.verdict is not Verdict.NOT_RUN]
     summary = f"{_describe_runs(runs, str(RECORD))} Claims: {tally(claims)}.\n\n{claims_table(judged)}"
-    return {"claims": summary, **{name: untitled(table) for name, table in tables.items() if table}}
+    headlines = summary_table(load_plan(), claims, HEADLINES) if claims else ""
+    return {
+        "claims": summary,
+        "results": headlines,
+        **{name: untitled(table) for name, table in tables.items() if table},
+    }
 
 
 def _describe_runs(runs: Runs, source: str) -> str:
@@ -195,10 +202,6 @@ def _compare_analyses(runs: Runs, claims: Sequence[Claim]) -> str:
     return markdown_table(["the paper says", "data", f"{PLANNED.name}: the plan", *others], rows)
 
 
-def _list(sentences: Iterable[str]) -> str:
-    return "\n".join(f"- {sentence}" for sentence in sentences)
-
-
 def _list_deviations(runs: Runs) -> str:
     """List what the runs under the plan have done otherwise than the plan as it is now."""
     planned = [run for run in runs.all if is_planned(run)]
@@ -206,26 +209,11 @@ def _list_deviations(runs: Runs) -> str:
     others = sorted({run.plan for run in planned} - {plan_digest()})
     found += [f"{sum(run.plan == digest for run in planned)} runs were made under plan {digest}" for digest in others]
     words = f"{len(planned)} runs were made under an analysis plan, {len(runs) - len(planned)} before there was one."
-    return f"{words}\n\n{_list(found)}".strip()
+    return f"{words}\n\n{as_list(found)}".strip()
 
 
 def _list_machines(runs: Iterable[RecordedRun]) -> str:
     return ", ".join(sorted({run.machine for run in runs}))
-
-
-def _count_planned(runs: Runs) -> str:
-    """Count the recorded and the missing runs of each reproduction, or say that the grids are not in this folder."""
-    if not FOLDER.is_dir():
-        return f"{FOLDER} is not here: what was planned is not known."
-    recorded_keys = {run.key for run in runs.all}
-    rows = []
-    for name in names():
-        reproduction = load(name)
-        for data in reproduction.data:
-            cells = [key_of(name, data, cell, seed) for cell, seed in cells_of(reproduction, data)]
-            done = sum(key in recorded_keys for key in cells)
-            rows.append([name, reproduction.title, data, str(done), str(len(cells) - done)])
-    return markdown_table(["reproduction", "what", "data", "run", "not run"], rows)
 
 
 def _make_parser() -> CommandParser:

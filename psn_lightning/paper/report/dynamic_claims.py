@@ -115,7 +115,7 @@ def _judge_table4(assessment: Assessment) -> Iterator[Claim]:
         title = f"RigL's equilibrium CCVs are those of Table 4 ({rule} growth, from ERK)"
         basis = f"{'plan' if planned else 'exploratory'}: {experiment}, {len(own)} runs"
         if not errors:
-            yield Claim(title, "all data sets", Verdict.NOT_RUN, "too few runs", basis="not run")
+            yield Claim(title, "all data sets", Verdict.NOT_RUN, "too few runs", basis="not run", name="equilibrium")
             continue
         rms = math.sqrt(statistics.fmean(error**2 for error in errors))
         verdict = (
@@ -127,7 +127,7 @@ def _judge_table4(assessment: Assessment) -> Iterator[Claim]:
         ours = (
             f"rms of the relative error {rms:.1%} over {len(errors)} of 16 cells, mean {statistics.fmean(errors):+.1%}"
         )
-        yield Claim(title, "all data sets", verdict, ours, "16 numbers", size, basis)
+        yield Claim(title, "all data sets", verdict, ours, "16 numbers", size, basis, name="equilibrium")
 
 
 def _judge_advantage(rule: str, evidence: Evidence) -> Claim:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from psn_lightning.data import DATASETS
+from psn_lightning.paper.report import published
 from psn_lightning.paper.report.equilibria import UNSEEN
 from psn_lightning.paper.report.law import THE_LAW, Layer, fits
 from psn_lightning.paper.report.runs import Runs, metric
+from psn_lightning.topology import allocate
 from psn_lightning.topology.equilibrium import PAPER_TABLE_4, two_level_bound
 
+_HIDDEN = 1024  # neurons of a hidden layer of the paper's networks
 _MARKERS = {"mnist": "o", "fashion": "s", "emnist": "^", "forest": "D"}
 
 
@@ -49,6 +54,60 @@ def _pair_cells(runs: Runs) -> Iterator[tuple[str, float, float]]:
             cell = Runs(run for run in runs.having({"model.sparsity": sparsity}).all if run.data == data)
             if cell:
                 yield data, printed, statistics.fmean(cell.by_seed(metric("fan_in/ccv")).values())
+
+
+def share_of_bound(data: str) -> tuple[dict[float, float], float]:
+    """Compare a row of Table 4 with the two-level bound of the paper's network under ERK's allocation.
+
+    Where growth has filled some neurons and left the others with one density, q times that of the layer, the CCV is
+    √(1 − q) of the bound.
+
+    Args:
+        data: Short name of the data set.
+
+    Returns:
+        Bound by sparsity, mean over the hidden layers, and √(1 − q), the geometric mean of the printed CCV over the
+        bound.
+    """
+    sizes = [DATASETS[data].n_features, *[_HIDDEN] * (3 if data == "forest" else 2)]
+    shapes = [(n_out, n_in) for n_in, n_out in pairwise(sizes)]
+    bounds = {
+        sparsity: statistics.fmean(two_level_bound(1 - density) for density in allocate(shapes, sparsity, "erk"))
+        for sparsity in PAPER_TABLE_4[data]
+    }
+    return bounds, statistics.geometric_mean(PAPER_TABLE_4[data][s] / bound for s, bound in bounds.items())
+
+
+def share_figure(runs: Runs) -> Figure:
+    """Draw Table 4, and our runs whose growth does not see absent connections, over one constant share of the bound.
+
+    Args:
+        runs: Recorded runs.
+    """
+    figure = Figure(figsize=(5.6, 5.2), layout="constrained")
+    axis = figure.subplots()
+    errors = []
+    for place, data in enumerate(PAPER_TABLE_4):
+        bounds, share = share_of_bound(data)
+        x = [share * bound for bound in bounds.values()]
+        printed = list(PAPER_TABLE_4[data].values())
+        errors += [value / predicted - 1 for value, predicted in zip(printed, x, strict=True)]
+        label = f"{published.DATA[data]}: √(1 − q) = {share:.2f}"
+        axis.plot(x, printed, _MARKERS[data], color=f"C{place}", label=label)
+        own = runs.of("table4", data).having({"start": "erk"})
+        for sparsity, bound in bounds.items():
+            if cell := own.having({"model.sparsity": sparsity}):
+                found = statistics.fmean(cell.by_seed(metric("fan_in/ccv")).values())
+                axis.plot(
+                    share * bound, found, _MARKERS[data], color="none", markeredgecolor=f"C{place}", markersize=10
+                )
+    axis.plot([], [], "o", color="none", markeredgecolor="grey", markersize=10, label="ours, unseen growth from ERK")
+    rms = statistics.fmean(error**2 for error in errors) ** 0.5
+    axis.plot([0, 6.5], [0, 6.5], color="black", linewidth=1, label=f"equal; rms error of the 16 cells {rms:.1%}")
+    axis.set(xlabel="√(1 − q) × two-level bound under ERK", ylabel="fan-in CCV", xlim=(0, 6.5), ylim=(0, 6.5))
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize="x-small")
+    return figure
 
 
 def law_figure(measured: Sequence[Layer]) -> Figure:

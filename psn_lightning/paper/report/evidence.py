@@ -125,6 +125,9 @@ class Assessment:
         Returns:
             Claim with its verdict; of two looks the first one that decides.
         """
+        return replace(self._judge(name, data, older, decide, experiment), name=name)
+
+    def _judge(self, name: str, data: str, older: str | None, decide: Judge, experiment: str | None) -> Claim:
         claim = self.plan.claims[name]
         experiment = experiment or str(claim.experiment)
         found = None

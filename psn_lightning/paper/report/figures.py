@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import math
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
 from psn_lightning.commands.topology_figures import draw_mask
 from psn_lightning.paper.report import published
+from psn_lightning.paper.report.axes import draw_means, make_axes
 from psn_lightning.paper.report.claim_figures import effects_figure, noise_figure
-from psn_lightning.paper.report.equilibrium_figures import law_figure, settled_figure
+from psn_lightning.paper.report.equilibrium_figures import law_figure, settled_figure, share_figure
+from psn_lightning.paper.report.heterogeneity_figures import accuracy_figure, gradient_figure, multipeak_figure
 from psn_lightning.paper.report.law import fits, layers
-from psn_lightning.paper.report.layout import Layout
-from psn_lightning.paper.report.paper_tables import PEAKS, SHARPNESS, by_spreading
-from psn_lightning.paper.report.runs import Runs, accuracy, curve, metric
+from psn_lightning.paper.report.paper_tables import by_spreading
+from psn_lightning.paper.report.runs import Runs, curve, metric
 from psn_lightning.paper.report.tables import LEVEL
 from psn_lightning.paper.report.verdicts import Claim
 from psn_lightning.topology import Bell, Exponential, LayerBudget, Linear, Lognormal, Quadratic, spread
@@ -64,23 +63,17 @@ def pictures(runs: Runs, claims: Sequence[Claim]) -> Iterator[Picture]:
     if runs.of("equilibrium-combinations"):
         caption = "Table 4, every cell: canonical RigL, and RigL whose growth does not see absent connections."
         yield Picture("settled", caption, settled_figure(runs))
+    if runs.of("equilibrium") or runs.of("table4"):
+        caption = "Table 4 against √(1 − q) of the two-level bound under ERK's allocation, q fitted to each data set."
+        yield Picture("share-of-bound", caption, share_figure(runs))
     measured = layers(runs)
     if fits(measured):
         yield Picture("law", "Where canonical RigL ended in every layer, and the simplest law.", law_figure(measured))
 
 
-def _make_axes(columns: int = 1, width: float = 5.5, height: float = 3.8) -> tuple[Figure, list[Axes]]:
-    """Make a figure with a row of axes; width and height of each are in inches."""
-    figure = Figure(figsize=(width * columns, height), layout="constrained")
-    axes = list(figure.subplots(1, columns, squeeze=False)[0])
-    for axis in axes:
-        axis.grid(alpha=0.3)
-    return figure, axes
-
-
 def _draw_profiles() -> Figure:
     """Draw the fan-in of the profiles, and a mask."""
-    figure, (left, right) = _make_axes(2)
+    figure, (left, right) = make_axes(2)
     budget, rng = LayerBudget(n_in=784, n_out=1024, sparsity=0.9), np.random.default_rng(42)
     for family in (Linear(), Quadratic(), Exponential(), Bell(), Lognormal(1.0)):
         left.plot(family.fan_in(budget, rng), label=type(family).__name__.lower())
@@ -96,7 +89,7 @@ def _draw_profiles() -> Figure:
 def _draw_static(runs: Runs) -> Figure:
     """Draw the differences of the profiles to the random one with 95% intervals, and the margin."""
     data = runs.data()
-    figure, axes = _make_axes(len(data), 4.2)
+    figure, axes = make_axes(len(data), 4.2)
     for axis, name in zip(axes, data, strict=True):
         own = runs.of("static", name)
         layout = own.layout("profile")
@@ -116,13 +109,13 @@ def _draw_static(runs: Runs) -> Figure:
 def _draw_sparsity(runs: Runs) -> Figure:
     """Draw the accuracy over the sparsity, by profile and spreading."""
     groups = by_spreading(runs)
-    figure, axes = _make_axes(len(groups), 6)
+    figure, axes = make_axes(len(groups), 6)
     for axis, (spreading, own) in zip(axes, groups.items(), strict=True):
         sparsities = sorted(own.values("sparsity"), key=lambda s: float(published.as_printed(s)))
         for place, profile in enumerate(own.values("profile")):
             colour = f"C{place}"
             cells = {s: own.having({"sparsity": s, "profile": profile}) for s in sparsities}
-            _draw_means(axis, {sparsities.index(s): c for s, c in cells.items() if c}, profile, colour)
+            draw_means(axis, {sparsities.index(s): c for s, c in cells.items() if c}, profile, colour)
             rows = [published.MNIST_SPARSITY[published.as_printed(s)] for s in sparsities]
             if profile in rows[0]:
                 axis.plot([row[profile] for row in rows], linestyle=":", color=colour, alpha=0.7)
@@ -132,48 +125,12 @@ def _draw_sparsity(runs: Runs) -> Figure:
     return figure
 
 
-def _draw_means(axis: Axes, cells: Mapping[float, Runs], label: str, colour: str | None = None) -> None:
-    """Draw mean accuracies over positions on the x axis, with 95% intervals from the noise pooled over the cells."""
-    layout = Layout({(str(place), run.seed): accuracy(run) for place, cell in cells.items() for run in cell.all})
-    means = [statistics.fmean(cell.by_seed().values()) for cell in cells.values()]
-    found = [layout.mean(str(place)) for place in cells]
-    reach = [0.0 if mean is None else mean.interval(LEVEL)[1] - mean.difference for mean in found]
-    axis.errorbar(list(cells), means, yerr=reach, marker="o", markersize=4, capsize=3, label=label, color=colour)
-
-
-def _draw_multipeak(runs: Runs) -> Figure:
-    """Draw accuracy and fan-in CCV of the multi-peak profiles over the number of peaks."""
-    figure, (flat, ccv) = _make_axes(2)
-    for kappa in sorted(runs.values(SHARPNESS), reverse=True):
-        own = runs.having({SHARPNESS: kappa})
-        cells = {peaks: own.having({PEAKS: peaks}) for peaks in sorted(own.values(PEAKS))}
-        _draw_means(flat, cells, f"κ = {kappa:g}")
-        ccvs = [metric("fan_in/ccv")(cell.all[0]) for cell in cells.values()]
-        ccv.plot(list(cells), ccvs, marker="o", markersize=4, label=f"κ = {kappa:g}")
-    flat.set(xlabel="peaks", ylabel="accuracy, %", xscale="log", title="Accuracy")
-    ccv.set(xlabel="peaks", ylabel="fan-in CCV", xscale="log", title="Heterogeneity")
-    flat.legend(fontsize="small")
-    return figure
-
-
-def _draw_gradient(runs: Runs) -> Figure:
-    """Draw the gradient ratio over the fan-in CCV, on a linear and on a logarithmic axis."""
-    figure, (linear, log) = _make_axes(2)
-    x, y = ([m(run) for run in runs.all] for m in (metric("fan_in/ccv"), metric("gradient/ratio")))
-    logarithm = [math.log(value) for value in y]
-    for axis, values, scale in zip((linear, log), (y, logarithm), ("linear", "log"), strict=True):
-        axis.scatter(x, y, s=14, alpha=0.6)
-        words = f", r = {stats.pearsonr(x, values).statistic:.2f} over runs" if len(set(x)) > 2 else ""
-        axis.set(xlabel="fan-in CCV", ylabel="gradient ratio", yscale=scale, title=f"{scale}{words}")
-    return figure
-
-
 def _draw_trajectories(runs: Runs) -> Figure:
     """Draw the fan-in CCV over the epochs of RigL, by sparsity and start."""
     data = runs.data()[0]
     own = runs.of("equilibrium", data)
     sparsities = sorted(own.values("model.sparsity"))
-    figure, axes = _make_axes(len(sparsities), 4)
+    figure, axes = make_axes(len(sparsities), 4)
     for axis, sparsity in zip(axes, sparsities, strict=True):
         for start in own.values("start"):
             for i, run in enumerate(own.having({"model.sparsity": sparsity, "start": start}).all):
@@ -190,7 +147,7 @@ def _draw_trajectories(runs: Runs) -> Figure:
 
 def _draw_curves(runs: Runs) -> Figure:
     """Draw the training curves of two starts, and their difference."""
-    figure, (axis, difference) = _make_axes(2)
+    figure, (axis, difference) = make_axes(2)
     by_seed = {}
     for start in runs.values("start"):
         by_seed[start] = {run.seed: np.array(curve(run)) for run in runs.having({"start": start}).all}
@@ -220,14 +177,14 @@ def _draw_curves(runs: Runs) -> Figure:
 def _draw_starts(runs: Runs) -> Figure:
     """Draw the accuracy of RigL over the sparsity, by start."""
     data = runs.data()
-    figure, axes = _make_axes(len(data), 4.6)
+    figure, axes = make_axes(len(data), 4.6)
     for axis, name in zip(axes, data, strict=True):
         own = runs.of("rigl-init", name)
         sparsities = sorted(own.values("model.sparsity"))
         for shift, start in enumerate(own.values("start")):
             cells = {s: own.having({"model.sparsity": s, "start": start}) for s in sparsities}
             places = {sparsities.index(s) + 0.06 * shift: cell for s, cell in cells.items() if cell}
-            _draw_means(axis, places, start)
+            draw_means(axis, places, start)
         axis.set_xticks(range(len(sparsities)), [f"{s:.0%}" for s in sparsities])
         axis.set(title=own.dataset(), xlabel="sparsity", ylabel="accuracy, %")
         axis.legend(fontsize="x-small")
@@ -238,7 +195,7 @@ def _draw_variants(runs: Runs) -> Figure:
     """Draw the final fan-in CCV of the variants of RigL, by layer."""
     own = runs.of("equilibrium-variants", runs.data()[0])
     names = own.values("variant")
-    figure, (axis,) = _make_axes(width=8, height=0.32 * len(names) + 1.2)
+    figure, (axis,) = make_axes(width=8, height=0.32 * len(names) + 1.2)
     for row, name in enumerate(names):
         cell = own.having({"variant": name})
         for layer, marker in (("fc1", "o"), ("fc2", "s")):
@@ -267,8 +224,14 @@ _PICTURES: list[tuple[str, str, str, Callable[[Runs], Figure]]] = [
         _draw_static,
     ),
     ("sparsity", "mnist-sparsity", "Accuracy against sparsity on MNIST, 95% intervals.", _draw_sparsity),
-    ("multipeak", "multipeak", "Figure 2: multi-peak profiles, from one hub cluster to uniformity.", _draw_multipeak),
-    ("gradient", "gradient", "Gradient ratio against fan-in CCV.", _draw_gradient),
+    ("multipeak", "multipeak", "Figure 2: multi-peak profiles, from one hub cluster to uniformity.", multipeak_figure),
+    (
+        "accuracy-over-ccv",
+        "multipeak",
+        "Multi-peak profiles: accuracy against fan-in CCV, regression with seed as block and its 95% band.",
+        accuracy_figure,
+    ),
+    ("gradient", "gradient", "Gradient ratio against fan-in CCV.", gradient_figure),
     (
         "trajectories",
         "equilibrium",

@@ -71,6 +71,8 @@ class Claim:
     """Difference that the claim is about; None if it is about something else than a difference of accuracies."""
     p: float = 1.0
     """One-sided p-value of the direction, for claims on several data sets that are corrected together."""
+    name: str = ""
+    """Name of the claim in the analysis plan; several claims may be parts of one."""
 
 
 def judge_equality(contrasts: Mapping[str, Contrast], margin: float, alpha: float) -> Verdict:

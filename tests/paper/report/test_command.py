@@ -32,7 +32,7 @@ def test_the_report_from_the_record_alone(workdir, monkeypatch, capsys):
     markdown, page_ = (Path("report") / "report.md").read_text(), (Path("report") / "report.html").read_text()
     for heading in ("## Claims", "## Figures", "## Tables", "Table 6, static at 90%: MNIST", "not run"):
         assert heading in markdown
-    figures = re.findall(r"\((figures/\w+\.png)\)", markdown)
+    figures = re.findall(r"\((figures/[\w-]+\.png)\)", markdown)
     assert len(figures) >= 5
     assert all((Path("report") / figure).stat().st_size > 5000 for figure in figures)
     assert page_.count("data:image/png;base64,") == len(figures)
@@ -48,7 +48,7 @@ def test_the_report_from_the_record_alone(workdir, monkeypatch, capsys):
 def test_the_pages_have_the_results_of_the_record():
     runs = Runs(read(RECORD).values())
     found = sections(runs, all_claims(runs))
-    for path in (ROOT / "README.md", ROOT / "docs" / "equilibrium.md"):
+    for path in (ROOT / "README.md", *(ROOT / "docs" / name for name in ("equilibrium.md", "results.md"))):
         assert with_sections(path.read_text(), found, path) == path.read_text(), (
             f"{path} and results/runs.jsonl differ: psn-train report --into {path}"
         )

@@ -72,7 +72,11 @@ def crowd(session: Session) -> None:
             command = [sys.executable, "-m", "benchmarks.gpu", "one", "--device", session.device]
             command += ["--quick"] if session.quick else []
             processes = [subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) for _ in range(n)]
-            printed = [p.communicate(timeout=max(30, session.seconds_left))[0] for p in processes]
+            try:
+                printed = [p.communicate(timeout=max(30, session.seconds_left))[0] for p in processes]
+            finally:
+                for process in processes:
+                    process.kill()
             us = [float(text.split("STEP")[1].split()[0]) for text in printed]
             alone = alone or us[0]
             speed = round(n * alone / statistics.mean(us), 2)
@@ -149,6 +153,7 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=540.0, help="seconds of the whole call")
     parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", "gpu")), help="folder of the figures")
     options = parser.parse_args()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # for `deterministic`; read at the first product
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     if options.device == "cuda" and not torch.cuda.is_available():
         sys.exit("no GPU here; --device cpu --quick tries the script")

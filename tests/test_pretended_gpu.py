@@ -284,6 +284,43 @@ def test_a_gradient_that_is_not_finite_changes_nothing_and_is_told_later(method,
     assert str(tmp_path / "autopsy.ckpt") in str(stopped.value)
 
 
+@pytest.mark.parametrize("end", [{"max_steps": 12, "max_epochs": -1}, {}])
+def test_no_checkpoint_is_saved_after_it(end, tmp_path):
+    """Neither at the last step nor when the run is stopped: its steps since then have changed nothing."""
+    with PretendedGpu() as gpu:
+        callbacks = [Poison(7), *([] if end else [StopAt(12)])]
+        trainer = make_trainer(gpu, *callbacks, checkpoints=True, default_root_dir=tmp_path, **end)
+        with pytest.raises(DivergedError, match="at step 7"):
+            trainer.fit(make_model(), Digits(batch_size=64))
+    assert not list(tmp_path.rglob("last.ckpt"))
+
+
+def test_an_optimizer_that_cannot_be_held_is_watched_by_its_loss(tmp_path):
+    with PretendedGpu() as gpu:
+        task = make_model(optimizer=torch.optim.AdamW)
+        trainer = make_trainer(gpu, Poison(7), default_root_dir=tmp_path)
+        with pytest.raises(DivergedError, match="the loss is nan at or up to 50 steps before step 22"):
+            trainer.fit(task, Digits(batch_size=64))
+
+
+def test_overfit_batches_are_whole():
+    """Lightning replaces the sampler."""
+    with PretendedGpu() as gpu:
+        sizes = Sizes()
+        make_trainer(gpu, sizes, overfit_batches=2, max_epochs=2).fit(make_model(), Digits(batch_size=64))
+    assert sizes.seen == [64] * 4
+
+
+class Sizes(pl.Callback):
+    """Rows of each training batch."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.seen.append(len(batch[1]))
+
+
 EXAMPLES = {
     "resnet": lambda: SmallResNet(widths=(8, 16)),
     "vit": lambda: SmallViT(width=16, depth=1, heads=2),

@@ -88,6 +88,7 @@ def run(rule, folder, stops=(), checkpoint=None, extra=(), loop=None, **argument
         enable_progress_bar=False,
         enable_model_summary=False,
         accelerator=ACCELERATOR,
+        devices=1,
         log_every_n_steps=1,
         use_distributed_sampler=False,
         **(loop or {}),

@@ -56,7 +56,7 @@ class Losses(pl.Callback):
 def test_the_loss_is_reported_where_somebody_looks_at_it(monitor, fresh, tmp_path):
     watch = Losses(monitor)
     trainer = pl.Trainer(
-        max_steps=30, callbacks=[watch], log_every_n_steps=10, accelerator=ACCELERATOR, logger=False,
+        max_steps=30, callbacks=[watch], log_every_n_steps=10, accelerator=ACCELERATOR, devices=1, logger=False,
         enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False, default_root_dir=tmp_path,
         use_distributed_sampler=False,
     )  # fmt: skip

@@ -139,10 +139,9 @@ def right(session: Session) -> None:
             ("RigL, clipped and accumulated", {"gradient_clip_val": 0.5, "accumulate_grad_batches": 2}),
         ):
             with session.tried(what):
-                session.note(
-                    what, last_loss=round(_Run("RigL", device, f"{scratch}/7", "32-true", **settings).losses[-1], 3)
-                )
-        torch.use_deterministic_algorithms(False)
+                run = _Run("RigL", device, f"{scratch}/7", "32-true", **settings)
+                session.note(what, last_loss=round(run.losses[-1], 3))
+            torch.use_deterministic_algorithms(False)  # Lightning leaves it on
         if session.device == "cuda":
             with session.tried("RigL, compiled"):
                 plain, compiled = (

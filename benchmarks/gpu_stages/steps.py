@@ -58,22 +58,28 @@ def _make_step(
     return step
 
 
-def _capture(step: Step) -> Step:
-    """Capture a step as one CUDA graph."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
+class _CapturedStep:
+    """A step as one CUDA graph, whose memory belongs to the step's network and optimizer."""
+
+    def __init__(self, step: Step) -> None:
+        self._step = step
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                step()
+        torch.cuda.current_stream().wait_stream(side)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
             step()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
-    return graph.replay
+
+    def __call__(self) -> None:
+        self._graph.replay()
 
 
 def compiled(net: nn.Module, mode: str | None = None) -> nn.Module:
-    """Compile a module in place, and return it."""
+    """Compile a module in place, for its shapes alone: earlier modules would make them symbolic."""
+    torch.compiler.reset()
     net.compile(mode=mode)
     return net
 
@@ -100,9 +106,9 @@ def _candidates(session: Session, width: int, batch: int) -> dict[str, Callable[
     }
     if session.device == "cuda":
         candidates |= {
-            "masked, CUDA graph": lambda: _capture(make(masked(), capturable=True)),
-            "masked, CUDA graph, TF32": lambda: _capture(make(masked(), capturable=True)),
-            "dense, CUDA graph, TF32": lambda: _capture(make(plain(), capturable=True)),
+            "masked, CUDA graph": lambda: _CapturedStep(make(masked(), capturable=True)),
+            "masked, CUDA graph, TF32": lambda: _CapturedStep(make(masked(), capturable=True)),
+            "dense, CUDA graph, TF32": lambda: _CapturedStep(make(plain(), capturable=True)),
         }
         if (width, batch) == (1024, 128):  # the compiler takes half a minute each
             candidates |= {
@@ -140,7 +146,11 @@ def _profile(session: Session, call: Step) -> None:
         for _ in range(20):
             call()
         session.synchronize()
-    kernels = [e for e in profiler.key_averages() if e.device_type == torch.autograd.DeviceType.CUDA]
+    kernels = [
+        e
+        for e in profiler.key_averages()
+        if e.device_type == torch.autograd.DeviceType.CUDA and not e.is_user_annotation
+    ]
     total, count = sum(e.self_device_time_total for e in kernels), sum(e.count for e in kernels)
     session.note("the device works, of a masked eager step", us=round(total / 20, 1), kernels=count / 20)
     for e in sorted(kernels, key=lambda e: -e.self_device_time_total)[:12]:

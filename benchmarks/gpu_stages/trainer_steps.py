@@ -145,6 +145,7 @@ def fit_microseconds(
     pl.seed_everything(1, verbose=False)
     clock = _Clock(session, first, last)
     every = [clock, RigL(period=5 if session.quick else 100, end=10**6), *observers()]
+    torch.compiler.reset()
     with matmul_precision("high" if tf32 else "highest"):
         trainer = pl.Trainer(
             max_steps=last + 1,

@@ -27,11 +27,11 @@ class NumericalGuard(pl.Callback):
     states of module and optimizers before the step, and the batch; further processes write ``rank1-autopsy.ckpt`` and
     so on.
 
-    On an accelerator, where reading a number waits for the device, the gradients are checked there, and the host asks
-    every ``log_every_n_steps`` steps and at the end of an epoch. Until then fused optimizers, such as the default Adam,
-    leave weights and moments as they were before the step; the batch is not kept. With the gradient scaler of
-    16-mixed, which skips such steps, the loss is checked instead: the step may then lie up to ``log_every_n_steps``
-    back.
+    On an accelerator reading a number waits for the device. With fused optimizers, such as the default Adam, the
+    gradients are checked there, and the host asks every ``log_every_n_steps`` steps, at the end of an epoch and before
+    a checkpoint is saved. Until then the optimizers leave parameters and moments as they were before the step; the
+    batch is not kept. With other optimizers, and under 16-mixed, the loss is read every ``log_every_n_steps`` steps:
+    the step may then lie up to that many steps back.
 
     Args:
         dead_neurons: Share of a layer's neurons with fan-in 0, in [0, 1], above which a warning is given, once per
@@ -101,18 +101,15 @@ class NumericalGuard(pl.Callback):
             return
         step = check.failed_step()
         path = write_autopsy(trainer, pl_module, step)
-        state = "before the step" if check.keeps_state else f"at step {trainer.global_step}"
         raise DivergedError(
-            f"the gradient is not finite at step {step}. {describe_layers(pl_module)}. {_ADVICE}\nModule and "
-            f"optimizers {state}: {path}"
+            f"the gradient is not finite at step {step}. {describe_layers(pl_module)}. {_ADVICE}\nParameters and "
+            f"moments before the step: {path}"
         )
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Announce that this callback exchanges the flags, choose what to check, and count dead neurons."""
         flags_of(trainer).guarded = True
-        scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
-        on_cpu = trainer.strategy.root_device.type == "cpu"
-        self._gradients = None if on_cpu or scaled else GradientCheck(trainer)
+        self._gradients = GradientCheck(trainer) if GradientCheck.suits(trainer) else None
         self._count_dead_neurons(pl_module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -125,10 +122,22 @@ class NumericalGuard(pl.Callback):
             self._check_gradients(self._gradients, trainer, pl_module)
         self._count_dead_neurons(pl_module)
 
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Keep a checkpoint from being saved whose last steps have changed nothing.
+
+        Raises:
+            DivergedError: If a gradient was not finite.
+        """
+        if self._gradients is not None:
+            self._check_gradients(self._gradients, trainer, pl_module)
+
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Let the optimizers step again, whoever uses them next."""
         if self._gradients is not None:
             self._gradients.release()
+            self._gradients = None
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Let the optimizers step again."""

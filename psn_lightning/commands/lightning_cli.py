@@ -123,7 +123,7 @@ class PSNCLI(LightningCLI):
             "--matmul_precision",
             type=Literal["highest", "high", "medium"],
             default="highest",
-            help="precision of float32 products on accelerators; high is TF32 on NVIDIA GPUs, and changes results",
+            help="precision of float32 products; high is TF32 on NVIDIA GPUs. Other than highest changes results",
         )
         if self._is_flat:
             parser.set_defaults({"model.topology": {"class_path": "Uniform"}})

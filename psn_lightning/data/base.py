@@ -60,6 +60,8 @@ class ClassificationData(DatasetFiles, pl.LightningDataModule):
         self.split_seed = split_seed
         self.download = download
         self._sets: dict[str, TensorData] = {}
+        self._device: torch.device | None = None  # CUDA device for which it was decided whether the rows fit
+        self._fits = False
         self._on_device: dict[str, TensorData] = {}
         self._provenance: dict[str, str] = {}
 
@@ -197,16 +199,21 @@ class ClassificationData(DatasetFiles, pl.LightningDataModule):
     def _place(self, name: str) -> tuple[TensorData, bool]:
         """Put a split where batches are taken from it: on the CUDA device of the run if all splits fit easily.
 
+        With ``overfit_batches`` Lightning replaces the sampler, which must then be one of rows on the host.
+
         Returns:
             Rows, and whether their batches have to be pinned.
         """
         device = self.trainer.strategy.root_device if self.trainer is not None else None
-        if device is None or device.type != "cuda":  # the machine may have a CUDA device that the run does not use
+        if self.trainer is None or device is None or device.type != "cuda":  # that of the run, not of the machine
             return self._sets[name], False
-        if self._on_device.get(name) is None or self._on_device[name].y.device != device:
+        if self._device != device:
             total = sum(rows.n_bytes for rows in self._sets.values())
-            if total > _SHARE_OF_DEVICE * torch.cuda.mem_get_info(device)[0]:
-                return self._sets[name], True
+            self._device, self._on_device = device, {}
+            self._fits = total <= _SHARE_OF_DEVICE * torch.cuda.mem_get_info(device)[0]
+        if not self._fits or self.trainer.overfit_batches:  # type: ignore[attr-defined]
+            return self._sets[name], True
+        if name not in self._on_device:
             self._on_device[name] = self._sets[name].to(device)
         return self._on_device[name], False
 

@@ -20,6 +20,8 @@ Batch = tuple[Tensor, Tensor]
 class TensorData(Dataset[Batch]):
     """Rows in memory, from which a batch is taken by one indexing operation; a TensorDataset collates row by row.
 
+    The batch comes from the loader's ``__getitems__`` protocol, or from a sampler of index tensors.
+
     Args:
         x: Features, shape ``(n, n_features)``.
         y: Labels, shape ``(n,)``, on the same device.
@@ -31,7 +33,11 @@ class TensorData(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.y)
 
-    def __getitem__(self, index: Tensor) -> Batch:
+    def __getitem__(self, index: int | Tensor) -> Batch:
+        return self.x[index], self.y[index]
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        index = torch.tensor(indices, dtype=torch.int64)
         return self.x.index_select(0, index), self.y.index_select(0, index)
 
     @property
@@ -74,7 +80,7 @@ class EpochOrder(DistributedSampler[int]):
 
 
 class BatchOrder(DistributedSampler[Tensor]):
-    """Rows of each batch, as int64 index tensors ``(batch,)`` cut out of one tensor per epoch.
+    """Rows of each batch, as int64 index tensors ``(batch,)`` cut out of one tensor per epoch on the rows' device.
 
     Args:
         order: Sampler of the rows.
@@ -91,7 +97,8 @@ class BatchOrder(DistributedSampler[Tensor]):
 
     def __iter__(self) -> Iterator[Tensor]:
         rows = torch.tensor(list(self._order), dtype=torch.int64).to(self._device)
-        yield from torch.split(rows, self._batch_size)
+        for first in range(0, len(rows), self._batch_size):
+            yield rows[first : first + self._batch_size]
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch of the order of the rows."""
@@ -123,10 +130,11 @@ def make_loader(
         order: Sampler of the rows.
         pin_memory: Whether batches go from the host to a CUDA device; pinning takes half a gigabyte of the device.
     """
+    on_host = rows.y.device.type == "cpu"  # there the loader is an ordinary one, whose sampler Lightning may replace
     return ResumableLoader(
         rows,
-        batch_size=None,  # the sampler's indices are those of a batch
-        sampler=BatchOrder(order, batch_size, rows.y.device),
+        batch_size=batch_size if on_host else None,
+        sampler=order if on_host else BatchOrder(order, batch_size, rows.y.device),
         collate_fn=keep_batch,
         pin_memory=pin_memory,
         generator=torch.Generator(),  # otherwise every new iterator draws from the global generator

@@ -34,8 +34,12 @@ def set_ddp_ignored(module: nn.Module, names: Iterable[str]) -> None:
 
 
 def handles_amp_scaling(optimizer: Optimizer) -> bool:
-    """Return whether an optimizer unscales gradients itself, as fused optimizers do, instead of the gradient scaler."""
-    return bool(getattr(optimizer, "_step_supports_amp_scaling", False))
+    """Return whether an optimizer unscales gradients itself, as fused optimizers do, instead of the gradient scaler.
+
+    A state dict that was loaded may have switched ``fused`` off, which leaves the optimizer's attribute as it was.
+    """
+    supports = bool(getattr(optimizer, "_step_supports_amp_scaling", False))
+    return supports and all(group.get("fused", True) for group in optimizer.param_groups)
 
 
 def hold_steps(optimizer: Optimizer, flag: Tensor | None) -> None:

@@ -26,6 +26,7 @@ def trainer(*callbacks, **arguments):
         "num_sanity_val_steps": 0,
         "limit_val_batches": 0,
         "accelerator": ACCELERATOR,
+        "devices": 1,
     }
     return pl.Trainer(callbacks=list(callbacks), **{**defaults, **arguments})
 

@@ -33,6 +33,7 @@ def ratios(topology, *callbacks):
         enable_progress_bar=False,
         enable_model_summary=False,
         accelerator=ACCELERATOR,
+        devices=1,
     )
     trainer.fit(task, Digits(batch_size=128))
     return {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("gradient/")}, last

@@ -30,7 +30,7 @@ class Poison(pl.Callback):
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_the_step_before_the_weights_are_spoilt(storage, value, tmp_path):
     task, watch = model(storage=storage), Poison(7, value)
-    run = trainer(watch, NumericalGuard(), MaskReapply(), default_root_dir=tmp_path)
+    run = trainer(watch, NumericalGuard(), MaskReapply(), default_root_dir=tmp_path, accelerator="cpu")
     with pytest.raises(DivergedError) as stopped:
         run.fit(task, Digits(batch_size=64))
     message = str(stopped.value)

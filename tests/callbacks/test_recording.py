@@ -23,6 +23,7 @@ def finished(tmp_path):
         enable_progress_bar=False,
         enable_model_summary=False,
         accelerator=ACCELERATOR,
+        devices=1,
     )
     trainer.fit(task, Digits())
     return trainer, task, recorder, first

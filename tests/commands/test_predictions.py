@@ -32,7 +32,9 @@ def predict(tmp_path):
     def run(output, *data, **settings):
         path = tmp_path / "new" / "predictions.csv"
         quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
-        trainer = pl.Trainer(accelerator=ACCELERATOR, callbacks=[PredictionTable(str(path))], **quiet, **settings)
+        trainer = pl.Trainer(
+            accelerator=ACCELERATOR, devices=1, callbacks=[PredictionTable(str(path))], **quiet, **settings
+        )
         loaders = [DataLoader(rows, batch_size=2) for rows in data or [X]]
         trainer.predict(Model(output), loaders[0] if len(loaders) == 1 else loaders)
         with path.open(newline="") as file:

@@ -24,6 +24,9 @@ def test_batches_are_the_order_of_the_rows_cut_in_pieces(n, batch_size, world_si
     rows_of_rank = EpochOrder(data, world_size, world_size - 1, lambda: (2, seen))
     loader = make_loader(data, batch_size, rows_of_rank, pin_memory=False)
     batches = list(loader)
+    assert all(len(y) for _, y in batches)
+    by_index = [data[index][1].tolist() for index in BatchOrder(rows_of_rank, batch_size, torch.device("cpu"))]
+    assert by_index == [y.tolist() for _, y in batches]  # as on a GPU
     expected = order(n, world_size, world_size - 1, seen, epoch=2)
     assert [row for _, y in batches for row in y.tolist()] == expected
     assert all(torch.equal(x[:, 0], 4 * y) for x, y in batches)

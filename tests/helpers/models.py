@@ -87,7 +87,7 @@ def trainer(*callbacks, **arguments):
         "enable_progress_bar": False,
         "enable_model_summary": False,
     }
-    return pl.Trainer(callbacks=list(callbacks), **{"accelerator": ACCELERATOR, **quiet, **arguments})
+    return pl.Trainer(callbacks=list(callbacks), **{"accelerator": ACCELERATOR, "devices": 1, **quiet, **arguments})
 
 
 class SaveAt(pl.Callback):

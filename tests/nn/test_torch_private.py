@@ -13,6 +13,8 @@ from psn_lightning.nn.torch_private import (
     get_backward_id,
     get_ddp_ignored,
     handles_amp_scaling,
+    hold_steps,
+    is_held,
     list_leaves,
     set_ddp_ignored,
 )
@@ -53,6 +55,33 @@ def test_ddp_ignores_the_names_that_are_set(group):
 @pytest.mark.parametrize("fused", [True, False])
 def test_fused_optimizers_handle_the_scale_of_amp(fused):
     assert handles_amp_scaling(torch.optim.AdamW([torch.zeros(3, requires_grad=True)], fused=fused)) == fused
+
+
+def test_a_state_that_was_not_fused_makes_the_optimizer_not_fused():
+    weight = torch.zeros(3, requires_grad=True)
+    fused, plain = (torch.optim.AdamW([weight], fused=value) for value in (True, False))
+    fused.load_state_dict(plain.state_dict())
+    assert not handles_amp_scaling(fused)
+
+
+def test_a_held_optimizer_changes_nothing():
+    weight = torch.ones(3, requires_grad=True)
+    optimizer, flag = torch.optim.Adam([weight], fused=True), torch.zeros(())
+    assert not is_held(optimizer)
+    hold_steps(optimizer, flag)
+    before = []
+    for value in (0, 1, 0):
+        flag.fill_(value)
+        assert is_held(optimizer) == bool(value)
+        weight.grad = torch.ones(3)
+        optimizer.step()
+        before.append((weight.detach().clone(), int(optimizer.state[weight]["step"])))
+    (first, one), (held, still), (last, two) = before
+    assert torch.equal(first, held)
+    assert not torch.equal(held, last)
+    assert (one, still, two) == (1, 1, 2)
+    hold_steps(optimizer, None)
+    assert not is_held(optimizer)
 
 
 def test_leaves_come_in_order_out_of_any_nesting():

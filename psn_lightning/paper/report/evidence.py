@@ -81,7 +81,7 @@ class Evidence:
     @property
     def title(self) -> str:
         """Title of the data set, as the runs have it."""
-        return self.runs.dataset() or published.DATA[self.data]
+        return self.runs.dataset() or published.DATA.get(self.data, self.data)
 
     def margin(self, name: str) -> float:
         """Margin of the plan."""

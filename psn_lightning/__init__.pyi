@@ -5,6 +5,7 @@ from .callbacks import EquilibriumMonitor as EquilibriumMonitor
 from .callbacks import GradientRatio as GradientRatio
 from .callbacks import MaskReapply as MaskReapply
 from .callbacks import NumericalGuard as NumericalGuard
+from .callbacks import Prune as Prune
 from .callbacks import RigL as RigL
 from .callbacks import Sparsify as Sparsify
 from .callbacks import SRigL as SRigL
@@ -36,6 +37,15 @@ from .nn import densify as densify
 from .nn import describe as describe
 from .nn import sparse_layers as sparse_layers
 from .nn import sparsify as sparsify
+from .pruning import CSTI as CSTI
+from .pruning import OBD as OBD
+from .pruning import SNIP as SNIP
+from .pruning import GraSP as GraSP
+from .pruning import Magnitude as Magnitude
+from .pruning import RandomScores as RandomScores
+from .pruning import Saliency as Saliency
+from .pruning import SynFlow as SynFlow
+from .pruning import prune as prune
 from .task import SparseClassifier as SparseClassifier
 from .topology import Bell as Bell
 from .topology import Bernoulli as Bernoulli

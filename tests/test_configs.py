@@ -123,3 +123,16 @@ def test_one_sweep_shows_every_setting_and_its_default():
         if field.default is not dataclasses.MISSING:
             default = {None: "null"}.get(field.default, field.default)
             assert f"default {default}" in line or f"default: {default}" in line, line
+
+
+PRUNING = sorted(path.stem for path in (CONF / "pruning").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", PRUNING)
+def test_pruning_overlays_the_quickstart(name, client):
+    overlay = ["--config", str(CONF / "pruning" / f"{name}.yaml")]
+    assert main(["fit", "--config", str(CONF / "quickstart.yaml"), *overlay, *QUIET, "--trainer.max_epochs=2"]) == 0
+    run = only_run(client)
+    assert run.data.metrics["sparsity/realised"] == pytest.approx(0.9, abs=0.0005)
+    for line in (CONF / "pruning" / f"{name}.yaml").read_text().splitlines():
+        assert not line.strip() or "# " in line, f"{name}.yaml: {line}"

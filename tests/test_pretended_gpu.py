@@ -22,6 +22,7 @@ from psn_lightning.callbacks import (
     MaskReapply,
     NumericalGuard,
     Progress,
+    Prune,
     RigL,
     SRigL,
     TopologyLogger,
@@ -34,6 +35,7 @@ from psn_lightning.dynamics.rules import SETRule
 from psn_lightning.errors import DivergedError, SettingError
 from psn_lightning.nn import sparsify
 from psn_lightning.paper import RigLVariant
+from psn_lightning.pruning import OBD, SNIP, GraSP, Magnitude, SynFlow
 from psn_lightning.task import SparseClassifier
 from psn_lightning.topology import Bernoulli
 from tests.helpers.pretended_gpu import CUDA, GpuTensor, PretendedGpu, to_cpu
@@ -45,6 +47,13 @@ METHODS = {
     "SRigL": [SRigL(period=10, end=1.0)],
     "GMP": [GMP(period=5)],
     "RigLVariant": [RigLVariant(period=10, end=1.0, gradient_steps=5, grown_value="initial", moments="reset")],
+}
+PRUNING = {
+    "SNIP": [Prune(SNIP(), 0.9, at=[0, 20])],
+    "GraSP": [Prune(GraSP(), 0.9)],
+    "SynFlow": [Prune(SynFlow(), 0.9, rounds=3)],
+    "Magnitude": [Prune(Magnitude(), 0.9, at=20)],
+    "OBD": [Prune(OBD(), 0.9, at=20, n_batches=1)],
 }
 
 
@@ -174,10 +183,10 @@ def make_model(**arguments):
 
 def copies(method):
     """Fresh callbacks of a method: a callback belongs to one Trainer."""
-    return copy.deepcopy(METHODS[method])
+    return copy.deepcopy({**METHODS, **PRUNING}[method])
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, *PRUNING])
 def test_no_devices_are_mixed_and_the_numbers_are_the_cpus(method):
     with PretendedGpu() as gpu:
         task = make_model()
@@ -203,7 +212,7 @@ class StopAt(pl.Callback):
         trainer.should_stop = trainer.should_stop or trainer.global_step == self.step
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, *PRUNING])
 def test_a_run_goes_on(method, tmp_path):
     """Stopped between two updates; RigLVariant between two gradients that it sums."""
     data, lengths = Digits(batch_size=64), {"max_epochs": -1, "default_root_dir": tmp_path, "checkpoints": True}
@@ -270,7 +279,7 @@ class Poison(pl.Callback):
         return [value.inner for value in (*network.values(), *(t for s in optimizer.values() for t in s.values()))]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, "SNIP"])
 @pytest.mark.parametrize("step", [7, 22])  # within an epoch of 23 steps, where the host does not look; the last one
 def test_a_gradient_that_is_not_finite_changes_nothing_and_is_told_later(method, step, tmp_path):
     with PretendedGpu() as gpu:
@@ -368,8 +377,7 @@ def test_precisions(method, precision):
         trainer = make_trainer(gpu, *copies(method), inference_mode=False, **chosen)
         trainer.fit(task, Digits(batch_size=64))
         assert torch.isfinite(trainer.callback_metrics["test/loss"])
-        if "true" not in precision:  # Lightning would convert the moved module again, which the pretence cannot
-            assert len(trainer.predict(task, Digits(batch_size=64))[0]["label"]) == 360
+        assert len(trainer.predict(task, Digits(batch_size=64))[0]["label"]) == 360
 
 
 @pytest.mark.filterwarnings("ignore:'pin_memory' argument")  # torch sees no GPU

@@ -1,4 +1,4 @@
-"""Lightning callbacks: sparsification, topology updates, masks, logging, guards."""
+"""Lightning callbacks: sparsification, pruning, topology updates, masks, logging, guards."""
 
 from psn_lightning.callbacks.dynamic import DynamicTopology
 from psn_lightning.callbacks.equilibrium import EquilibriumMonitor
@@ -7,6 +7,7 @@ from psn_lightning.callbacks.guards import NumericalGuard
 from psn_lightning.callbacks.masks import MaskReapply
 from psn_lightning.callbacks.methods import GMP, SET, RigL, SRigL
 from psn_lightning.callbacks.progress import Progress
+from psn_lightning.callbacks.pruning import Prune
 from psn_lightning.callbacks.recording import EpochTimer, LastEvaluation, TopologyLogger
 from psn_lightning.callbacks.sparsify import Sparsify
 
@@ -21,6 +22,7 @@ __all__ = [
     "MaskReapply",
     "NumericalGuard",
     "Progress",
+    "Prune",
     "RigL",
     "SRigL",
     "Sparsify",

@@ -37,7 +37,7 @@ class TensorData(Dataset[Batch]):
         return self.x[index], self.y[index]
 
     def __getitems__(self, indices: list[int]) -> Batch:
-        index = torch.tensor(indices, dtype=torch.int64)
+        index = torch.tensor(indices, dtype=torch.int64, device=self.y.device)
         return self.x.index_select(0, index), self.y.index_select(0, index)
 
     @property
@@ -90,15 +90,17 @@ class BatchOrder(DistributedSampler[Tensor]):
 
     def __init__(self, order: DistributedSampler[int], batch_size: int, device: torch.device) -> None:
         super().__init__(order.dataset, num_replicas=order.num_replicas, rank=order.rank)
-        self._order, self._batch_size, self._device = order, batch_size, device
+        self._order, self._device = order, device
+        self.batch_size = batch_size
+        """Number of rows of a batch."""
 
     def __len__(self) -> int:
-        return math.ceil(len(self._order) / self._batch_size)
+        return math.ceil(len(self._order) / self.batch_size)
 
     def __iter__(self) -> Iterator[Tensor]:
         rows = torch.tensor(list(self._order), dtype=torch.int64).to(self._device)
-        for first in range(0, len(rows), self._batch_size):
-            yield rows[first : first + self._batch_size]
+        for first in range(0, len(rows), self.batch_size):
+            yield rows[first : first + self.batch_size]
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch of the order of the rows."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -60,6 +60,11 @@ def hold_steps(optimizer: Optimizer, flag: Tensor | None) -> None:
 def is_held(optimizer: Optimizer) -> bool:
     """Return whether :func:`hold_steps` keeps an optimizer from stepping at present; waits for the device."""
     return bool(vars(optimizer).get("found_inf", 0))
+
+
+def map_leaves(function: Callable[[Any], Any], tree: Any, kind: type) -> Any:
+    """Copy nested dicts, lists and tuples, with a function applied to the leaves of a type."""
+    return _pytree.tree_map_only(kind, function, tree)
 
 
 def list_leaves(tree: Any) -> list[Any]:

@@ -9,8 +9,9 @@ from pathlib import Path
 import lightning.pytorch as pl
 import torch
 
-from psn_lightning.callbacks import SET, MaskReapply, RigL, SRigL
+from psn_lightning.callbacks import SET, MaskReapply, Prune, RigL, SRigL
 from psn_lightning.data import Digits
+from psn_lightning.pruning import SNIP
 from psn_lightning.task import SparseClassifier
 from psn_lightning.topology import Bernoulli
 
@@ -19,6 +20,7 @@ RUNS = {
     "RigL-masked": lambda: RigL(period=STEPS // UPDATES, end=1.0),
     "SET-masked": lambda: SET(period=STEPS // UPDATES, begin=0),
     "SRigL-masked": lambda: SRigL(period=STEPS // UPDATES, end=1.0),
+    "SNIP-masked": lambda: Prune(SNIP(), 0.9, at=[0, 0.5]),
     "RigL-csr": lambda: RigL(period=STEPS // UPDATES, end=1.0),
 }
 """Rules by name and storage of a run."""

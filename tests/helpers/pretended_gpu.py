@@ -72,7 +72,10 @@ class GpuTensor(torch.Tensor):
         return GpuTensor, (self.inner.detach(),)
 
     def __deepcopy__(self, memo):
-        return GpuTensor(self.inner.detach().clone()).requires_grad_(self.requires_grad)
+        copied = GpuTensor(self.inner.detach().clone())
+        if isinstance(self, torch.nn.Parameter):
+            return torch.nn.Parameter(copied, self.requires_grad)
+        return copied.requires_grad_(self.requires_grad)
 
     def __tensor_flatten__(self):
         return ["inner"], None
@@ -140,6 +143,23 @@ def _group_by_device(lists, *arguments):
     return {(CUDA if pretended else device, dtype): group for (device, dtype), group in groups.items()}
 
 
+_apply = torch.nn.Module._apply
+
+
+def _move_module(module, function, recurse=True):
+    """Move or convert a module by new parameters: torch swaps those of tensor subclasses, which references prevent."""
+    if not any(isinstance(parameter, GpuTensor) for parameter in module.parameters()):
+        return _apply(module, function, recurse)
+    moved = {}
+    for part in module.modules():
+        for name, weight in part._parameters.items():
+            if weight is not None:
+                new = torch.nn.Parameter(function(weight.detach()), weight.requires_grad)
+                part._parameters[name] = moved.setdefault(id(weight), new)
+        part._buffers |= {name: function(buffer) for name, buffer in part._buffers.items() if buffer is not None}
+    return module
+
+
 def to_cpu(value):
     """What ``torch.load(…, map_location="cpu")`` makes of a checkpoint."""
     if isinstance(value, GpuTensor):
@@ -158,16 +178,21 @@ class PretendedGpu(TorchFunctionMode):
         super().__init__()
         self.events = []
         self.phase = "outside"
-        self._grouping = mock.patch.object(_optimizers, _GROUP, _group_by_device)
+        self._patches = [
+            mock.patch.object(_optimizers, _GROUP, _group_by_device),
+            mock.patch.object(torch.nn.Module, "_apply", _move_module),
+        ]
 
     def __enter__(self):
         PretendedGpu.current = self
-        self._grouping.start()
+        for patch in self._patches:
+            patch.start()
         return super().__enter__()
 
     def __exit__(self, *error):
         PretendedGpu.current = None
-        self._grouping.stop()
+        for patch in self._patches:
+            patch.stop()
         return super().__exit__(*error)
 
     def waits(self, *phases):

@@ -1,0 +1,52 @@
+"""SynFlow: the flow of a signal of ones through the magnitudes of the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from psn_lightning.nn.torch_private import map_leaves
+from psn_lightning.pruning.linearised import Linearised
+from psn_lightning.pruning.saliency import Saliency
+from psn_lightning.pruning.twin import Twin, move_batch
+
+
+@dataclass(frozen=True)
+class SynFlow(Saliency):
+    """Synaptic flow, |w| ∂R/∂|w|: the part of each connection in R, the sum of the outputs for an input of ones.
+
+    Source: Tanaka et al., 2020, arXiv 2006.05467, section 6: the magnitudes of all weights, no biases, activations and
+    norms as the identity, 100 rounds. Attention is (q kᵀ) v. No data are needed: of a batch only the shape is used,
+    except for integers such as tokens, whose embeddings are the input.
+    """
+
+    rounds: ClassVar[int] = 100
+    batches: ClassVar[int | None] = 1
+
+    def scores(self, twin: Twin, batches: Sequence[Any], generator: torch.Generator) -> dict[str, Tensor]:
+        """Compute |w| ∂R/∂|w|."""
+        weights = list(twin.weights.values())
+        batch = batches[0] if batches else _make_batch(weights[0])
+        with torch.no_grad():
+            for parameter in twin.module.parameters():
+                parameter.abs_() if parameter.dim() > 1 else parameter.zero_()
+        ones = map_leaves(_replace_by_ones, batch, Tensor)
+        with Linearised():
+            flow = twin.logits(move_batch(ones))[0].sum()
+        # R is very large or small in deep networks, and only the order of scores matters within a round.
+        gradients = torch.autograd.grad(flow.log(), weights, materialize_grads=True)
+        return twin.as_matrices(weight * gradient for weight, gradient in zip(weights, gradients, strict=True))
+
+
+def _replace_by_ones(leaf: Tensor) -> Tensor:
+    """Return the first row, as ones if it has floating-point numbers."""
+    return torch.ones_like(leaf[:1]) if leaf.is_floating_point() else leaf[:1]
+
+
+def _make_batch(first: Tensor) -> tuple[Tensor, Tensor]:
+    """Make a batch for a network whose first layer is linear."""
+    return torch.ones(1, first.shape[1], dtype=torch.float64), torch.zeros(1, dtype=torch.int64)

@@ -1,0 +1,125 @@
+"""A copy of a network from which saliencies are computed: exact, and the same whatever the storage and the device."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from operator import itemgetter
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from psn_lightning.errors import SettingError
+from psn_lightning.nn import densify, sparse_layers
+from psn_lightning.nn.torch_private import list_leaves, map_leaves
+
+Forward = Callable[[nn.Module, Any], tuple[Tensor, Tensor]]
+"""Function from a module and a batch to logits ``(…, n_classes)`` and labels ``(…)``."""
+
+_LARGEST = 2**28  # positions: 2 GiB of weights, and as much of each gradient
+
+
+def classify(module: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
+    """Call a module with the features of a batch ``(x, y)``; the default :data:`Forward`."""
+    x, y = batch
+    return module(x), y
+
+
+class Twin:
+    """Dense copy of a module in float64 on the CPU, in evaluation mode.
+
+    Scores in float32 tie and overflow, csr layers cannot be differentiated twice, and AMP and DDP wrap a module. In
+    float64 on one kind of processor all processes and storages get the same masks.
+
+    Args:
+        module: Module with sparse layers, see :func:`psn_lightning.sparsify`.
+        forward: Function from module and batch to logits and labels.
+
+    Raises:
+        SettingError: If the module has no sparse layer, or too many positions.
+    """
+
+    def __init__(self, module: nn.Module, forward: Forward = classify) -> None:
+        layers = sparse_layers(module)
+        if not layers:
+            raise SettingError(f"{type(module).__name__} has no sparse layer: call psn_lightning.sparsify first")
+        positions = sum(layer.n_out * layer.n_in for layer in layers.values())
+        if positions > _LARGEST:
+            raise SettingError(
+                f"saliencies need dense float64 copies of the weights, and {positions:,} positions are more than "
+                f"{_LARGEST:,}: choose a smaller network, or a sparse start by its topology"
+            )
+        self.masks = {name: layer.mask.detach().cpu().clone() for name, layer in layers.items()}
+        """Active connections by layer name, boolean, shape ``(n_out, n_in)``."""
+        self.module = densify(copy.deepcopy(module)).to("cpu", torch.float64).eval()
+        """Copy of the module."""
+        self.weights = {name: _find_parameter(self.module, name).requires_grad_() for name in layers}
+        """Weights of the sparse layers by name, in the shape that the module has them, 0 where no connection is."""
+        self._forward = forward
+
+    def logits(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """Compute the logits ``(rows, n_classes)`` and the labels ``(rows,)`` of a batch."""
+        with sdpa_kernel(SDPBackend.MATH):  # the only one that can be differentiated twice
+            logits, labels = self._forward(self.module, move_batch(batch))
+        return logits.flatten(0, -2), labels.flatten()
+
+    def losses(self, batches: Iterable[Any], temperature: float = 1.0) -> Iterable[Tensor]:
+        """Compute the share of each batch in the mean cross-entropy over all rows; the shares add up to it.
+
+        Args:
+            batches: Batches that the forward function takes.
+            temperature: Divisor of the logits.
+        """
+        listed = list(batches)
+        n_rows = sum(self._count_rows(batch) for batch in listed)
+        for batch in listed:
+            logits, labels = self.logits(batch)
+            yield F.cross_entropy(logits / temperature, labels, reduction="sum") / n_rows
+
+    def _count_rows(self, batch: Any) -> int:
+        with torch.no_grad():
+            return self.logits(batch)[1].numel()
+
+    def parameters(self) -> list[nn.Parameter]:
+        """List the trainable parameters: those of the sparse layers, biases, norms, the output layer."""
+        return [parameter for parameter in self.module.parameters() if parameter.requires_grad]
+
+    @torch.no_grad()
+    def restrict(self, masks: Mapping[str, Tensor]) -> None:
+        """Remove connections.
+
+        Args:
+            masks: Connections that stay active by layer name, boolean, shape ``(n_out, n_in)``.
+        """
+        for name, mask in masks.items():
+            self.masks[name] = mask
+            self.weights[name].masked_fill_(~mask.view_as(self.weights[name]), 0)
+
+    def as_matrices(self, tensors: Iterable[Tensor]) -> dict[str, Tensor]:
+        """Name tensors in the order and shape of :attr:`weights`, as matrices ``(n_out, n_in)``."""
+        return {name: tensor.detach().flatten(1) for name, tensor in zip(self.weights, tensors, strict=True)}
+
+
+def move_batch(batch: Any) -> Any:
+    """Move a nested batch to the CPU, floating-point tensors in float64."""
+    return map_leaves(
+        lambda leaf: leaf.detach().to("cpu", torch.float64 if leaf.is_floating_point() else leaf.dtype), batch, Tensor
+    )
+
+
+def _find_parameter(module: nn.Module, name: str) -> nn.Parameter:
+    """Find the parameter of a sparse layer: the layer's name is that of its module, or of the parameter itself."""
+    try:
+        return module.get_parameter(name)
+    except AttributeError:
+        return module.get_parameter(f"{name}.weight" if name else "weight")
+
+
+def split_rows(batch: Any) -> Iterator[Any]:
+    """Split a nested batch into batches of one row."""
+    leaves = [leaf for leaf in list_leaves(batch) if isinstance(leaf, Tensor)]
+    for row in range(len(leaves[0])):
+        yield map_leaves(itemgetter(slice(row, row + 1)), batch, Tensor)

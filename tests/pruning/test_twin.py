@@ -1,0 +1,50 @@
+"""The copy that saliencies are computed from is the network."""
+
+import pytest
+import torch
+
+from psn_lightning import sparse_layers, sparsify
+from psn_lightning.errors import SettingError
+from psn_lightning.pruning import Twin
+from psn_lightning.pruning import twin as module_of_twin
+from tests.pruning.networks import batch, conv_net, images, mlp, sparse_mlp
+
+
+@pytest.mark.parametrize("storage", ["masked", "csr"])
+def test_it_computes_what_the_network_computes(storage):
+    network, (x, y) = sparse_mlp(storage), batch()
+    twin = Twin(network)
+    logits, labels = twin.logits((x, y))
+    assert logits.dtype == torch.float64
+    assert torch.allclose(logits.float(), network(x.float()), atol=1e-5)
+    assert torch.equal(labels, y)
+    for name, layer in sparse_layers(network).items():
+        assert torch.equal(twin.masks[name], layer.mask)
+        assert torch.equal(twin.weights[name][layer.mask].float(), layer.active_values())
+
+
+def test_the_losses_of_batches_add_up_to_the_mean_over_rows():
+    twin, (x, y) = Twin(sparse_mlp("masked")), batch(10)
+    whole = torch.nn.functional.cross_entropy(twin.module(x), y)
+    parts = list(twin.losses([(x[:3], y[:3]), (x[3:], y[3:])]))
+    assert float(sum(parts)) == pytest.approx(float(whole), rel=1e-12)
+
+
+def test_the_network_is_left_alone():
+    module = conv_net()
+    sparsify(module, 0.5, allocation="uniform")
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    twin = Twin(module)
+    twin.restrict({name: torch.zeros_like(mask) for name, mask in twin.masks.items()})
+    twin.logits(images())[0].sum().backward()
+    assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
+    assert all(parameter.grad is None for parameter in module.parameters())
+    assert all(not weight.any() for weight in twin.weights.values())
+
+
+def test_what_has_no_sparse_layer_or_too_many_positions(monkeypatch):
+    with pytest.raises(SettingError, match="no sparse layer"):
+        Twin(mlp())
+    monkeypatch.setattr(module_of_twin, "_LARGEST", 10)
+    with pytest.raises(SettingError, match="more than 10"):
+        Twin(sparse_mlp("masked"))

@@ -15,11 +15,11 @@ DOCS = ROOT / "docs"
 DYNAMICS = (DOCS / "dynamics.md").read_text()
 COMMANDS = [
     line
-    for block in re.findall(r"```bash\n(.*?)```", DYNAMICS, re.DOTALL)
+    for block in re.findall(r"```bash\n(.*?)```", DYNAMICS + (DOCS / "pruning.md").read_text(), re.DOTALL)
     for line in block.splitlines()
     if "soft.yaml" not in line
 ]
-PAGES = ("library.md", "migration.md", "data.md")
+PAGES = ("library.md", "migration.md", "data.md", "pruning.md")
 
 
 def block(language):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-from psn_lightning import sparse_layers, sparsify
+from psn_lightning import sparse_layers
 from psn_lightning.callbacks import MaskReapply, Prune, RigL, TopologyLogger
 from psn_lightning.checkpoints import PortableMoments
 from psn_lightning.data import Digits
@@ -99,8 +99,6 @@ def test_a_rule_goes_on_from_the_pruned_network():
 @pytest.mark.parametrize("name", ["resnet", "transformer"])
 def test_other_peoples_models(name):
     task = plain(name)
-    if name == "resnet":
-        sparsify(task.net, 0.0, allocation="uniform", include=["layer1.*", "layer2.0.conv1"])
     run = other_trainer(Prune(SNIP(), 0.7), MaskReapply(), max_epochs=1, limit_train_batches=2)
     run.fit(task, batches(name))
     layers = sparse_layers(task).values()

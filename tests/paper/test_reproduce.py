@@ -8,6 +8,7 @@ import yaml
 
 from psn_lightning.cli import main
 from psn_lightning.errors import SettingError
+from psn_lightning.paper import cost
 from psn_lightning.paper.plan import plan_digest
 from psn_lightning.paper.record import RECORD, RecordedRun, from_experiment, read
 from psn_lightning.paper.reproduction import cells_of, epochs_of, load, names, plan_for
@@ -160,7 +161,8 @@ def test_a_base_that_does_not_say_how_long_is_named(small, workdir, base):
         epochs_of(load("small"), "digits")
 
 
-def test_the_list_shows_titles_as_they_are(small, capsys):
+def test_the_list_shows_titles_as_they_are(small, capsys, monkeypatch):
+    monkeypatch.setattr(cost, "estimate_run_seconds", lambda *_: 60.0)  # which would train
     small.write_text(yaml.safe_dump({**SMALL, "title": "[/b] [red]"}))
     assert main(["reproduce", "--list"]) == 0
     assert "[/b] [red]" in capsys.readouterr().out

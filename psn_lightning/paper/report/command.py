@@ -17,7 +17,7 @@ from psn_lightning.paper.report import published
 from psn_lightning.paper.report.coverage import cost_by_claim, count_planned
 from psn_lightning.paper.report.diagnostic_claims import diagnostic_claims
 from psn_lightning.paper.report.dynamic_claims import dynamic_claims
-from psn_lightning.paper.report.equilibria import equilibrium_tables, settled_table
+from psn_lightning.paper.report.equilibria import equilibrium_tables, settled_table, unseen_table
 from psn_lightning.paper.report.evidence import ALTERNATIVES, PLANNED, Analysis, Assessment
 from psn_lightning.paper.report.figures import pictures
 from psn_lightning.paper.report.law import law_table, layer_table, layers
@@ -162,6 +162,7 @@ def sections(runs: Runs, claims: Sequence[Claim]) -> dict[str, str]:
     together = runs.of("equilibrium-combinations", "fashion")
     tables = {
         "table 4": settled_table(runs) if together else None,
+        "table 4 unseen": unseen_table(runs),
         "choices": choices(single) if single else None,
         "choices together": choices(together) if together else None,
         "law": law_table(found) if found else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterator
 
@@ -10,7 +11,7 @@ from psn_lightning.paper.report.law import law_table, layer_table, layers
 from psn_lightning.paper.report.paper_tables import choices
 from psn_lightning.paper.report.runs import Runs, metric
 from psn_lightning.paper.report.tables import NOTHING, Table, mean_of
-from psn_lightning.paper.report.verdicts import number
+from psn_lightning.paper.report.verdicts import MINUS, number
 from psn_lightning.topology.equilibrium import PAPER_TABLE_4, two_level_bound
 
 UNSEEN = "unseen, grown initial"
@@ -65,6 +66,34 @@ def settled_table(runs: Runs) -> Table:
     return Table("Table 4, canonical RigL, and RigL whose growth does not see", note, [*columns, "ours / bound"], rows)
 
 
+def unseen_table(runs: Runs) -> Table:
+    """Make the table of Table 4 beside growth that does not see, new weights at 0, and nn.Linear's scale, by start.
+
+    Args:
+        runs: Recorded runs.
+    """
+    own = runs.of("table4")
+    rows, errors = [], []
+    for data, printed in PAPER_TABLE_4.items():
+        for sparsity, ccv in printed.items():
+            cells = [
+                _select_data(own, data).having({"model.sparsity": sparsity, "start": start})
+                for start in ("erk", "lognormal")
+            ]
+            found = list(cells[0].by_seed(_CCV).values())
+            errors += [statistics.fmean(found) / ccv - 1] if found else []
+            names = ", ".join(dict.fromkeys(cell.dataset() for cell in cells if cell)) or published.DATA[data]
+            share = f"{errors[-1]:+.1%}".replace("-", MINUS) if found else NOTHING
+            rows.append([names, f"{sparsity:.0%}", number(ccv), *(mean_of(cell, _CCV) for cell in cells), share])
+    rms = f"{math.sqrt(statistics.fmean(error**2 for error in errors)):.1%}" if errors else "not known"
+    note = (
+        f"Fan-in CCV after the last epoch, mean over the layers: mean ± standard deviation over seeds (n). Root mean "
+        f"square of the relative error from ERK: {rms}, over {len(errors)} of 16 cells."
+    )
+    columns = ["data", "sparsity", "paper", "unseen, from ERK", "unseen, from lognormal", "ERK / paper − 1"]
+    return Table("Table 4 under growth that does not see, zero weights, nn.Linear's scale", note, columns, rows)
+
+
 def _select_data(runs: Runs, data: str) -> Runs:
     """Select the runs of a data set, of all reproductions."""
     return Runs(run for run in runs.all if run.data == data)
@@ -78,6 +107,8 @@ def equilibrium_tables(runs: Runs) -> Iterator[Table]:
     """
     if runs.of("equilibrium") or runs.of("equilibrium-combinations"):
         yield settled_table(runs)
+    if runs.of("table4"):
+        yield unseen_table(runs)
     for reproduction in ("equilibrium-variants", "equilibrium-combinations"):
         for data in runs.of(reproduction).data():
             yield choices(runs.of(reproduction, data))

@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
+import math
+import weakref
+from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from psn_lightning.callbacks.averages import follow_connections
 from psn_lightning.callbacks.layers import layers_of, seed_of_run
-from psn_lightning.callbacks.ranks import check_equal_connectivity, refuse_sharding
-from psn_lightning.callbacks.sparsify import sparsify_first
+from psn_lightning.callbacks.ranks import check_equal_connectivity
+from psn_lightning.callbacks.sparsify import Sparsify
 from psn_lightning.callbacks.steps import count_total_steps
 from psn_lightning.errors import SettingError
-from psn_lightning.nn import InitName, sparse_layers, sparsify
+from psn_lightning.nn import InitName, sparse_layers
 from psn_lightning.nn.torch_private import is_held
-from psn_lightning.pruning import Saliency, Scope, Shuffle, prune
+from psn_lightning.pruning import Saliency, Scope, Shuffle, classify, prune
 from psn_lightning.topology import check_sparsity
 
 
-class Prune(pl.Callback):
+class Prune(Sparsify):
     """Removes the connections that a saliency finds least important, at one or several points of a run.
 
-    A dense module is made sparse first; our own model starts dense with ``sparsity: 0``. Between several points the
-    share of the connections that are left falls geometrically. A resumed run does not prune twice. Together with
-    :class:`DynamicTopology` pruning makes the start that the rule goes on from. Put this callback before
-    :class:`TopologyLogger`, whose overlap is then that with the pruned network.
+    A dense module gets full masks first, as by :class:`Sparsify`; our own model starts dense with ``sparsity: 0``.
+    Between several points the share of the connections that are left falls geometrically. A resumed run does not prune
+    twice. Together with :class:`DynamicTopology` pruning makes the start that the rule goes on from. Put this callback
+    before :class:`TopologyLogger`, whose overlap is then that with the pruned network.
 
     Args:
         saliency: Importance of a connection, such as :class:`~psn_lightning.pruning.SNIP`.
@@ -39,6 +43,7 @@ class Prune(pl.Callback):
         n_batches: Number of training batches that the saliency reads; default: that of the saliency.
         shuffle: Control: positions or inputs, see :func:`psn_lightning.prune`.
         redraw: Control: new weights of this kind for the same mask.
+        forward: Function from module and batch to logits and labels; by default ``(module(x), y)`` of ``(x, y)``.
         seed: Seed of the batches, of random scores and controls; the seed of ``seed_everything`` by default.
 
     Raises:
@@ -55,8 +60,10 @@ class Prune(pl.Callback):
         n_batches: int | None = None,
         shuffle: Shuffle | None = None,
         redraw: InitName | None = None,
+        forward: Callable[[nn.Module, Any], tuple[Tensor, Tensor]] | None = None,
         seed: int | None = None,
     ) -> None:
+        super().__init__(0.0, allocation="uniform", seed=seed, print_table=False)
         check_sparsity(sparsity)
         points = at if isinstance(at, list) else [at]
         if not points or any(point < 0 or (isinstance(point, float) and point >= 1) for point in points):
@@ -65,24 +72,40 @@ class Prune(pl.Callback):
         self.sparsity = sparsity
         self.points = points
         self.n_batches = saliency.batches if n_batches is None else n_batches
-        self.seed = seed
-        self._settings = {"scope": scope, "rounds": rounds, "shuffle": shuffle, "redraw": redraw}
+        self._pruning = {"scope": scope, "rounds": rounds, "shuffle": shuffle, "redraw": redraw}
+        self._forward = forward or classify
         self._steps: list[int] = []
         self._done = 0  # points of the run that are behind it
         self._density = 1.0  # before the first of them
+        self._module: weakref.ref[pl.LightningModule] | None = None
+        self._is_restored = False
 
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Make a dense module sparse.
+    def apply(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Give a dense module full masks, unless another :class:`Sparsify` makes it sparse.
 
         Raises:
-            SettingError: If the strategy shards weights, or the module cannot be made sparse.
+            SettingError: If the module cannot be made sparse.
         """
-        if stage != "fit":
-            return
-        refuse_sharding(type(trainer.strategy).__name__)
-        sparsify_first(trainer, pl_module)
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, Sparsify) and not isinstance(callback, Prune):
+                callback.apply(trainer, pl_module)
         if not sparse_layers(pl_module):
-            sparsify(pl_module, 0.0, allocation="uniform")
+            super().apply(trainer, pl_module)
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Check the strategy, and make a dense module sparse.
+
+        Raises:
+            SettingError: If the strategy shards weights, the module cannot be made sparse, or storage csr would have to
+                change its counts on several processes.
+        """
+        super().setup(trainer, pl_module, stage)
+        csr = [name for name, layer in layers_of(pl_module).items() if layer.storage == "csr"]
+        if stage == "fit" and csr and trainer.world_size > 1:
+            raise SettingError(
+                f"pruning changes the number of connections of {', '.join(csr)}, which storage csr cannot on "
+                f"{trainer.world_size} processes: use storage masked, or one process"
+            )
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Find the steps of the points, and prune if one of them is before the first step.
@@ -90,8 +113,13 @@ class Prune(pl.Callback):
         Raises:
             SettingError: If the length of the run is needed and not known, or the module cannot be pruned so.
         """
-        n_steps = count_total_steps(trainer)
-        if any(isinstance(point, float) for point in self.points) and n_steps == float("inf"):
+        if not self._is_restored and (self._module is None or self._module() is not pl_module):
+            self._done = 0
+        self._module, self._is_restored = weakref.ref(pl_module), False
+        n_steps, n = count_total_steps(trainer), len(trainer.optimizers)
+        if not pl_module.automatic_optimization and n > 1 and trainer.max_steps > 0:
+            n_steps = min(n_steps, math.ceil(trainer.max_steps / n))  # the Trainer counts the steps of all optimizers
+        if any(isinstance(point, float) for point in self.points) and math.isinf(n_steps):
             raise SettingError(f"at {self.points} has shares of a run without a finite length: give optimizer steps")
         self._steps = sorted(p if isinstance(p, int) else round(p * n_steps) for p in self.points)
         if self._done == 0 and self._steps[0] == 0:
@@ -101,7 +129,9 @@ class Prune(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Prune if the next step is at or after a point that has not been dealt with."""
-        while self._done < len(self._steps) and trainer.global_step >= self._steps[self._done]:
+        super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
+        step = trainer.global_step // max(1, len(trainer.optimizers))
+        while self._done < len(self._steps) and step >= self._steps[self._done]:
             if any(map(is_held, trainer.optimizers)):
                 return  # the run has diverged, and ends soon with the network as it was before
             self._prune(trainer, pl_module)
@@ -116,16 +146,19 @@ class Prune(pl.Callback):
         share = self._done / len(self._steps)
         last = self._done == len(self._steps)
         density = self._density * ((1 - self.sparsity) / self._density) ** share
-        (optimizer,) = trainer.optimizers if len(trainer.optimizers) == 1 else (None,)
+        if trainer.world_size > 1:
+            for buffer in pl_module.buffers():  # running statistics are those of each process, and scores read them
+                torch.distributed.broadcast(buffer, 0)
         with isolate_rng():
             prune(
                 pl_module,
                 self.saliency,
                 self.sparsity if last else 1 - density,
                 self._read_batches(trainer),
-                optimizer=optimizer,
+                forward=self._forward,
+                optimizers=trainer.optimizers,
                 seed=seed_of_run(self.seed),
-                **self._settings,  # type: ignore[arg-type]
+                **self._pruning,  # type: ignore[arg-type]
             )
         follow_connections(trainer, pl_module)
         check_equal_connectivity(trainer, pl_module)
@@ -146,7 +179,10 @@ class Prune(pl.Callback):
                 f"{type(self.saliency).__name__} reads training batches, which needs a single DataLoader of a data set "
                 "with __getitem__ and __len__"
             )
-        size = (loader.batch_size or loader.sampler.batch_size) * trainer.world_size  # of all processes together
+        size = next((n for part in (loader, loader.batch_sampler, loader.sampler) if (n := _batch_size(part))), None)
+        if size is None:
+            raise SettingError("the training loader does not say its batch size: give it batch_size")
+        size *= trainer.world_size  # the rows of all processes together
         order = torch.Generator().manual_seed(seed_of_run(self.seed))
         own: DataLoader[Any] = DataLoader(rows, size, shuffle=True, collate_fn=loader.collate_fn, generator=order)
         return list(islice(own, self.n_batches))
@@ -157,4 +193,9 @@ class Prune(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the state of :meth:`state_dict`."""
+        self._is_restored = True
         self._done, self._density = state_dict["done"], state_dict["density"]
+
+
+def _batch_size(part: object) -> int | None:
+    return getattr(part, "batch_size", None)

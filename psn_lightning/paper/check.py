@@ -19,6 +19,8 @@ from psn_lightning.paper.report.command import all_claims
 from psn_lightning.paper.report.runs import Runs
 from psn_lightning.paper.reproduction import Reproduction, cells_of, load, plan_for, select_tickets
 from psn_lightning.paper.studies import Recorder, run_study
+from psn_lightning.sweeps.storages import study_file
+from psn_lightning.tracking.provenance import git_commit
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def check_claim(name: str, data: Collection[str] | None, seeds: Collection[int] 
     """
     path, known, console = RECORD.with_name(f"check-{name}.jsonl"), read(), Console(highlight=False)
     parts = list(_list_parts(name, data, seeds))
-    done = read(path)
+    done = _read_own(path)
     left = [(part, {key for key in part.keys if key not in done}) for part in parts]
     left = [(part, keys) for part, keys in left if keys]
     seconds = [
@@ -63,8 +65,14 @@ def check_claim(name: str, data: Collection[str] | None, seeds: Collection[int] 
     )
     for part, keys in left:
         _repeat(part, keys, path, name, workers)
-    _print_runs(parts, known, read(path), console)
-    _print_verdicts(name, known, read(path), console)
+    _print_runs(parts, known, _read_own(path), console)
+    _print_verdicts(name, known, _read_own(path), console)
+
+
+def _read_own(path: Path) -> dict[str, RecordedRun]:
+    """Read the runs of a check that were made by the present commit: those of another code are made again."""
+    now = git_commit()
+    return {key: run for key, run in read(path).items() if run.commit == now}
 
 
 def _list_parts(name: str, data: Collection[str] | None, seeds: Collection[int] | None) -> Iterator[_Part]:
@@ -96,7 +104,10 @@ def _repeat(part: _Part, keys: Collection[str], path: Path, name: str, workers: 
     """Run what is left of a part."""
     cells = cells_of(part.reproduction, part.data)
     tickets = [ticket for ticket, key in zip(part.tickets, part.keys, strict=True) if key in keys]
-    plan = select_tickets(plan_for(part.experiment, part.reproduction, part.data, "-check"), tickets)
+    suffix = "-".join(word for word in ("-check", name, git_commit()[:7]) if word)
+    plan = select_tickets(plan_for(part.experiment, part.reproduction, part.data, suffix), tickets)
+    if len(tickets) == len(part.tickets):  # nothing is recorded: a study that is there is one whose record was removed
+        study_file(plan.name).unlink(missing_ok=True)
     text = yaml.safe_dump({"check": name, "reproduction": part.experiment, "data": part.data})
     run_study(plan, Recorder(part.experiment, part.data, plan, cells, path), text, workers)
 

@@ -35,6 +35,8 @@ def run(arguments: Sequence[str]) -> None:
     options = parser().parse_args(list(arguments))
     silence_optuna()
     if options.check:
+        if options.name or options.budget or options.again or options.only:
+            raise SettingError("--check takes --data, --seeds and --workers only: the claim says which reproductions")
         _check_resources(options.workers, None)
         check_claim(options.check, options.data, options.seeds, options.workers)
         return

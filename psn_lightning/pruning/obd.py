@@ -19,7 +19,7 @@ class OBD(Saliency):
 
     Source: LeCun, Denker and Solla, 1990. In ReLU networks without norms h is the diagonal of the Hessian itself; it is
     never negative. Networks of linear layers need one backward pass for each class and batch, others one for each class
-    and row.
+    and row. The rows of a batch must not depend on each other.
     """
 
     batches: ClassVar[int | None] = 8
@@ -90,11 +90,11 @@ class _Products:
 
     def __init__(self, twin: Twin) -> None:
         names = {id(weight): name for name, weight in twin.weights.items()}
-        self._owners = {
-            names[id(module.weight)]: module
+        self._owners = [
+            (names[id(module.weight)], module)
             for module in twin.module.modules()
             if isinstance(module, nn.Linear) and id(module.weight) in names
-        }
+        ]
         self._n_weights, self._calls = len(names), 0
         self.inputs: dict[str, Tensor] = {}
         """Inputs by layer name, shape ``(rows, n_in)``."""
@@ -104,7 +104,7 @@ class _Products:
     def __enter__(self) -> None:
         self._hooks = [
             owner.register_forward_hook(lambda _, args, out, name=name: self._note(name, args[0], out))
-            for name, owner in self._owners.items()
+            for name, owner in self._owners
         ]
 
     def __exit__(self, *_: object) -> None:

@@ -32,7 +32,7 @@ def prune(
     shuffle: Shuffle | None = None,
     redraw: InitName | None = None,
     forward: Forward = classify,
-    optimizer: Optimizer | None = None,
+    optimizers: Sequence[Optimizer] = (),
     include: Sequence[str] | None = None,
     exclude: Sequence[str] = (),
     seed: int = 42,
@@ -57,7 +57,7 @@ def prune(
         redraw: Control: new initial weights of this kind for the same mask; see
             :func:`~psn_lightning.nn.init.initial_values`.
         forward: Function from module and batch to logits and labels; by default ``(module(x), y)`` of ``(x, y)``.
-        optimizer: Optimizer whose moments follow the connections.
+        optimizers: Optimizers whose moments follow the connections.
         include: Glob patterns of the layers of a dense module to make sparse; all by default.
         exclude: Glob patterns of layers to keep dense.
         seed: Seed of random scores and of the controls.
@@ -85,7 +85,8 @@ def prune(
     rng = np.random.default_rng(seed)
     for name, layer in sparse_layers(module).items():
         mask = _shuffle(twin.masks[name], before[name], shuffle, generator)
-        layer.set_mask(mask.to(layer.parameter.device), moments_of(layer, optimizer))
+        moments = [moment for optimizer in optimizers for moment in moments_of(layer, optimizer)]
+        layer.set_mask(mask.to(layer.parameter.device), moments)
         if redraw is not None:
             layer.set_values(torch.from_numpy(initial_values(layer.connectivity, redraw, rng)))
     return describe(module)

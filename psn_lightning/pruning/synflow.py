@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -9,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from psn_lightning.errors import SettingError
 from psn_lightning.nn.torch_private import map_leaves
 from psn_lightning.pruning.linearised import Linearised
 from psn_lightning.pruning.saliency import Saliency
@@ -28,15 +30,24 @@ class SynFlow(Saliency):
     batches: ClassVar[int | None] = 1
 
     def scores(self, twin: Twin, batches: Sequence[Any], generator: torch.Generator) -> dict[str, Tensor]:
-        """Compute |w| ∂R/∂|w|."""
+        """Compute |w| ∂R/∂|w|.
+
+        Raises:
+            SettingError: If no signal reaches the outputs, or it overflows.
+        """
         weights = list(twin.weights.values())
         batch = batches[0] if batches else _make_batch(weights[0])
         with torch.no_grad():
-            for parameter in twin.module.parameters():
-                parameter.abs_() if parameter.dim() > 1 else parameter.zero_()
+            for name, parameter in twin.module.named_parameters():
+                if parameter.dim() > 1:
+                    parameter.abs_()
+                else:
+                    parameter.fill_(0 if "bias" in name else 1)  # a scale that multiplies the signal
         ones = map_leaves(_replace_by_ones, batch, Tensor)
         with Linearised():
             flow = twin.logits(move_batch(ones))[0].sum()
+        if not 0 < float(flow) < math.inf:
+            raise SettingError(f"SynFlow's signal is {float(flow):g} at the outputs: some layer lets none pass")
         # R is very large or small in deep networks, and only the order of scores matters within a round.
         gradients = torch.autograd.grad(flow.log(), weights, materialize_grads=True)
         return twin.as_matrices(weight * gradient for weight, gradient in zip(weights, gradients, strict=True))

@@ -19,13 +19,19 @@ from psn_lightning.nn.torch_private import list_leaves, map_leaves
 Forward = Callable[[nn.Module, Any], tuple[Tensor, Tensor]]
 """Function from a module and a batch to logits ``(…, n_classes)`` and labels ``(…)``."""
 
+_GIVE_FORWARD = "give a function forward(module, batch) that returns both"
 _LARGEST = 2**28  # positions: 2 GiB of weights, and as much of each gradient
 
 
 def classify(module: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
-    """Call a module with the features of a batch ``(x, y)``; the default :data:`Forward`."""
-    x, y = batch
-    return module(x), y
+    """Call a module with the features of a batch ``(x, y)``; the default :data:`Forward`.
+
+    Raises:
+        SettingError: If the batch is not a pair.
+    """
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        raise SettingError(f"the batch is a {type(batch).__name__}, not a pair (x, y): {_GIVE_FORWARD}")
+    return module(batch[0]), batch[1]
 
 
 class Twin:
@@ -61,9 +67,19 @@ class Twin:
         self._forward = forward
 
     def logits(self, batch: Any) -> tuple[Tensor, Tensor]:
-        """Compute the logits ``(rows, n_classes)`` and the labels ``(rows,)`` of a batch."""
+        """Compute the logits ``(rows, n_classes)`` and the labels ``(rows,)`` of a batch.
+
+        Raises:
+            SettingError: If the forward function returns something else.
+        """
         with sdpa_kernel(SDPBackend.MATH):  # the only one that can be differentiated twice
             logits, labels = self._forward(self.module, move_batch(batch))
+        if not isinstance(logits, Tensor) or logits.shape[:-1] != labels.shape or labels.is_floating_point():
+            shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise SettingError(
+                f"saliencies need logits (…, n_classes) and class numbers (…), not {shape} and {labels.dtype} "
+                f"{tuple(labels.shape)}: {_GIVE_FORWARD}"
+            )
         return logits.flatten(0, -2), labels.flatten()
 
     def losses(self, batches: Iterable[Any], temperature: float = 1.0) -> Iterable[Tensor]:

@@ -16,11 +16,16 @@ def provenance() -> dict[str, str]:
     tags = {f"version.{package}": version(package) for package in _PACKAGES}
     tags["version.python"] = platform.python_version()
     tags["machine"] = machine()
-    commit = _git("rev-parse", "HEAD")
+    commit = git_commit()
     if commit:
         tags["git.commit"] = commit
         tags["git.dirty"] = str(bool(_git("status", "--porcelain", "--untracked-files=no"))).lower()
     return tags
+
+
+def git_commit() -> str:
+    """Commit of the checkout; empty outside of one."""
+    return _git("rev-parse", "HEAD")
 
 
 def machine() -> str:

@@ -3,7 +3,7 @@
 import lightning.pytorch as pl
 import pytest
 import torch
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, SequentialSampler
 
 from psn_lightning import sparse_layers
 from psn_lightning.callbacks import MaskReapply, Prune, RigL, TopologyLogger
@@ -104,6 +104,66 @@ def test_other_peoples_models(name):
     layers = sparse_layers(task).values()
     positions = sum(layer.n_out * layer.n_in for layer in layers)
     assert sum(len(layer.active_positions()) for layer in layers) == round(0.3 * positions)
+
+
+class TwoOptimizers(SparseClassifier):
+    """Each layer has an optimizer of its own."""
+
+    automatic_optimization = False
+
+    def configure_optimizers(self):
+        first, *others = self.network.children()
+        rest = [p for module in others for p in module.parameters()]
+        return [torch.optim.Adam(first.parameters(), 0.01), torch.optim.Adam(rest, 0.01)]
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        for optimizer in self.optimizers():
+            optimizer.zero_grad()
+        self.manual_backward(loss)
+        for optimizer in self.optimizers():
+            optimizer.step()
+
+
+def test_several_optimizers_count_batches_and_leave_absent_weights_at_0():
+    pl.seed_everything(3)
+    task, watch = TwoOptimizers(64, 10, hidden=[40, 30], sparsity=0), Watch()
+    trainer(Prune(Magnitude(), 0.8, at=0.5), watch, max_steps=16).fit(task, Digits(batch_size=64))
+    assert watch.counts == [POSITIONS] * 4 + [round(0.2 * POSITIONS)] * 4
+    for layer in sparse_layers(task).values():
+        assert not layer.parameter[~layer.mask].any()
+
+
+def test_a_callback_prunes_every_model_that_it_is_given():
+    callback = Prune(Magnitude(), 0.9)
+    for _ in range(2):
+        task = dense()
+        trainer(callback, max_steps=2).fit(task, Digits(batch_size=64))
+        assert sum(len(layer.active_positions()) for layer in sparse_layers(task).values()) == round(0.1 * POSITIONS)
+
+
+def test_a_checkpoint_is_evaluated_by_a_new_model_and_with_a_rule_before_it(tmp_path):
+    task = plain("transformer")
+    run = other_trainer(RigL(period=2, end=1.0), Prune(SNIP(), 0.7), max_epochs=1, max_steps=5)
+    run.fit(task, batches("transformer"))
+    run.save_checkpoint(tmp_path / "x.ckpt")
+    again = plain("transformer")
+    other_trainer(Prune(SNIP(), 0.7)).validate(
+        again, batches("transformer"), ckpt_path=tmp_path / "x.ckpt", weights_only=True
+    )
+    for a, b in zip(sparse_layers(task).values(), sparse_layers(again).values(), strict=True):
+        assert torch.equal(a.mask, b.mask)
+
+
+def test_a_batch_sampler_says_the_size():
+    rows = batches("transformer").dataset
+    loader = DataLoader(rows, batch_sampler=BatchSampler(SequentialSampler(rows), 4, drop_last=False))
+    task = plain("transformer")
+    other_trainer(Prune(SNIP(), 0.7), max_steps=2).fit(task, loader)
+    layers = sparse_layers(task).values()
+    assert sum(len(layer.active_positions()) for layer in layers) < 0.31 * sum(
+        layer.n_out * layer.n_in for layer in layers
+    )
 
 
 class Stream(IterableDataset):

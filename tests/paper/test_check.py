@@ -19,6 +19,7 @@ from tests.conftest import CONF, ROOT
         (["--check", "scale", "--data", "digits"], "--data digits: scale is about mnist"),
         (["--check", "scale", "--seeds", "5"], "--seeds 5: scale has no run"),
         (["--check", "scale", "--workers", "0"], "--workers 0"),
+        (["--check", "scale", "--again"], "--check takes"),
     ],
 )
 def test_what_cannot_be_checked_is_named(arguments, culprit, monkeypatch, capsys):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from psn_lightning import sparsify
@@ -43,7 +44,24 @@ def by_loops(twin, batches):
     return {name: sum_ / n for name, sum_ in total.items()}
 
 
-@pytest.mark.parametrize(("make", "data"), [(mlp, batch), (conv_net, images)])
+class Tied(nn.Module):
+    """Two layers with one weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+        self.second.weight = self.first.weight
+
+    def forward(self, x):
+        return self.head(self.second(self.first(x).relu()))
+
+
+def tied():
+    torch.manual_seed(0)
+    return Tied().double()
+
+
+@pytest.mark.parametrize(("make", "data"), [(mlp, batch), (conv_net, images), (tied, batch)])
 def test_by_products_or_row_by_row_it_is_the_sum_over_rows_and_classes(make, data):
     twin, batches = twin_of(make()), [data(), data(2, seed=4)]
     found = gauss_newton_diagonal(twin, batches)

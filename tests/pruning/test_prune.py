@@ -122,7 +122,7 @@ def test_moments_follow():
     torch.nn.functional.cross_entropy(module(batch(n_in=20)[0]), batch(n_in=20)[1]).backward()
     optimizer.step()
     before = optimizer.state[module[0].weight]["exp_avg"].clone()
-    prune(module, Magnitude(), 0.7, optimizer=optimizer)
+    prune(module, Magnitude(), 0.7, optimizers=[optimizer])
     mask, after = sparse_layers(module)["0"].mask, optimizer.state[module[0].weight]["exp_avg"]
     assert torch.equal(after, before.where(mask, 0))
 

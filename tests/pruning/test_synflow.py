@@ -1,9 +1,12 @@
 """SynFlow against its closed form, and its conservation laws."""
 
+import copy
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from psn_lightning import sparse_layers, sparsify
 from psn_lightning.errors import SettingError
@@ -40,12 +43,51 @@ def test_it_is_the_closed_form_of_a_chain(sizes, seed, sparsity):
         assert torch.allclose(before.sum(dim=1), after.sum(dim=0))  # and through every unit
 
 
-def test_a_convolution_and_attention_conserve_the_flow_too():
+def test_of_a_convolution_and_attention_it_is_the_derivative_of_the_linearised_network():
+    """Attention is (q kᵀ) v without biases, of tokens that are the convolution of ones."""
     module = conv_net()
     sparsify(module, 0.0, allocation="uniform")
     scores = SynFlow().scores(Twin(module), [images()], GENERATOR)
-    assert all(bool((score >= 0).all()) for score in scores.values())
-    assert float(scores["head"].sum()) == pytest.approx(1)
+    weights = {name: p.detach().abs().requires_grad_() for name, p in module.named_parameters() if p.dim() > 1}
+    tokens = weights["conv.weight"].flatten(1).sum(dim=1).expand(1, 4, 4)  # four places of four channels
+    q, k, v = (tokens @ part.T for part in weights["attention.in_proj_weight"].chunk(3))
+    heads = [q[..., i : i + 2] @ k[..., i : i + 2].transpose(1, 2) @ v[..., i : i + 2] for i in (0, 2)]
+    mixed = torch.cat(heads, dim=-1) @ weights["attention.out_proj.weight"].T
+    flow = ((tokens + mixed).mean(dim=1) @ weights["head.weight"].T).sum()
+    gradients = torch.autograd.grad(flow.log(), list(weights.values()))
+    expected = {n: (w * g).detach().flatten(1) for (n, w), g in zip(weights.items(), gradients, strict=True)}
+    for name, score in scores.items():
+        assert torch.allclose(score, expected.get(name, expected.get(f"{name}.weight"))), name
+
+
+class Scale(nn.Module):
+    """A norm of one's own, whose parameter multiplies the signal."""
+
+    def __init__(self, n):
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((n,), 0.5))
+
+    def forward(self, x):
+        return x * self.weight
+
+
+def test_parameters_that_multiply_the_signal_let_it_pass():
+    module = nn.Sequential(nn.Linear(6, 5), Scale(5), nn.Linear(5, 3)).double()
+    without = nn.Sequential(module[0], module[2])
+    scores = []
+    for network in (module, without):
+        network = copy.deepcopy(network)
+        sparsify(network, 0.0, allocation="uniform")
+        scores.append(SynFlow().scores(Twin(network), [], GENERATOR)["0"])
+    assert torch.allclose(*scores)
+
+
+def test_a_signal_that_does_not_arrive_is_refused():
+    module = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 3)).double()
+    nn.init.zeros_(module[1].weight)
+    sparsify(module, 0.0, allocation="uniform")
+    with pytest.raises(SettingError, match="signal is 0"):
+        SynFlow().scores(Twin(module), [], GENERATOR)
 
 
 def test_the_data_do_not_matter():

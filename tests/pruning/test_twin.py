@@ -42,6 +42,14 @@ def test_the_network_is_left_alone():
     assert all(not weight.any() for weight in twin.weights.values())
 
 
+@pytest.mark.parametrize(
+    "given", [{"x": 1}, (torch.ones(2, 6), torch.ones(2)), (torch.ones(2, 6), torch.ones(3).long())]
+)
+def test_a_forward_pass_that_does_not_classify_is_named(given):
+    with pytest.raises(SettingError, match=r"forward\(module, batch\)"):
+        Twin(sparse_mlp("masked")).logits(given)
+
+
 def test_what_has_no_sparse_layer_or_too_many_positions(monkeypatch):
     with pytest.raises(SettingError, match="no sparse layer"):
         Twin(mlp())

@@ -113,7 +113,7 @@ def test_a_job_that_is_cancelled_ends(plan):
     worker.terminate()
     worker.join()
     worker._job._results_timeout_s = 0  # that submitit waits for a slow file system
-    assert worker.exitcode == 143
+    assert worker.exitcode in {1, 143}  # 1 where submitit's controller ends before it has read the code
 
 
 def test_parameters_of_jobs_are_checked(plan):

@@ -162,7 +162,7 @@ def sections(runs: Runs, claims: Sequence[Claim]) -> dict[str, str]:
     together = runs.of("equilibrium-combinations", "fashion")
     tables = {
         "table 4": settled_table(runs) if together else None,
-        "table 4 unseen": unseen_table(runs),
+        "table 4 unseen": unseen_table(runs) if runs.of("table4") else None,
         "choices": choices(single) if single else None,
         "choices together": choices(together) if together else None,
         "law": law_table(found) if found else None,

@@ -67,7 +67,7 @@ def settled_table(runs: Runs) -> Table:
 
 
 def unseen_table(runs: Runs) -> Table:
-    """Make the table of Table 4 beside growth that does not see, new weights at 0, and nn.Linear's scale, by start.
+    """Make the table of Table 4 beside growth that does not see, new weights 0, and nn.Linear's scale, by start.
 
     Args:
         runs: Recorded runs.
@@ -91,7 +91,7 @@ def unseen_table(runs: Runs) -> Table:
         f"square of the relative error from ERK: {rms}, over {len(errors)} of 16 cells."
     )
     columns = ["data", "sparsity", "paper", "unseen, from ERK", "unseen, from lognormal", "ERK / paper − 1"]
-    return Table("Table 4 under growth that does not see, zero weights, nn.Linear's scale", note, columns, rows)
+    return Table("Table 4 under growth that does not see, new weights 0, nn.Linear's scale", note, columns, rows)
 
 
 def _select_data(runs: Runs, data: str) -> Runs:

@@ -46,7 +46,9 @@ def accuracy_figure(runs: Runs) -> Figure:
     seeds = sorted({run.seed for run in runs.all})
     x, y = (np.array([measure(run) for run in runs.all]) for measure in (_CCV, accuracy))
     blocks = np.array([[run.seed == seed for seed in seeds] for run in runs.all], dtype=float)
-    y = y - blocks @ np.linalg.lstsq(blocks, y, rcond=None)[0] + y.mean()  # without the effect of the seed
+    fit = OLS(y, np.column_stack([blocks, x])).fit()
+    effects = fit.params[:-1]
+    y = y - blocks @ (effects - effects.mean())
     axis.scatter(x, y, s=10, alpha=0.4, color="C0")
     cells: dict[str, list[tuple[float, float]]] = {}
     for run, value in zip(runs.all, y, strict=True):
@@ -54,12 +56,10 @@ def accuracy_figure(runs: Runs) -> Figure:
     means = np.array([np.mean(points, axis=0) for points in cells.values()])
     axis.plot(means[:, 0], means[:, 1], "o", markersize=5, color="C0", label="means of cells")
     if len(set(x)) > 2:
-        fit = OLS(y, np.column_stack([np.ones_like(x), x])).fit()
         grid = np.linspace(x.min(), x.max(), 50)
-        band = fit.get_prediction(np.column_stack([np.ones_like(grid), grid])).conf_int(alpha=LEVEL)
-        slope = f"{fit.params[1]:+.2f} points per unit of CCV"
-        axis.plot(grid, fit.params[0] + fit.params[1] * grid, color="C1", label=slope)
-        axis.fill_between(grid, *band.T, color="C1", alpha=0.2, linewidth=0)
+        line = fit.get_prediction(np.column_stack([np.full((50, len(seeds)), 1 / len(seeds)), grid]))
+        axis.plot(grid, line.predicted_mean, color="C1", label=f"{fit.params[-1]:+.2f} points per unit of CCV")
+        axis.fill_between(grid, *line.conf_int(alpha=LEVEL).T, color="C1", alpha=0.2, linewidth=0)
     axis.set(xlabel="fan-in CCV", ylabel="accuracy, %, seed effects removed")
     axis.legend(fontsize="small")
     return figure

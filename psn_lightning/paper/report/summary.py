@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from psn_lightning.commands.markdown import markdown_table
 from psn_lightning.paper.plan import Plan, PlannedClaim
 from psn_lightning.paper.report import published
-from psn_lightning.paper.report.verdicts import Claim, Verdict, difference
+from psn_lightning.paper.report.verdicts import Claim, Size, Verdict, difference
 
 HEADLINES = ("static-equal", "equilibrium", "advantage")
 """Names of the claims that the README shows."""
@@ -23,8 +23,8 @@ _SCOPE = (
 _METHOD = (
     "The paper's code is not public; everything here is written from its text. Estimator, tests, margins, seeds and "
     "what would refute each claim were committed before the runs (conf/reproduce/plan.yaml). Accuracy is the mean over "
-    "the last third of the epochs; two looks at alpha 0.0294; direction and size are two verdicts. *Exploratory* "
-    "verdicts are on runs that are older than the plan."
+    "the last third of the epochs; two looks at alpha 0.0294 (one at 0.05 with three seeds); direction and size are "
+    "two verdicts. *Exploratory* verdicts are on runs that are older than the plan."
 )
 _EASY = (
     "Topologies, Eqs. 6 to 8, ceilings and dead inputs follow from the text to the printed digits.",
@@ -33,8 +33,8 @@ _EASY = (
 _DIFFICULT = (
     "RigL's drop fraction, period and end are lost from the text, as are the forms of some profiles.",
     "The scale of the first weights (Eq. 9) does not give the printed accuracies; that of nn.Linear is nearer.",
-    "Table 4 is not where canonical RigL ends; growth that does not see absent connections ends there.",
-    "Accuracies of the last epoch vary so much that most claims cannot be decided by them.",
+    "Table 4 is not where canonical RigL ends; which choice of an implementation would give it has to be guessed.",
+    "Accuracies of the last epoch vary by more than many of the differences that are claimed.",
 )
 
 
@@ -86,8 +86,9 @@ def _list_verdicts(planned: PlannedClaim, claims: Sequence[Claim]) -> str:
     places: dict[str, list[str]] = {}
     for claim in claims:
         if claim.verdict is not Verdict.NOT_RUN:
+            size = "" if claim.size is Size.NONE else f", size {claim.size}"
             word = "" if claim.basis.startswith("plan") else " (exploratory)"
-            places.setdefault(f"**{claim.verdict}**{word}", []).append(_describe_place(planned, claim))
+            places.setdefault(f"**{claim.verdict}**{size}{word}", []).append(_describe_place(planned, claim))
     missing = [_describe_place(planned, claim) for claim in claims if claim.verdict is Verdict.NOT_RUN]
     if missing:
         listed = missing if len(missing) <= _LISTED else [f"{len(missing)} of {len(claims)} parts"]

@@ -12,7 +12,7 @@ def test_the_line_has_the_slope_of_the_cells(slope):
     runs = [
         recorded("multipeak", "mnist", {"cell": i}, seed, 97 + slope * ccv + shift, {"fan_in/ccv": ccv})
         for i, ccv in enumerate((0.1, 0.5, 1.0, 2.5))
-        for shift, seed in enumerate(SEEDS)  # seeds differ by whole points
+        for shift, seed in enumerate(SEEDS[: 5 - i])  # seeds differ by whole points, and some cells lack some
     ]
     (axis,) = accuracy_figure(Runs(runs)).axes
     labels = [line.get_label() for line in axis.lines]

@@ -117,8 +117,8 @@ class Sparsify(pl.Callback):
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if get_average_model(callback) is not None:
                 raise SettingError(
-                    f"{type(callback).__name__} has already copied the dense model: put Sparsify before it in the list "
-                    "of callbacks"
+                    f"{type(callback).__name__} has already copied the dense model: put {type(self).__name__} before "
+                    "it in the list of callbacks"
                 )
         storage = self._choose_storage(trainer)
         self.table = sparsify(pl_module, **self._settings, storage=storage, seed=seed_of_run(self.seed))

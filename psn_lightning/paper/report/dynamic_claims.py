@@ -124,9 +124,8 @@ def _judge_table4(assessment: Assessment) -> Iterator[Claim]:
         if len(errors) < 16 and verdict is Verdict.REPRODUCED:
             verdict = Verdict.OPEN
         size = Size.COMPATIBLE if rms < _RMS_HOLDS else Size.SMALLER if statistics.fmean(errors) < 0 else Size.LARGER
-        ours = (
-            f"rms of the relative error {rms:.1%} over {len(errors)} of 16 cells, mean {statistics.fmean(errors):+.1%}"
-        )
+        mean = number(100 * statistics.fmean(errors), 1, sign=True)
+        ours = f"rms of the relative error {rms:.1%} over {len(errors)} of 16 cells, mean {mean}%"
         yield Claim(title, "all data sets", verdict, ours, "16 numbers", size, basis, name="equilibrium")
 
 

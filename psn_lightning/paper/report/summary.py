@@ -104,7 +104,8 @@ def _list_results(planned: PlannedClaim, claims: Sequence[Claim]) -> str:
             continue
         effect = claim.effect
         text = claim.ours if effect is None else difference(effect.contrast, effect.alpha)
-        printed = f" (the paper: {claim.paper})" if claim.paper else ""
+        source = "" if claim.paper.startswith("predicted") else "the paper: "
+        printed = f" ({source}{claim.paper})" if claim.paper else ""
         results.append(f"{_describe_place(planned, claim)}: {text}{printed}")
     return "; ".join(results) or "–"
 

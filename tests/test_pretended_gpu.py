@@ -6,6 +6,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch.accelerators import Accelerator
+from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch.utils.data import DataLoader, TensorDataset
@@ -24,16 +25,17 @@ from psn_lightning.callbacks import (
     Progress,
     Prune,
     RigL,
+    Sparsify,
     SRigL,
     TopologyLogger,
 )
 from psn_lightning.callbacks.dynamic import DynamicTopology
 from psn_lightning.checkpoints import BestAndLast, GeneratorState, OptimizerSettings, PortableMoments
+from psn_lightning.commands.predictions import PredictionTable
 from psn_lightning.commands.trainer import skip_empty_hooks
 from psn_lightning.data import Digits
 from psn_lightning.dynamics.rules import SETRule
 from psn_lightning.errors import DivergedError, SettingError
-from psn_lightning.nn import sparsify
 from psn_lightning.paper import RigLVariant
 from psn_lightning.pruning import OBD, SNIP, GraSP, Magnitude, SynFlow
 from psn_lightning.task import SparseClassifier
@@ -350,8 +352,8 @@ def test_layers_of_other_peoples_models(name, rule):
     def train(gpu, **device):
         pl.seed_everything(4, verbose=False)
         task = EXAMPLES[name]()
-        sparsify(task, 0.7)
-        trainer = make_trainer(gpu, rule(period=2, end=1.0), max_epochs=1, **device)
+        callbacks = [Sparsify(0.7, print_table=False), rule(period=2, end=1.0), EMAWeightAveraging()]
+        trainer = make_trainer(gpu, *callbacks, max_epochs=1, **device)
         trainer.fit(task, images())
         return task.state_dict()
 
@@ -365,7 +367,7 @@ def test_layers_of_other_peoples_models(name, rule):
 
 @pytest.mark.parametrize("precision", ["64-true", "bf16-true", "bf16-mixed", "16-mixed"])
 @pytest.mark.parametrize("method", ["static", "RigL"])
-def test_precisions(method, precision):
+def test_precisions(method, precision, tmp_path):
     """Of AMP the casts: on the pretended device autocast is that of the CPU."""
     plugins = []
     if "mixed" in precision:
@@ -374,10 +376,13 @@ def test_precisions(method, precision):
     chosen = {"plugins": plugins} if plugins else {"precision": precision}
     with PretendedGpu() as gpu:
         task = make_model()
-        trainer = make_trainer(gpu, *copies(method), inference_mode=False, **chosen)
+        table = PredictionTable(str(tmp_path / "predictions.csv"))
+        trainer = make_trainer(gpu, *copies(method), table, inference_mode=False, **chosen)
         trainer.fit(task, Digits(batch_size=64))
         assert torch.isfinite(trainer.callback_metrics["test/loss"])
         assert len(trainer.predict(task, Digits(batch_size=64))[0]["label"]) == 360
+    lines = (tmp_path / "predictions.csv").read_text().splitlines()
+    assert len(lines) == 361
 
 
 @pytest.mark.filterwarnings("ignore:'pin_memory' argument")  # torch sees no GPU

@@ -148,7 +148,8 @@ _apply = torch.nn.Module._apply
 
 def _move_module(module, function, recurse=True):
     """Move or convert a module by new parameters: torch swaps those of tensor subclasses, which references prevent."""
-    if not any(isinstance(parameter, GpuTensor) for parameter in module.parameters()):
+    weights = list(module.parameters())
+    if not any(isinstance(weight, GpuTensor) for weight in (*weights, *(function(w.detach()) for w in weights[:1]))):
         return _apply(module, function, recurse)
     moved = {}
     for part in module.modules():

@@ -12,9 +12,9 @@ from torch.optim import Optimizer
 
 from psn_lightning.callbacks.averages import follow_connections
 from psn_lightning.callbacks.layers import log_now, seed_of_run, select_layers
-from psn_lightning.callbacks.ranks import check_equal_connectivity, refuse_sharding
+from psn_lightning.callbacks.ranks import check_equal_connectivity, refuse_csr_counts, refuse_sharding
 from psn_lightning.callbacks.sparsify import sparsify_first
-from psn_lightning.callbacks.steps import count_total_steps
+from psn_lightning.callbacks.steps import count_steps_of_each, count_total_steps
 from psn_lightning.dynamics import Change, Rule, Schedule, TopologyUpdater, Window, check_layers
 from psn_lightning.errors import SettingError
 from psn_lightning.nn import SparseLayer
@@ -76,12 +76,8 @@ class DynamicTopology(pl.Callback):
         sparsify_first(trainer, pl_module)
         layers = select_layers(pl_module, self.layers)
         check_layers(layers, self.rule)
-        csr = [name for name, layer in layers.items() if layer.storage == "csr"]
-        if csr and trainer.world_size > 1 and not self.rule.keeps_count:
-            raise SettingError(
-                f"{type(self.rule).__name__} changes the number of connections of {', '.join(csr)}, which storage csr "
-                f"cannot on {trainer.world_size} processes: use storage masked, or one process"
-            )
+        if not self.rule.keeps_count:
+            refuse_csr_counts(trainer, layers, type(self.rule).__name__)
         n_steps = count_total_steps(trainer)
         per_epoch = trainer.num_training_batches / trainer.accumulate_grad_batches
         self._lengths = n_steps, per_epoch if math.isinf(per_epoch) else math.ceil(per_epoch)
@@ -98,10 +94,8 @@ class DynamicTopology(pl.Callback):
         check_equal_connectivity(trainer, pl_module)
         layers = select_layers(pl_module, self.layers)
         self._check_scaler(trainer)
-        n = len(trainer.optimizers)
-        if not pl_module.automatic_optimization and n > 1 and trainer.max_steps > 0:
-            self._lengths = min(self._lengths[0], math.ceil(trainer.max_steps / n)), self._lengths[1]
-            self.window = self.schedule.window(*self._lengths)
+        self._lengths = count_steps_of_each(trainer, pl_module, self._lengths[0]), self._lengths[1]
+        self.window = self.schedule.window(*self._lengths)
         self._updaters = [self.updater(layers, optimizer) for optimizer in trainer.optimizers]
         for updater in self._updaters:
             updater.step = trainer.global_step // len(self._updaters)

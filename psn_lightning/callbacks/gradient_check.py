@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
+from psn_lightning.dynamics.updater import list_gradients
 from psn_lightning.nn.torch_private import handles_amp_scaling, hold_steps
 
 
@@ -44,8 +45,7 @@ class GradientCheck:
 
     def note(self, optimizer: Optimizer) -> None:
         """Look at the gradients of an optimizer that is about to step."""
-        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        gradients = [gradient for gradient in gradients if gradient.numel()]
+        gradients = [gradient for gradient in list_gradients(optimizer) if gradient.numel()]
         if gradients:  # an update in place of the step leaves none
             largest = get_total_norm(gradients, norm_type=math.inf)
             self._flag.masked_fill_(~torch.isfinite(largest), 1)

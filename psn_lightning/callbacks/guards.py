@@ -134,7 +134,7 @@ class NumericalGuard(pl.Callback):
             self._check_gradients(self._gradients, trainer, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let the optimizers step again, whoever uses them next."""
+        """Let the optimizers step again."""
         if self._gradients is not None:
             self._gradients.release()
             self._gradients = None

@@ -16,9 +16,9 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from psn_lightning.callbacks.averages import follow_connections
 from psn_lightning.callbacks.layers import layers_of, seed_of_run
-from psn_lightning.callbacks.ranks import check_equal_connectivity
+from psn_lightning.callbacks.ranks import check_equal_connectivity, refuse_csr_counts
 from psn_lightning.callbacks.sparsify import Sparsify
-from psn_lightning.callbacks.steps import count_total_steps
+from psn_lightning.callbacks.steps import count_steps_of_each, count_total_steps
 from psn_lightning.errors import SettingError
 from psn_lightning.nn import InitName, sparse_layers
 from psn_lightning.nn.torch_private import is_held
@@ -100,12 +100,8 @@ class Prune(Sparsify):
                 change its counts on several processes.
         """
         super().setup(trainer, pl_module, stage)
-        csr = [name for name, layer in layers_of(pl_module).items() if layer.storage == "csr"]
-        if stage == "fit" and csr and trainer.world_size > 1:
-            raise SettingError(
-                f"pruning changes the number of connections of {', '.join(csr)}, which storage csr cannot on "
-                f"{trainer.world_size} processes: use storage masked, or one process"
-            )
+        if stage == "fit":
+            refuse_csr_counts(trainer, layers_of(pl_module), "pruning")
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Find the steps of the points, and prune if one of them is before the first step.
@@ -116,9 +112,7 @@ class Prune(Sparsify):
         if not self._is_restored and (self._module is None or self._module() is not pl_module):
             self._done = 0
         self._module, self._is_restored = weakref.ref(pl_module), False
-        n_steps, n = count_total_steps(trainer), len(trainer.optimizers)
-        if not pl_module.automatic_optimization and n > 1 and trainer.max_steps > 0:
-            n_steps = min(n_steps, math.ceil(trainer.max_steps / n))  # the Trainer counts the steps of all optimizers
+        n_steps = count_steps_of_each(trainer, pl_module, count_total_steps(trainer))
         if any(isinstance(point, float) for point in self.points) and math.isinf(n_steps):
             raise SettingError(f"at {self.points} has shares of a run without a finite length: give optimizer steps")
         self._steps = sorted(p if isinstance(p, int) else round(p * n_steps) for p in self.points)
@@ -179,7 +173,8 @@ class Prune(Sparsify):
                 f"{type(self.saliency).__name__} reads training batches, which needs a single DataLoader of a data set "
                 "with __getitem__ and __len__"
             )
-        size = next((n for part in (loader, loader.batch_sampler, loader.sampler) if (n := _batch_size(part))), None)
+        parts = (loader, loader.batch_sampler, loader.sampler)
+        size = next((n for part in parts if (n := getattr(part, "batch_size", None))), None)
         if size is None:
             raise SettingError("the training loader does not say its batch size: give it batch_size")
         size *= trainer.world_size  # the rows of all processes together
@@ -195,7 +190,3 @@ class Prune(Sparsify):
         """Restore the state of :meth:`state_dict`."""
         self._is_restored = True
         self._done, self._density = state_dict["done"], state_dict["density"]
-
-
-def _batch_size(part: object) -> int | None:
-    return getattr(part, "batch_size", None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import cast
 
 import lightning.pytorch as pl
@@ -10,6 +11,7 @@ import torch
 
 from psn_lightning.callbacks.layers import layers_of
 from psn_lightning.errors import SettingError
+from psn_lightning.nn import SparseLayer
 
 
 def check_equal_connectivity(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -44,6 +46,25 @@ def find_unequal(pl_module: pl.LightningModule, digest: bytes) -> list[int]:
     mine = torch.tensor(int.from_bytes(digest, "big", signed=True), device=pl_module.device)
     every = cast(torch.Tensor, pl_module.all_gather(mine))
     return every.tolist() if (every != mine).any() else []
+
+
+def refuse_csr_counts(trainer: pl.Trainer, layers: Mapping[str, SparseLayer], what: str) -> None:
+    """Check that no storage has to change its number of connections on several processes, which csr cannot.
+
+    Args:
+        trainer: Trainer of the run.
+        layers: Layers by name whose counts change.
+        what: What changes them, for the message.
+
+    Raises:
+        SettingError: If a layer is csr and the run has several processes.
+    """
+    csr = [name for name, layer in layers.items() if layer.storage == "csr"]
+    if csr and trainer.world_size > 1:
+        raise SettingError(
+            f"{what} changes the number of connections of {', '.join(csr)}, which storage csr cannot on "
+            f"{trainer.world_size} processes: use storage masked, or one process"
+        )
 
 
 def refuse_sharding(strategy: str) -> None:

@@ -204,9 +204,9 @@ class ClassificationData(DatasetFiles, pl.LightningDataModule):
         Returns:
             Rows, and whether their batches have to be pinned.
         """
-        device = self.trainer.strategy.root_device if self.trainer is not None else None
-        if self.trainer is None or device is None or device.type != "cuda":  # that of the run, not of the machine
+        if self.trainer is None or self.trainer.strategy.root_device.type != "cuda":  # of the run, not of the machine
             return self._sets[name], False
+        device = self.trainer.strategy.root_device
         if self._device != device:
             total = sum(rows.n_bytes for rows in self._sets.values())
             self._device, self._on_device = device, {}

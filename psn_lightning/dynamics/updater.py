@@ -168,7 +168,7 @@ class TopologyUpdater:
         }
 
     def _are_gradients_finite(self) -> bool:
-        gradients = [p.grad for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        gradients = list_gradients(self.optimizer)
         if not gradients or is_held(self.optimizer):
             return not gradients
         # A sum takes a twentieth of the time of looking at each element. It may overflow where each is finite.
@@ -200,6 +200,11 @@ class TopologyUpdater:
         self._initial_counts = dict(state_dict["initial"])
         self._is_owed = state_dict["owed"]
         self.prepare_step()
+
+
+def list_gradients(optimizer: Optimizer) -> list[Tensor]:
+    """List the gradients of the parameters that an optimizer holds; parameters without one are left out."""
+    return [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
 
 
 def check_layers(layers: Mapping[str, SparseLayer], rule: Rule) -> dict[str, int]:

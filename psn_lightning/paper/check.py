@@ -48,7 +48,7 @@ def check_claim(name: str, data: Collection[str] | None, seeds: Collection[int] 
         workers: Number of processes.
 
     Raises:
-        SettingError: If there is no such claim, data set or seed, or runs failed for good.
+        SettingError: If the claim, a data set or a seed is not known, or runs failed for good.
         SIGTERMException: If the command was stopped.
     """
     path, known, console = RECORD.with_name(f"check-{name}.jsonl"), read(), Console(highlight=False)
@@ -65,8 +65,9 @@ def check_claim(name: str, data: Collection[str] | None, seeds: Collection[int] 
     )
     for part, keys in left:
         _repeat(part, keys, path, name, workers)
-    _print_runs(parts, known, _read_own(path), console)
-    _print_verdicts(name, known, _read_own(path), console)
+    repeated = _read_own(path)
+    _print_runs(parts, known, repeated, console)
+    _print_verdicts(name, known, repeated, console)
 
 
 def _read_own(path: Path) -> dict[str, RecordedRun]:

@@ -29,7 +29,7 @@ class CSTI(Saliency):
         """Compute the correlations.
 
         Raises:
-            SettingError: If there is no batch.
+            SettingError: If no batch is given.
         """
         features = torch.cat([move_batch(batch)[0].flatten(1) for batch in need(batches, "CSTI")])
         correlation = torch.corrcoef(features.T).nan_to_num(0).abs().fill_diagonal_(0)

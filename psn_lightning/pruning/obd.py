@@ -28,7 +28,7 @@ class OBD(Saliency):
         """Compute ½ h w².
 
         Raises:
-            SettingError: If there is no batch.
+            SettingError: If no batch is given.
         """
         curvature = gauss_newton_diagonal(twin, need(batches, "OBD"))
         return twin.as_matrices(0.5 * curvature[name] * weight**2 for name, weight in twin.weights.items())

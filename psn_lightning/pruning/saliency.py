@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -77,14 +77,11 @@ class SNIP(Saliency):
         """Compute |w ∂L/∂w|.
 
         Raises:
-            SettingError: If there is no batch.
+            SettingError: If no batch is given.
         """
         weights = list(twin.weights.values())
-        total = [torch.zeros_like(weight) for weight in weights]
-        for loss in twin.losses(need(batches, "SNIP")):
-            for sum_, gradient in zip(total, torch.autograd.grad(loss, weights, materialize_grads=True), strict=True):
-                sum_ += gradient
-        return twin.as_matrices((w * g).abs() for w, g in zip(weights, total, strict=True))
+        gradient = _sum_gradients(twin.losses(need(batches, "SNIP")), weights)
+        return twin.as_matrices((w * g).abs() for w, g in zip(weights, gradient, strict=True))
 
 
 @dataclass(frozen=True)
@@ -112,27 +109,34 @@ class GraSP(Saliency):
         """Compute w Hg.
 
         Raises:
-            SettingError: If there is no batch.
+            SettingError: If no batch is given.
         """
         weights, parameters = list(twin.weights.values()), twin.parameters()
-        gradient = [torch.zeros_like(parameter) for parameter in parameters]
-        for loss in twin.losses(need(batches, "GraSP"), self.temperature):
-            for sum_, part in zip(gradient, torch.autograd.grad(loss, parameters, materialize_grads=True), strict=True):
-                sum_ += part
-        products = [torch.zeros_like(weight) for weight in weights]
-        for loss in twin.losses(batches, self.temperature):
+        gradient = _sum_gradients(twin.losses(need(batches, "GraSP"), self.temperature), parameters)
+
+        def multiply(loss: Tensor) -> Tensor:
+            """Multiply the gradient of a batch by that of all."""
             parts = torch.autograd.grad(loss, parameters, create_graph=True, materialize_grads=True)
-            dot = torch.stack([(part * whole).sum() for part, whole in zip(parts, gradient, strict=True)]).sum()
-            for sum_, part in zip(products, torch.autograd.grad(dot, weights, materialize_grads=True), strict=True):
-                sum_ += part
+            return torch.stack([(part * whole).sum() for part, whole in zip(parts, gradient, strict=True)]).sum()
+
+        products = _sum_gradients(map(multiply, twin.losses(batches, self.temperature)), weights)
         return twin.as_matrices(w * p for w, p in zip(weights, products, strict=True))
+
+
+def _sum_gradients(values: Iterable[Tensor], tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Sum the gradients of scalars, one at a time."""
+    total = [torch.zeros_like(tensor) for tensor in tensors]
+    for value in values:
+        for sum_, part in zip(total, torch.autograd.grad(value, tensors, materialize_grads=True), strict=True):
+            sum_ += part
+    return total
 
 
 def need(batches: Sequence[Any], name: str) -> Sequence[Any]:
     """Return the batches of a saliency.
 
     Raises:
-        SettingError: If there is none.
+        SettingError: If none is given.
     """
     if not batches:
         raise SettingError(f"{name} needs a batch of training data: give prune(…, batches=[…])")

@@ -14,7 +14,7 @@ from psn_lightning.errors import SettingError, in_one_line
 from psn_lightning.paper.plan import PLAN, find_contradictions, is_planned, load_plan, plan_digest
 from psn_lightning.paper.record import RECORD, RecordedRun, from_experiment, read
 from psn_lightning.paper.report import published
-from psn_lightning.paper.report.coverage import cost_by_claim, count_planned
+from psn_lightning.paper.report.coverage import cost_by_claim, count_planned, load_grids
 from psn_lightning.paper.report.diagnostic_claims import diagnostic_claims
 from psn_lightning.paper.report.dynamic_claims import dynamic_claims
 from psn_lightning.paper.report.equilibria import equilibrium_tables, settled_table, unseen_table
@@ -141,10 +141,11 @@ def report(runs: Runs, claims: Sequence[Claim], source: str) -> tuple[str, dict[
         figures[name] = content.getvalue()
         parts.append(f"![{picture.caption}]({name})\n\n{picture.caption}")
     parts += ["## Tables", *map(table_markdown, [*paper_tables(current), *equilibrium_tables(current)])]
+    grids = load_grids()
     parts += ["## Contradictions inside the paper", as_list(published.CONTRADICTIONS)]
     parts += ["## Deviations from the plan", _list_deviations(runs)]
-    parts += ["## Hours by claim", cost_by_claim(runs) if claims else "No claim is judged."]
-    parts += ["## What was run, and what was not", count_planned(runs)]
+    parts += ["## Hours by claim", cost_by_claim(runs, grids) if claims else "No claim is judged."]
+    parts += ["## What was run, and what was not", count_planned(runs, grids)]
     return "\n\n".join(part.strip() for part in parts) + "\n", figures
 
 

@@ -10,6 +10,7 @@ from psn_lightning.callbacks.progress import Progress
 from psn_lightning.callbacks.pruning import Prune
 from psn_lightning.callbacks.recording import EpochTimer, LastEvaluation, TopologyLogger
 from psn_lightning.callbacks.sparsify import Sparsify
+from psn_lightning.callbacks.training_cost import TrainingCost
 
 __all__ = [
     "GMP",
@@ -27,4 +28,5 @@ __all__ = [
     "SRigL",
     "Sparsify",
     "TopologyLogger",
+    "TrainingCost",
 ]

@@ -18,6 +18,7 @@ from psn_lightning.callbacks import (
     MaskReapply,
     Progress,
     TopologyLogger,
+    TrainingCost,
 )
 from psn_lightning.checkpoints import BestAndLast, GeneratorState, OptimizerSettings, PortableMoments
 from psn_lightning.commands.run_record import RunRecord
@@ -63,6 +64,7 @@ def furnish(
         PortableMoments(),
         GradientRatio(),
         topology,
+        TrainingCost(),
         equilibrium,
         EpochTimer(),
         evaluation,

@@ -128,7 +128,7 @@ def plan_for(name: str, reproduction: Reproduction, data: str, suffix: str = "")
     sweep = Sweep(
         name=f"{name}-{data}{suffix}",
         base=reproduction.data[data],
-        space=_space(reproduction, data),
+        space=space_of(reproduction, data),
         settings=_fill_in(reproduction.settings, data),
         sampler="grid",
         objective="test/accuracy",
@@ -138,11 +138,11 @@ def plan_for(name: str, reproduction: Reproduction, data: str, suffix: str = "")
 
 def cells_of(reproduction: Reproduction, data: str) -> dict[int, tuple[dict[str, Any], int]]:
     """Cell and seed by ticket of a data set's study; combinations that are left out have a ticket, and are not here."""
-    cells: list[dict[str, Any]] = [dict(cell) for cell in combinations(_space(reproduction, data))]
+    cells: list[dict[str, Any]] = [dict(cell) for cell in combinations(space_of(reproduction, data))]
     return {ticket: (cell, cell.pop(_SEED)) for ticket, cell in enumerate(cells) if reproduction.has(cell)}
 
 
-def _space(reproduction: Reproduction, data: str) -> Space:
+def space_of(reproduction: Reproduction, data: str) -> Space:
     """Space of a data set's study, in which a name in a group stands for settings."""
     space = {
         key: {name: _read_member(member, reproduction) for name, member in values.items()}

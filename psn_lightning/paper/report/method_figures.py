@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from psn_lightning.paper.record import RecordedRun
 from psn_lightning.paper.report.axes import make_axes
@@ -87,10 +88,10 @@ def _draw(runs: Runs, place: Measure, label: str, scale: str) -> Figure:
     for axis, sparsity in zip(axes, every, strict=True):
         _draw_panel(axis, at_sparsity(runs, sparsity), place)
         axis.set_xscale(scale, **({"linthresh": 0.1} if scale == "symlog" else {}))
+        axis.xaxis.set_minor_formatter(NullFormatter())
         axis.set(title=f"{sparsity:.0%}", xlabel=label, ylabel="accuracy, %")
-    for kind, colour in _KINDS.items():
-        axes[0].plot([], [], "o", color=colour, label=kind)
-    axes[0].legend(fontsize="x-small", loc="lower left")
+    marks = [axes[0].plot([], [], "o", color=colour, label=kind)[0] for kind, colour in _KINDS.items()]
+    figure.legend(handles=marks, loc="outside lower center", ncols=len(marks), fontsize="small")
     return figure
 
 

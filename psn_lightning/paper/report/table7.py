@@ -55,15 +55,20 @@ def is_uniform(runs: Runs, method: str) -> Found:
 
 
 def is_emergent(runs: Runs, method: str) -> Found:
-    """Judge that the fan-in CCV is above a random mask's at every sparsity: heterogeneity has emerged.
+    """Judge that the fan-in CCV is above a random mask's by more than the margin at every sparsity.
 
     Args:
         runs: Runs of the comparison on one data set.
         method: Method to judge.
     """
     contrasts = _compare(runs, method, RANDOM, _CCV)
-    verdict = judge_all_above(contrasts, LEVEL) if contrasts else Verdict.OPEN
-    return verdict, _describe_ccv(runs, method)
+    words = _describe_ccv(runs, method)
+    if not contrasts:
+        return Verdict.OPEN, words
+    if all(contrast.p_above(_MARGIN) < LEVEL for contrast in contrasts.values()):
+        return Verdict.REPRODUCED, words
+    below = min(holm([contrast.p_below(_MARGIN) for contrast in contrasts.values()]))
+    return Verdict.NOT_REPRODUCED if below < LEVEL else Verdict.OPEN, words
 
 
 def collapses(runs: Runs, method: str) -> Found:

@@ -27,7 +27,10 @@ _ROWS = (
 )
 
 
-_LIBRARY_METRICS = ("sparsity/", "fan_in/", "gradient/", "topology/", "equilibrium/", "time/", "train/loss")
+_LIBRARY_METRICS = (
+    *("sparsity/", "fan_in/", "fan_out/", "gradient/", "topology/", "equilibrium/", "cost/", "time/"),
+    "train/loss",
+)
 """Prefixes of the metrics that callbacks log for any model, and the training loss."""
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from psn_lightning import sparse_layers, sparsify
-from psn_lightning.errors import SettingError
+from psn_lightning.errors import SettingError, UnreachableError
 from psn_lightning.pruning import SNIP, Magnitude, RandomScores, SynFlow, Twin, prune
 from tests.pruning.networks import batch, conv_net, images, mlp
 
@@ -107,7 +107,7 @@ def test_no_layer_collapses_where_the_others_collapse():
         module = mlp(sizes, norm=False)
         with torch.no_grad():
             module[0].weight *= 0.01
-        with pytest.raises(SettingError, match=rf"{type(saliency).__name__} leaves nothing of 0"):
+        with pytest.raises(UnreachableError, match=rf"{type(saliency).__name__} leaves nothing of 0"):
             prune(module, saliency, 1 - 6 / n, [batch(20, 40, 10)])
     module = mlp(sizes, norm=False)
     with torch.no_grad():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from psn_lightning.paper.report.method_ranks import average_ranks, rank_table
-from psn_lightning.paper.report.methods import BASELINES, EXPERIMENT, method_tables
+from psn_lightning.paper.report.methods import BASELINES, EXPERIMENT, as_published_table, method_tables
 from psn_lightning.paper.report.pages import table_markdown
 from psn_lightning.paper.report.runs import Runs
 from psn_lightning.paper.report.table7 import statements_table
@@ -28,10 +28,11 @@ def methods_markdown(runs: Runs) -> str:
     Args:
         runs: Recorded runs.
     """
-    if not runs.of(EXPERIMENT):
-        return _NOT_RUN
     tables = [*method_tables(runs), *_make_rank_tables(runs)]
-    return "\n\n".join([_NOTE.strip(), *map(table_markdown, tables)])
+    parts = [_NOTE.strip() if tables else _NOT_RUN, *map(table_markdown, tables)]
+    if published := runs.of("methods-as-published"):
+        parts.append(table_markdown(as_published_table(published)))
+    return "\n\n".join(parts)
 
 
 def table7_markdown(runs: Runs) -> str:

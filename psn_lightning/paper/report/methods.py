@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterator
 
 from psn_lightning.paper.record import RecordedRun
+from psn_lightning.paper.report import published
 from psn_lightning.paper.report.contrasts import Contrast, holm
 from psn_lightning.paper.report.layout import Layout
 from psn_lightning.paper.report.runs import Measure, Runs, best_accuracy, last_accuracy, late_accuracy
@@ -68,6 +69,33 @@ def method_tables(runs: Runs) -> Iterator[Table]:
             cells = at_sparsity(own, sparsity)
             yield _rank_methods(cells, f"Methods at {sparsity:.0%}: {own.dataset()}")
             yield _describe_networks(cells, f"Networks and costs at {sparsity:.0%}: {own.dataset()}")
+
+
+def as_published_table(runs: Runs) -> Table:
+    """Make the table of the methods that were run with the networks and recipes of their own papers.
+
+    Args:
+        runs: Runs of ``methods-as-published``.
+    """
+    layout = runs.layout(METHOD, late_accuracy)
+    rows = []
+    for method in layout.cells:
+        own = [100 - late_accuracy(run) for run in of_method(runs, method)]
+        found = layout.mean(method)
+        low, high = (0.0, 0.0) if found is None else found.interval(LEVEL)
+        printed = published.METHOD_ERRORS.get(method)
+        rows.append(
+            [
+                method,
+                f"{number(statistics.fmean(own))} ({len(own)})",
+                NOTHING if found is None else interval(100 - high, 100 - low),
+                NOTHING if printed is None else number(printed, 1),
+                NOTHING if printed is None else number(statistics.fmean(own) - printed, sign=True),
+            ]
+        )
+    note = "Test error, mean over the last three epochs; conf/reproduce/methods-as-published.yaml has the recipe."
+    columns = ["method", "error, % (n)", "95%", "printed", "ours − printed"]
+    return Table(f"As published, LeNet-300-100: {runs.dataset()}", note, columns, rows)
 
 
 def _rank_methods(runs: Runs, title: str) -> Table:

@@ -1,4 +1,4 @@
-"""Statements of the paper's Table 7 about other methods, and verdicts on them from the comparison of methods."""
+"""Statements of the paper's Table 7 and section 4 about other methods, judged by the comparison of methods."""
 
 from __future__ import annotations
 

@@ -168,3 +168,15 @@ def test_a_method_that_beats_others_does_so_at_the_sparsity_of_the_statement():
     assert verdicts(grid(means, [0.99]))[text, "dnm"] == "reproduced"
     assert verdicts(grid(means, [0.9]))[text, "dnm"] == "open"
     assert verdicts(grid({**means, "dnm": 87.0}, [0.99]))[text, "dnm"] == "reversed"
+
+
+def test_what_papers_print_stands_beside_what_was_measured():
+    runs = [
+        recorded("methods-as-published", "mnist", {METHOD: method}, seed, accuracy + 0.1 * seed)
+        for method, accuracy in {"snip 95%": 98.3, "dense": 98.0}.items()
+        for seed in (1, 2)
+    ]
+    text = methods_markdown(Runs(runs))
+    assert "No run of `psn-train reproduce methods`" in text
+    assert "| snip 95% | 1.55 (2) | [" in text
+    assert "| 1.6 | −0.05 |" in text

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.utilities.data import extract_batch_size
+from torch import Tensor
 
 from psn_lightning.callbacks.layers import layers_of, log_epoch
 from psn_lightning.nn import SparseLayer
@@ -19,29 +21,30 @@ class TrainingCost(pl.Callback):
     operations of the sparse layers so far. A connection takes two operations per row in the forward pass, two for the
     gradient to the inputs and two for its own gradient. Where growth reads the gradient to absent connections, that
     step computes it for every position. Biases, norms and layers that are not sparse are not counted, nor is the
-    scoring of a saliency before training; a kernel is counted once per row, not at each of its places.
+    scoring of a saliency before training; a kernel is counted once per row, not at each of its places. Batches without
+    a tensor have no rows to count, and no ``cost/flops``.
 
     The count is that of an implementation which stores and multiplies active weights only, as storage csr does.
     """
 
     def __init__(self) -> None:
         self._layers: list[SparseLayer] = []
-        self._rows = 0  # of the present batch, on all processes
+        self._rows = 0.0  # of the present batch, on all processes
         self._passes = 0
         self._connections = 0  # summed over the passes
-        self._flops = 0
+        self._flops = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Find the layers, and count from 0 if the run is a new one."""
         self._layers = list(layers_of(pl_module).values())
         if trainer.global_step == 0:
-            self._passes = self._connections = self._flops = 0
+            self._passes, self._connections, self._flops = 0, 0, 0.0
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Count the rows of the batch."""
-        self._rows = extract_batch_size(batch) * trainer.world_size
+        self._rows = count_rows(batch) * trainer.world_size
 
     def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Count the connections of this pass."""
@@ -57,8 +60,8 @@ class TrainingCost(pl.Callback):
         positions = sum(layer.n_out * layer.n_in for layer in self._layers)
         if positions and self._passes:
             mean = self._connections / self._passes
-            figures = {"connections": mean, "density": mean / positions, "flops": float(self._flops)}
-            log_epoch(trainer, {f"cost/{name}": value for name, value in figures.items()})
+            figures = {"connections": mean, "density": mean / positions, "flops": self._flops}
+            log_epoch(trainer, {f"cost/{name}": value for name, value in figures.items() if not math.isnan(value)})
 
     def state_dict(self) -> dict[str, Any]:
         """Counts so far."""
@@ -67,3 +70,11 @@ class TrainingCost(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the counts of :meth:`state_dict`."""
         self._passes, self._connections, self._flops = (state_dict[k] for k in ("passes", "connections", "flops"))
+
+
+def count_rows(batch: Any) -> float:
+    """Count the rows of the first tensor in a batch; NaN if it holds none."""
+    if isinstance(batch, Tensor):
+        return len(batch) if batch.ndim else math.nan
+    parts = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, list | tuple) else ()
+    return next((rows for part in parts if not math.isnan(rows := count_rows(part))), math.nan)

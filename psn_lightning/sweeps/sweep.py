@@ -62,7 +62,8 @@ class Sweep:
         base: Configurations of ``psn-train fit`` that every run starts from; later ones win.
         space: Settings that differ: setting → list of values, or ``{low: …, high: …, log: …}``. Settings are named as
             in the configuration: ``model.sparsity``, ``trainer.callbacks.0.init_args.period``. Several that change
-            together are a group: a name of your own → ``{dense: {model.sparsity: 0}, bell: {model.topology: Bell}}``.
+            together are a group: a name of your own → ``{dense: {model.sparsity: 0}, bell: {model.topology: Bell}}``;
+            within it the text ``{KEY}`` stands for the trial's value of another setting of the space.
         settings: Settings of all runs that replace those of the base: setting → value.
         sampler: Sampler of the values: tpe and random draw trials, grid takes every combination of the lists.
         trials: Number of trials; null with grid, which has one for every combination.

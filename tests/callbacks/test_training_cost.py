@@ -1,10 +1,15 @@
 """Cost of training: counts by hand, for every way in which the number of connections may change."""
 
+import math
+
 import lightning.pytorch as pl
 import pytest
 
+import torch
+
 from psn_lightning import SNIP
 from psn_lightning.callbacks import GMP, Prune, RigL, TrainingCost
+from psn_lightning.callbacks.training_cost import count_rows
 from psn_lightning.data import Digits
 from psn_lightning.task import SparseClassifier
 from psn_lightning.topology import Uniform
@@ -81,3 +86,16 @@ def test_another_fit_counts_from_zero():
     again = pl.Trainer(max_epochs=1, callbacks=[cost], logger=False, enable_checkpointing=False, accelerator="cpu")
     again.fit(task, Digits(batch_size=64))
     assert logged(again, "flops") == pytest.approx(before / 2)
+
+
+@pytest.mark.parametrize(
+    ("batch", "rows"),
+    [
+        ((torch.zeros(5, 2), torch.zeros(5)), 5),
+        ({"weight": torch.tensor(1.0), "x": [torch.zeros(4)]}, 4),
+        (["text"], math.nan),
+        (None, math.nan),
+    ],
+)
+def test_rows_of_a_batch_of_any_kind(batch, rows):
+    assert count_rows(batch) == pytest.approx(rows, nan_ok=True)

@@ -49,6 +49,17 @@ def test_optuna_draws_what_the_space_says():
     assert all(settings["topology"] == topology for settings in drawn)
 
 
+def test_a_groups_settings_may_name_another_setting_of_the_trial():
+    member = {"trainer.callbacks": [{"class_path": "GMP", "init_args": {"final_sparsity": "{model.sparsity}"}}]}
+    space = {"model.sparsity": [0.9], "model.topology": [{"class_path": "Bell"}], "method": {"gmp": member}}
+    member |= {"model.topology": "{model.topology}", "tracking.note": "{data} and {model.sparsity}"}
+    (cell,) = (decode_settings(cell, space) for cell in combinations(space))
+    assert cell["trainer.callbacks"][0]["init_args"] == {"final_sparsity": 0.9}
+    assert cell["model.topology"] == {"class_path": "Bell"}
+    assert cell["tracking.note"] == "{data} and {model.sparsity}"  # a text that is more than a name stays
+    assert "{model.sparsity}" in member["trainer.callbacks"][0]["init_args"].values()
+
+
 CONFIG = {"model": {"sparsity": 0.9, "hidden": [64, 32]}, "trainer": {"callbacks": [{"init_args": {"period": 100}}]}}
 
 

@@ -4,7 +4,6 @@ import math
 
 import lightning.pytorch as pl
 import pytest
-
 import torch
 
 from psn_lightning import SNIP

@@ -15,8 +15,9 @@ from psn_lightning.topology import Connectivity
 from tests.conftest import QUIET
 
 PER_LAYER = [
-    "sparsity/realised", "fan_in/ccv", "fan_in/min", "fan_in/max", "fan_out/ccv", "topology/dead_neurons",
-    "topology/dead_inputs", "topology/overlap_with_initial", "topology/grown", "gradient/ratio", "gradient/ratio_active",
+    "sparsity/realised", "fan_in/ccv", "fan_in/min", "fan_in/max", "fan_out/ccv",
+    "topology/dead_neurons", "topology/dead_inputs", "topology/overlap_with_initial", "topology/grown",
+    "gradient/ratio", "gradient/ratio_active",
     "equilibrium/trajectory", "equilibrium/ccv", "equilibrium/drift", "equilibrium/converged",
 ]  # fmt: skip
 WHOLE = [

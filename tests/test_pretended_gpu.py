@@ -405,7 +405,8 @@ class Planted(SETRule):
 
     fault = "cpu result"
 
-    def grow_scores(self, gradient, mask, generator):
+    def grow_scores(self, block, generator):
+        mask = block.mask
         if self.fault == "cpu result":
             return torch.rand(mask.shape, generator=generator)
         if self.fault == "cpu generator":

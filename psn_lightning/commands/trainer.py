@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import ModelSummary, ProgressBar
 from psn_lightning.callbacks import (
     EpochTimer,
     EquilibriumMonitor,
+    ExplorationMonitor,
     GradientRatio,
     LastEvaluation,
     MaskReapply,
@@ -64,6 +65,7 @@ def furnish(
         GradientRatio(),
         topology,
         equilibrium,
+        ExplorationMonitor(),
         EpochTimer(),
         evaluation,
         GeneratorState(),

@@ -34,6 +34,7 @@ from .dynamics import GraNetRule as GraNetRule
 from .dynamics import LinearSchedule as LinearSchedule
 from .dynamics import MagnitudePruningRule as MagnitudePruningRule
 from .dynamics import MESTRule as MESTRule
+from .dynamics import NMRule as NMRule
 from .dynamics import RigLRule as RigLRule
 from .dynamics import Rule as Rule
 from .dynamics import Schedule as Schedule
@@ -43,6 +44,7 @@ from .dynamics import SRigLRule as SRigLRule
 from .dynamics import StepSchedule as StepSchedule
 from .dynamics import StructuredRule as StructuredRule
 from .dynamics import TopologyUpdater as TopologyUpdater
+from .dynamics import UnitRule as UnitRule
 from .dynamics import update_layer as update_layer
 from .dynamics import update_network as update_network
 from .errors import SettingError as SettingError
@@ -58,9 +60,11 @@ from .pruning import OBD as OBD
 from .pruning import SNIP as SNIP
 from .pruning import GraSP as GraSP
 from .pruning import Magnitude as Magnitude
+from .pruning import NMSaliency as NMSaliency
 from .pruning import RandomScores as RandomScores
 from .pruning import Saliency as Saliency
 from .pruning import SynFlow as SynFlow
+from .pruning import UnitSaliency as UnitSaliency
 from .pruning import prune as prune
 from .task import SparseClassifier as SparseClassifier
 from .topology import Bell as Bell

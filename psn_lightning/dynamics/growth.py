@@ -69,29 +69,31 @@ class Candidates:
         Returns:
             Flat positions, ascending.
         """
-        n_in = self.layer.n_in
+        n_in, size = self.layer.n_in, rule.group_size(self.layer)
         unstructured = torch.cat([kept, self.select_best(kept, count)])
-        target = rule.fan_in(torch.bincount(unstructured // n_in, minlength=self.layer.n_out), self.layer)
+        salient = torch.bincount(unstructured // size, minlength=self.layer.n_positions // size)
+        target = rule.fan_in(salient, self.layer)
         # Connections of ablated neurons are dropped first, so that the other neurons lose fewer.
-        stays = target[before // n_in] > 0
+        stays = target[before // size] > 0
         scores = scores.masked_fill(~stays, -torch.inf)
         survivors = torch.zeros(len(before), dtype=torch.bool, device=before.device)
         survivors[select_top(scores, len(kept))] = True
         survivors &= stays
         index = survivors.nonzero().squeeze(1)
-        kept = before[index[_select_first_of_each(before[index] // n_in, scores[index], target)]]
+        kept = before[index[_select_first_of_each(before[index] // size, scores[index], target)]]
         parts = []
-        for first, mask, block_scores in self.iterate_blocks(kept):
-            missing = target[first : first + len(mask)] - mask.sum(dim=1)
-            chosen = mask | select_top_per_row(block_scores, ~mask, missing)
+        for first, block_mask, block_scores in self.iterate_blocks(kept):
+            mask, start = block_mask.view(-1, size), first * n_in // size
+            missing = target[start : start + len(mask)] - mask.sum(dim=1)
+            chosen = mask | select_top_per_row(block_scores.reshape(-1, size), ~mask, missing)
             parts.append(chosen.flatten().nonzero().squeeze(1) + first * n_in)
         return torch.cat(parts)
 
 
-def _select_first_of_each(neuron: Tensor, scores: Tensor, limit: Tensor) -> Tensor:
-    """Return the indices of each neuron's connections with the highest scores, at most ``limit[neuron]``."""
+def _select_first_of_each(group: Tensor, scores: Tensor, limit: Tensor) -> Tensor:
+    """Return the indices of each group's connections with the highest scores, at most ``limit[group]``."""
     order = scores.argsort(descending=True, stable=True)
-    order = order[neuron[order].argsort(stable=True)]  # by neuron, best first
-    count = torch.bincount(neuron, minlength=len(limit))
-    rank = torch.arange(len(order), device=order.device) - (count.cumsum(0) - count)[neuron[order]]
-    return order[rank < limit[neuron[order]]].sort().values
+    order = order[group[order].argsort(stable=True)]  # by group, best first
+    count = torch.bincount(group, minlength=len(limit))
+    rank = torch.arange(len(order), device=order.device) - (count.cumsum(0) - count)[group[order]]
+    return order[rank < limit[group[order]]].sort().values

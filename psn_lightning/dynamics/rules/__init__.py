@@ -10,6 +10,7 @@ from psn_lightning.dynamics.rules.rigl import RigLRule
 from psn_lightning.dynamics.rules.rule import Rule, StructuredRule
 from psn_lightning.dynamics.rules.set import SETRule
 from psn_lightning.dynamics.rules.srigl import SRigLRule
+from psn_lightning.dynamics.rules.structures import NMRule, UnitRule
 
 __all__ = [
     "ACDCRule",
@@ -19,9 +20,11 @@ __all__ = [
     "GraNetRule",
     "MESTRule",
     "MagnitudePruningRule",
+    "NMRule",
     "RigLRule",
     "Rule",
     "SETRule",
     "SRigLRule",
     "StructuredRule",
+    "UnitRule",
 ]

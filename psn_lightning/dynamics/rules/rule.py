@@ -129,16 +129,24 @@ class Rule(ABC):
 
 
 class StructuredRule(Rule):
-    """Base class of rules that prescribe the fan-in of every neuron after an update."""
+    """Base class of rules that prescribe the fan-in of every neuron after an update, or of groups of its inputs."""
+
+    def group_size(self, layer: LayerState) -> int:
+        """Return the number of consecutive inputs of a group, a divisor of ``n_in``; by default all inputs.
+
+        Args:
+            layer: Sizes of the layer.
+        """
+        return layer.n_in
 
     @abstractmethod
     def fan_in(self, salient: Tensor, layer: LayerState) -> Tensor:
-        """Compute the fan-in of every neuron after the update.
+        """Compute the fan-in of every neuron, or group of inputs, after the update.
 
         Args:
-            salient: Fan-in that an unstructured update would give each neuron, int64, shape ``(n_out,)``.
+            salient: Fan-in that an unstructured update would give each group, int64, shape ``(n_groups,)``.
             layer: Sizes of the layer.
 
         Returns:
-            Fan-in of each neuron, int64, shape ``(n_out,)``, at most ``n_in``; 0 ablates the neuron.
+            Fan-in of each group, int64, shape ``(n_groups,)``, at most its size; 0 ablates it.
         """

@@ -1,7 +1,7 @@
 """Degree kinds of the Dendritic Network Model (Cerretti et al., 2025) as families of fan-in.
 
-They follow the authors' demonstration program; its kind "fixed" is :class:`~psn_lightning.topology.Uniform`. All of
-them settle the number of connections exactly.
+They follow the authors' demonstration program; its kind "fixed" is :class:`~psn_lightning.topology.Uniform`. The number
+of connections is exact.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class GaussianDegree(FanIn):
 
     def fan_in(self, budget: LayerBudget, rng: np.random.Generator) -> IntArray:
         """Fan-in of each neuron, shape ``(n_out,)``."""
-        return settle(budget.clamp(rng.normal(budget.mean_fan_in, self.std, budget.n_out)), budget)
+        return _restore(budget.clamp(rng.normal(budget.mean_fan_in, self.std, budget.n_out)), budget, rng)
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class UniformDegree(FanIn):
     def fan_in(self, budget: LayerBudget, rng: np.random.Generator) -> IntArray:
         """Fan-in of each neuron, shape ``(n_out,)``."""
         mean, reach = budget.mean_fan_in, self.spread * budget.mean_fan_in
-        return settle(budget.clamp(rng.uniform(mean - reach, mean + reach, budget.n_out)), budget)
+        return _restore(budget.clamp(rng.uniform(mean - reach, mean + reach, budget.n_out)), budget, rng)
 
 
 @dataclass(frozen=True)
@@ -88,3 +88,12 @@ class SpatialDegree(FanIn):
         bump = np.exp(-(place**2) / 2)
         relative = (1 - bump if self.inverse else bump) + np.finfo(np.float64).tiny
         return settle(budget.clamp(relative / relative.mean() * budget.mean_fan_in), budget)
+
+
+def _restore(fan_in: IntArray, budget: LayerBudget, rng: np.random.Generator) -> IntArray:
+    """Restore the number of connections by single inputs of random neurons, as the program does."""
+    while (missing := budget.n_reachable - int(fan_in.sum())) != 0:
+        room = budget.n_in - fan_in if missing > 0 else fan_in - budget.min_fan_in
+        able = np.flatnonzero(room > 0)
+        fan_in[rng.choice(able, size=min(abs(missing), able.size), replace=False)] += np.sign(missing)
+    return fan_in

@@ -70,7 +70,7 @@ class Dendritic(Wiring):
         window = int(np.clip(round(fan_in + self.width * (n_in - fan_in)), fan_in, n_in))
         # Offsets within the window, whose middle is the neuron's place: the ring needs no further thought.
         place = window // 2
-        dendrites = max(1, min(self.dendrites, int(budget.mean_fan_in), fan_in))
+        dendrites = max(1, min(self.dendrites, budget.n_reachable // budget.n_out, fan_in))
         middle = (1 - self.width) * place + self.width * (np.arange(dendrites) + 0.5) * window / dendrites
         sizes = self._share_out(fan_in, np.abs(middle - place) / n_in, rng)
         starts = np.clip(np.floor(middle + 0.5).astype(np.int64) - sizes // 2, 0, window - sizes)

@@ -9,7 +9,7 @@ import numpy as np
 from psn_lightning.topology.connectivity import Connectivity, IntArray
 from psn_lightning.topology.fan_in import FloatArray
 
-_BLOCK = 2**20  # positions that are scored at a time; another size draws other connections
+_BLOCK = 2**20  # positions that are scored at a time
 
 
 def draw_by_weight(

@@ -13,7 +13,7 @@ from psn_lightning.topology.distributions import (
 )
 from psn_lightning.topology.fan_in import FanIn, LayerBudget, check_sparsity, sparsity_ceiling
 from psn_lightning.topology.profiles import Bell, Exponential, Linear, MultiPeak, Profile, Quadratic
-from psn_lightning.topology.scaling import settle
+from psn_lightning.topology.scaling import draw_exactly, settle
 from psn_lightning.topology.spreading import SpreadingName, spread
 from psn_lightning.topology.wiring import Spread, Wired, Wiring, as_wiring, check_spreading, connect_layer
 from psn_lightning.topology.wirings import (
@@ -86,6 +86,7 @@ __all__ = [
     "check_sparsity",
     "check_spreading",
     "connect_layer",
+    "draw_exactly",
     "settle",
     "sparsity_ceiling",
     "spread",

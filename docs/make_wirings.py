@@ -110,9 +110,8 @@ def print_isometry() -> None:
             start = time.perf_counter()
             found = residual(mask, "isometry")
             seconds = time.perf_counter() - start
-            print(
-                f"| {n_in} → 1024 | {sparsity:.0%} | {residual(mask, 'mean_fan_in'):.2f} | {found:.2f} | {seconds:.0f} |"
-            )
+            drawn = residual(mask, "mean_fan_in")
+            print(f"| {n_in} → 1024 | {sparsity:.0%} | {drawn:.2f} | {found:.2f} | {seconds:.0f} |")
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from psn_lightning.topology.distributions import Uniform
 from psn_lightning.topology.fan_in import FanIn, LayerBudget, check_sparsity
 from psn_lightning.topology.spreading import SpreadingName
 from psn_lightning.topology.statistics import realised_sparsity
-from psn_lightning.topology.wiring import Wired, Wiring, as_wiring, check_spreading, connect_layer
+from psn_lightning.topology.wiring import Spread, Wired, Wiring, as_wiring, check_spreading, connect_layer
 
 BudgetName = Literal["hidden", "network"]
 AboveCeiling = Literal["refuse", "clamp"]
@@ -98,7 +98,7 @@ class Topology:
         layers = []
         for i, budget in enumerate(self.budgets(layer_sizes)):
             layers.append(connect_layer(wiring, budget, np.random.default_rng([seed, i])))
-            _warn_about_clamp(budget, layers[-1].connectivity)
+            _warn_about_sparsity(wiring, budget, layers[-1].connectivity)
         return layers
 
     def connect(self, layer_sizes: Sequence[int], spreading: SpreadingName, seed: int) -> list[Connectivity]:
@@ -106,12 +106,16 @@ class Topology:
         return [layer.connectivity for layer in self.wire(layer_sizes, spreading, seed)]
 
 
-def _warn_about_clamp(budget: LayerBudget, connectivity: Connectivity) -> None:
-    """Warn if the clamp of Eq. 6, which follows the scaling, moves the sparsity by more than 0.01."""
+def _warn_about_sparsity(wiring: Wiring, budget: LayerBudget, connectivity: Connectivity) -> None:
+    """Warn if the sparsity misses its target by more than 0.01: the clamp of Eq. 6 follows the scaling."""
     realised = realised_sparsity([connectivity])
     if abs(realised - budget.sparsity) > 0.01:
+        reason = (
+            f"the fan-in is rounded and clamped to {budget.min_fan_in} … {budget.n_in}"
+            if isinstance(wiring, Spread)
+            else f"{type(wiring).__name__} makes another number of connections"
+        )
         warnings.warn(
-            f"{budget.name}: target sparsity {budget.sparsity:.4f}, realised sparsity {realised:.4f}: "
-            f"the fan-in is rounded and clamped to {budget.min_fan_in} … {budget.n_in}",
+            f"{budget.name}: target sparsity {budget.sparsity:.4f}, realised sparsity {realised:.4f}: {reason}",
             stacklevel=3,
         )

@@ -123,6 +123,11 @@ class Made(Wiring):
         return self.made
 
 
+def test_a_network_that_misses_its_sparsity_says_so():
+    with pytest.warns(UserWarning, match=r"fc1: target sparsity 0\.9000, realised sparsity 0\.0000: Made makes"):
+        Topology(Made(Connectivity.full(4, 3)), 0.9, above_ceiling="clamp").connect([4, 3, 2], "random", 0)
+
+
 @pytest.mark.parametrize(
     ("made", "reason"),
     [

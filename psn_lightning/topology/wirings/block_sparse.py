@@ -44,6 +44,7 @@ class BlockSparse(Wiring):
 
         Raises:
             UnreachableError: If the size does not divide the layer, or the layout cannot be had on its grid.
+            SettingError: If the layout brings weights.
         """
         common, size = gcd(budget.n_in, budget.n_out), self.size
         if common % size:
@@ -52,7 +53,12 @@ class BlockSparse(Wiring):
                 f"blocks of {size} × {size} do not divide {budget.name}, {budget.n_in} inputs and {budget.n_out} "
                 f"neurons: use a size of {divisors}"
             )
-        grid, _ = connect_layer(as_wiring(self.layout, DEFAULT_SPREADING), self._make_grid(budget), rng)
+        grid, values = connect_layer(as_wiring(self.layout, DEFAULT_SPREADING), self._make_grid(budget), rng)
+        if values is not None:
+            raise SettingError(
+                f"layout {type(self.layout).__name__} of BlockSparse brings weights, which blocks cannot have: use a "
+                "family of fan-in, or a wiring without weights"
+            )
         connectivity = _expand(grid, size)
         missed = connectivity.n_connections - budget.n_connections
         if missed:

@@ -13,6 +13,7 @@ from psn_lightning.topology import (
     BlockSparse,
     Diagonals,
     LayerBudget,
+    Orthogonal,
     ScaleFree,
     SmallWorld,
     Spread,
@@ -74,3 +75,8 @@ def test_a_size_that_does_not_divide_is_refused_with_those_that_do():
         BlockSparse().connect(LayerBudget(54, 1024, 0.9), np.random.default_rng(0))
     with pytest.raises(SettingError, match="size 0"):
         BlockSparse(0)
+
+
+def test_a_layout_that_brings_weights_is_refused():
+    with pytest.raises(SettingError, match="layout Orthogonal of BlockSparse brings weights"):
+        BlockSparse(4, Orthogonal()).connect(LayerBudget(64, 64, 0.5), np.random.default_rng(0))

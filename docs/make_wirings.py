@@ -114,11 +114,25 @@ def print_isometry() -> None:
             print(f"| {n_in} → 1024 | {sparsity:.0%} | {drawn:.2f} | {found:.2f} | {seconds:.0f} |")
 
 
+def print_silent_neurons() -> None:
+    """Print how many of 1,024 neurons begin with weights of 0 only in an orthogonal layer, means of five seeds."""
+    print("\n| `Orthogonal` | 90% | 98% |\n|---|---|---|")
+    for n_in in (784, 1024):
+        cells = []
+        for sparsity in (0.9, 0.98):
+            budget = LayerBudget(n_in, 1024, sparsity)
+            made = [Orthogonal().connect(budget, np.random.default_rng(seed)) for seed in SEEDS]
+            sums = [np.add.reduceat(np.abs(m.values), m.connectivity.indptr[:-1]) for m in made]
+            cells.append(np.mean([(total == 0).sum() for total in sums]))
+        print(f"| {n_in} → 1024 |", " | ".join(f"{cell:.0f}" for cell in cells), "|")
+
+
 def main() -> None:
     """Draw the figure and print the tables."""
     warnings.filterwarnings("ignore", ".*in whole blocks")
     draw().savefig(Path(__file__).parent / "wirings.png", dpi=90)
     print_table()
+    print_silent_neurons()
     print_isometry()
 
 

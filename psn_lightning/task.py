@@ -20,20 +20,24 @@ from psn_lightning.errors import SettingError
 from psn_lightning.nn import InitName, SparseLayer, SparseMLP, StorageName
 from psn_lightning.nn.storages import check_csr_device, check_csr_precision
 from psn_lightning.topology import (
+    DEGREES,
     FAMILIES,
+    WIRINGS,
     AboveCeiling,
     AllocationName,
     BudgetName,
     FanIn,
+    Spread,
     SpreadingName,
     Topology,
     Uniform,
+    Wiring,
 )
 
 _PAPER_LR = 1e-3
 
 # Checkpoints name these dataclasses of plain numbers, and load with weights_only nevertheless.
-torch.serialization.add_safe_globals(list(FAMILIES))
+torch.serialization.add_safe_globals([*FAMILIES, *DEGREES, *WIRINGS, Spread])
 
 
 class SparseClassifier(pl.LightningModule):
@@ -45,14 +49,15 @@ class SparseClassifier(pl.LightningModule):
         n_features: Number of features; the command line takes it from the data.
         n_classes: Number of classes; the command line takes it from the data.
         hidden: Widths of the hidden layers; None is [1024, 1024].
-        topology: Family of the fan-in; None is :class:`Uniform`.
+        topology: Family of the fan-in, or wiring; None is :class:`Uniform`.
         sparsity: Fraction of absent connections in the hidden layers, in [0, 1); 0 is the dense baseline.
-        spreading: Inputs of a neuron: even, random or sequential.
+        spreading: Inputs of a neuron: even, random or sequential; a wiring chooses them itself.
         allocation: Density per layer: uniform, er or erk.
         min_fan_in: Smallest fan-in of a neuron at the start.
         budget: Layers that the sparsity counts: the hidden ones, or the whole network with its dense output layer.
         init: Initial weights: mean_fan_in (He with the layer's mean fan-in, Eq. 9), per_neuron (He with each neuron's
-            fan-in) or linear (those of nn.Linear, uniform within ±1/√inputs). Biases are 0.
+            fan-in), linear (those of nn.Linear, uniform within ±1/√inputs) or isometry (nearly orthogonal). Biases are
+            0. A wiring that brings weights (Orthogonal) sets those of the hidden layers.
         storage: Storage of sparse weights: masked (dense, any device), csr (active weights only, CPU) or auto: csr if
             the machine has no accelerator and the sparsity is at least 0.6.
         lr: Learning rate of Adam, the default optimizer.
@@ -76,7 +81,7 @@ class SparseClassifier(pl.LightningModule):
         n_features: int,
         n_classes: int,
         hidden: list[int] | None = None,
-        topology: FanIn | None = None,
+        topology: FanIn | Wiring | None = None,
         sparsity: float = 0.9,
         spreading: SpreadingName = "random",
         allocation: AllocationName = "uniform",

@@ -7,7 +7,9 @@ from itertools import product
 import pytest
 import yaml
 
+import psn_lightning
 from psn_lightning import callbacks as callbacks_module
+from psn_lightning import topology
 from psn_lightning.cli import main
 from psn_lightning.data import DATASETS
 from psn_lightning.sweeps.command import configuration, plan_of
@@ -145,3 +147,39 @@ def test_pruning_overlays_the_quickstart(name, client):
     assert run.data.metrics["sparsity/realised"] == pytest.approx(0.9, abs=0.0005)
     for line in (CONF / "pruning" / f"{name}.yaml").read_text().splitlines():
         assert not line.strip() or "# " in line, f"{name}.yaml: {line}"
+
+
+WIRINGS = sorted(path.stem for path in (CONF / "wirings").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", WIRINGS)
+def test_a_wiring_overlays_the_quickstart(name, client):
+    overlay = ["--config", str(CONF / "wirings" / f"{name}.yaml")]
+    few = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1"]
+    assert (
+        main(["fit", "--config", str(CONF / "quickstart.yaml"), *overlay, *QUIET, *few, "--trainer.callbacks=[]"]) == 0
+    )
+    run = only_run(client)
+    # Each of 16 rows of blocks needs one: 16 + 20 blocks of 16 × 16 in 81,920 positions.
+    expected = 1 - 36 * 256 / 81_920 if name == "block_sparse" else 0.9
+    assert run.data.metrics["sparsity/realised"] == pytest.approx(expected, abs=1e-5)
+    assert run.data.metrics["topology/overlap_with_initial/fc1"] == 1
+
+
+@pytest.mark.parametrize("name", WIRINGS)
+def test_every_key_of_a_wiring_is_explained_and_is_the_default(name):
+    path = CONF / "wirings" / f"{name}.yaml"
+    for line in path.read_text().splitlines():
+        assert not line.strip() or "# " in line or line.startswith("#"), f"{name}.yaml: {line}"
+    given = yaml.safe_load(path.read_text())["model"]["topology"]
+    fields = {f.name: f for f in dataclasses.fields(getattr(psn_lightning, given["class_path"]))}
+    assert set(given.get("init_args", {})) == set(fields)
+    for key, value in given.get("init_args", {}).items():
+        default = fields[key].default
+        expected = value["class_path"] if isinstance(value, dict) else value
+        assert expected == (fields[key].default_factory.__name__ if default is dataclasses.MISSING else default)
+
+
+def test_every_wiring_has_an_overlay():
+    given = [yaml.safe_load((CONF / "wirings" / f"{name}.yaml").read_text())["model"]["topology"] for name in WIRINGS]
+    assert {cls.__name__ for cls in topology.WIRINGS} <= {wiring["class_path"] for wiring in given}

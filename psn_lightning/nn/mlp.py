@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from psn_lightning.errors import SettingError
-from psn_lightning.nn.init import InitName, initial_values
+from psn_lightning.nn.init import DEFAULT_INIT, InitName, check_init, initial_values
 from psn_lightning.nn.layer import SparseLayer
 from psn_lightning.nn.masked import MaskedLayer
 from psn_lightning.nn.sparsify import WEIGHT_STREAM
@@ -30,8 +30,10 @@ class SparseMLP(nn.Sequential):
     Args:
         layer_sizes: Number of inputs, hidden widths, number of classes, for example ``[784, 1024, 1024, 10]``.
         topology: Topology of the hidden layers.
-        spreading: Choice of the inputs of a neuron with given fan-in: ``random``, ``even`` or ``sequential``.
-        init: Distribution of the initial weights, see :func:`~psn_lightning.nn.init.initial_values`.
+        spreading: Choice of the inputs of a neuron with given fan-in: ``random``, ``even`` or ``sequential``; not with
+            a wiring, which chooses them itself.
+        init: Distribution of the initial weights, see :func:`~psn_lightning.nn.init.initial_values`; only of the output
+            layer with a wiring that brings weights.
         storage: Storage of the sparse weights: ``masked``, ``csr`` or ``auto``. The attribute ``storage`` holds the
             resolved name.
         seed: Seed of topology and initial weights.
@@ -39,7 +41,8 @@ class SparseMLP(nn.Sequential):
         init_scale: Factor of the initial weights of the hidden layers.
 
     Raises:
-        SettingError: If the topology cannot be built, a name is unknown, or ``init_scale`` is not positive.
+        SettingError: If the topology cannot be built, a name is unknown, a setting has no effect, or ``init_scale`` is
+            not positive.
     """
 
     def __init__(
@@ -47,7 +50,7 @@ class SparseMLP(nn.Sequential):
         layer_sizes: Sequence[int],
         topology: Topology,
         spreading: SpreadingName = "random",
-        init: InitName = "mean_fan_in",
+        init: InitName = DEFAULT_INIT,
         storage: StorageName = "masked",
         seed: int = 42,
         layer_norm: bool = True,
@@ -57,10 +60,13 @@ class SparseMLP(nn.Sequential):
             raise SettingError(f"init_scale {init_scale} is not a positive number: use 1 for He initialisation (Eq. 9)")
         resolved = resolve_storage(storage, topology.sparsity)
         modules: OrderedDict[str, nn.Module] = OrderedDict()
-        connectivities = topology.connect(layer_sizes, spreading, seed)
-        for i, connectivity in enumerate(connectivities, start=1):
-            values = init_scale * initial_values(connectivity, init, self._make_rng(seed, i))
-            modules[f"fc{i}"] = _make_sparse_linear(connectivity, torch.from_numpy(values), resolved)
+        layers = topology.wire(layer_sizes, spreading, seed)
+        if init != DEFAULT_INIT:
+            check_init(init, layers)
+        for i, (connectivity, values) in enumerate(layers, start=1):
+            if values is None:
+                values = initial_values(connectivity, init, self._make_rng(seed, i))
+            modules[f"fc{i}"] = _make_sparse_linear(connectivity, torch.from_numpy(init_scale * values), resolved)
             modules[f"norm{i}"] = nn.LayerNorm(connectivity.n_out) if layer_norm else nn.Identity()
             modules[f"relu{i}"] = nn.ReLU()
         modules["output"] = self._make_output(layer_sizes[-2], layer_sizes[-1], init, self._make_rng(seed, 0))

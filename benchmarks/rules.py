@@ -1,7 +1,7 @@
 """Seconds and memory of one update by each rule: ``python -m benchmarks.rules``.
 
-The paper's network, 784-1024-1024-10, in storage masked, at 90 and 99%; each rule in a process of its own, on random rows.
-Medians of five updates after one that warms up (and compiles); MiB above the memory before them.
+The paper's network, 784-1024-1024-10, in storage masked, at 90 and 99%; each rule in a process of its own, on random
+rows. Medians of five updates after one that warms up (and compiles); MiB above the memory before them.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from .callbacks import DynamicTopology as DynamicTopology
 from .callbacks import EquilibriumMonitor as EquilibriumMonitor
 from .callbacks import GradientRatio as GradientRatio
 from .callbacks import MaskReapply as MaskReapply
+from .callbacks import MixtureLogger as MixtureLogger
 from .callbacks import NumericalGuard as NumericalGuard
 from .callbacks import Prune as Prune
 from .callbacks import RigL as RigL
@@ -31,10 +32,15 @@ from .dynamics import TopologyUpdater as TopologyUpdater
 from .dynamics import update_layer as update_layer
 from .errors import SettingError as SettingError
 from .nn import LayerSettings as LayerSettings
+from .nn import Mixture as Mixture
+from .nn import MixtureLayer as MixtureLayer
+from .nn import MixtureMLP as MixtureMLP
 from .nn import SparseLayer as SparseLayer
 from .nn import SparseMLP as SparseMLP
+from .nn import auxiliary_loss as auxiliary_loss
 from .nn import densify as densify
 from .nn import describe as describe
+from .nn import mixture_layers as mixture_layers
 from .nn import sparse_layers as sparse_layers
 from .nn import sparsify as sparsify
 from .pruning import CSTI as CSTI

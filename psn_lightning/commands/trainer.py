@@ -16,6 +16,7 @@ from psn_lightning.callbacks import (
     GradientRatio,
     LastEvaluation,
     MaskReapply,
+    MixtureLogger,
     Progress,
     TopologyLogger,
 )
@@ -64,6 +65,7 @@ def furnish(
         GradientRatio(),
         topology,
         equilibrium,
+        MixtureLogger(),
         EpochTimer(),
         evaluation,
         GeneratorState(),

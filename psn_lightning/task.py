@@ -283,8 +283,9 @@ def _check_mixture(sparsity: float, storage: StorageName) -> None:
     Raises:
         SettingError: If the sparsity is not 0 or the storage is csr.
     """
-    if sparsity != 0 or storage == "csr":
-        raise SettingError(
-            f"sparsity {sparsity} and storage {storage} are for sparse layers, which mixture replaces: set sparsity to "
-            "0 and storage to auto or masked. The callback Sparsify makes the experts sparse"
-        )
+    for name, value, remedy in (("sparsity", sparsity, "0"), ("storage", storage, "auto or masked")):
+        if value not in {0, "auto", "masked"}:
+            raise SettingError(
+                f"{name} {value} is for sparse layers, which mixture replaces: set {name} to {remedy}. The callback "
+                "Sparsify makes the experts sparse"
+            )

@@ -26,15 +26,23 @@ class MixtureLogger(pl.Callback):
 
     def __init__(self) -> None:
         self._restored: dict[str, Tensor] = {}
+        self._epoch = 0  # number of the epoch that the restored counts belong to
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the counts, with those of an interrupted epoch, and log the connections at step 0."""
+        """Restore the counts of an interrupted epoch, and log the connections at step 0."""
         layers = find_mixtures(pl_module)
+        goes_on = trainer.current_epoch == self._epoch  # not after a checkpoint of the last step of an epoch
         for name, layer in layers.items():
-            layer.row_counts = self._restored.get(name, torch.zeros_like(layer.row_counts))
+            zeros = torch.zeros_like(layer.row_counts)
+            layer.row_counts = self._restored.get(name, zeros) if goes_on else zeros
         self._restored = {}
         if layers and trainer.global_step == 0:
             log_now(trainer, _count_connections(layers), step=0)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start to count; Lightning calls this only where an epoch begins, not where one goes on."""
+        for layer in find_mixtures(pl_module).values():
+            layer.row_counts.zero_()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the figures of the epoch."""
@@ -47,7 +55,6 @@ class MixtureLogger(pl.Callback):
             if rows:
                 metrics |= {f"moe/share/{name}/{i}": n / rows for i, n in enumerate(counts.tolist())}
                 metrics[f"moe/load_cv/{name}"] = float(counts.double().std(correction=0) / counts.double().mean())
-            layers[name].row_counts.zero_()
         log_epoch(trainer, metrics)
 
     def on_save_checkpoint(
@@ -62,6 +69,7 @@ class MixtureLogger(pl.Callback):
     ) -> None:
         """Keep the counts of an interrupted epoch until training starts; the first process has all of them."""
         self._restored = checkpoint.get(_ROWS, {}) if trainer.is_global_zero else {}
+        self._epoch = checkpoint["epoch"]
 
 
 def find_mixtures(pl_module: pl.LightningModule) -> dict[str, MixtureLayer]:

@@ -144,12 +144,12 @@ class MixtureLayer(nn.Module):
         parts = torch.split(rows.index_select(0, order // self.active), counts)
         # An expert without rows computes an empty batch: its gradients are zeros, not None.
         outputs = torch.cat([expert(part) for expert, part in zip(self.experts, parts, strict=True)])
-        by_row = outputs.index_select(0, order.argsort()).view(len(rows), self.active, self.n_out)
+        by_row = outputs.index_select(0, order.argsort()).view(rows.shape[0], self.active, self.n_out)
         return (routing.gates.unsqueeze(2) * by_row).sum(dim=1).to(outputs.dtype)
 
     def _mix_all(self, rows: Tensor, routing: Routing) -> Tensor:
         """Compute all experts on all rows: no size depends on the data."""
-        gates = routing.gates.new_zeros(len(rows), len(self.experts)).scatter(1, routing.experts, routing.gates)
+        gates = routing.gates.new_zeros(rows.shape[0], len(self.experts)).scatter(1, routing.experts, routing.gates)
         outputs = torch.stack([expert(rows) for expert in self.experts], dim=1)
         return (gates.unsqueeze(2) * outputs).sum(dim=1).to(outputs.dtype)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from psn_lightning.callbacks.layers import log_epoch, log_now
 from psn_lightning.nn import MixtureLayer, mixture_layers
 
-_ROWS = "mixture_rows"  # entry of a checkpoint
+_ROWS = "psn_lightning.mixture_rows"  # entry of a checkpoint
 
 
 class MixtureLogger(pl.Callback):

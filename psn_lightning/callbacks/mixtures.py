@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import lightning.pytorch as pl
@@ -79,8 +80,10 @@ def find_mixtures(pl_module: pl.LightningModule) -> dict[str, MixtureLayer]:
         pl_module: Any LightningModule. Its method ``mixture_layers()``, if there is one, provides layers and names.
     """
     named = getattr(pl_module, "mixture_layers", None)
-    found: dict[str, MixtureLayer] = named() if callable(named) else mixture_layers(pl_module)
-    return found
+    own = named() if callable(named) and not inspect.signature(named).parameters else None
+    if isinstance(own, dict) and all(isinstance(layer, MixtureLayer) for layer in own.values()):
+        return own
+    return mixture_layers(pl_module)
 
 
 def _count_connections(layers: dict[str, MixtureLayer]) -> dict[str, float]:

@@ -101,7 +101,7 @@ class MixtureLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute outputs of shape ``(…, n_out)`` from an input of shape ``(…, n_in)``."""
-        rows = x.reshape(-1, self.n_in)
+        rows = x.reshape(-1, x.shape[-1])
         routing = self.route(rows)
         self.balance_loss = self._compute_balance_loss(routing) if self.training else None
         if self.training:

@@ -11,6 +11,7 @@ from .callbacks import ExplorationMonitor as ExplorationMonitor
 from .callbacks import GradientRatio as GradientRatio
 from .callbacks import GraNet as GraNet
 from .callbacks import MaskReapply as MaskReapply
+from .callbacks import MixtureLogger as MixtureLogger
 from .callbacks import NumericalGuard as NumericalGuard
 from .callbacks import Prune as Prune
 from .callbacks import RigL as RigL
@@ -49,10 +50,15 @@ from .dynamics import update_layer as update_layer
 from .dynamics import update_network as update_network
 from .errors import SettingError as SettingError
 from .nn import LayerSettings as LayerSettings
+from .nn import Mixture as Mixture
+from .nn import MixtureLayer as MixtureLayer
+from .nn import MixtureMLP as MixtureMLP
 from .nn import SparseLayer as SparseLayer
 from .nn import SparseMLP as SparseMLP
+from .nn import auxiliary_loss as auxiliary_loss
 from .nn import densify as densify
 from .nn import describe as describe
+from .nn import mixture_layers as mixture_layers
 from .nn import sparse_layers as sparse_layers
 from .nn import sparsify as sparsify
 from .pruning import CSTI as CSTI

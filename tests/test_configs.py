@@ -12,6 +12,7 @@ from psn_lightning import callbacks as callbacks_module
 from psn_lightning import topology
 from psn_lightning.cli import main
 from psn_lightning.data import DATASETS
+from psn_lightning.nn import Mixture
 from psn_lightning.sweeps.command import configuration, plan_of
 from psn_lightning.sweeps.sweep import Sweep, parse
 from tests.conftest import CONF, QUIET, only_run, require
@@ -183,3 +184,39 @@ def test_every_key_of_a_wiring_is_explained_and_is_the_default(name):
 def test_every_wiring_has_an_overlay():
     given = [yaml.safe_load((CONF / "wirings" / f"{name}.yaml").read_text())["model"]["topology"] for name in WIRINGS]
     assert {cls.__name__ for cls in topology.WIRINGS} <= {wiring["class_path"] for wiring in given}
+
+
+MOE = CONF / "moe" / "shazeer.yaml"
+
+
+def test_mixtures_overlay_the_quickstart(client):
+    overlay = ["--config", str(MOE), "--trainer.max_epochs=2"]
+    assert main(["fit", "--config", str(CONF / "quickstart.yaml"), *overlay, *QUIET]) == 0
+    run = only_run(client)
+    assert run.data.params["model.mixture.experts"] == "20"
+    assert run.data.tags["storage"] == "dense"
+    assert run.data.metrics["moe/active_connections"] == pytest.approx(0.1 * run.data.metrics["moe/connections"])
+    assert {"train/auxiliary_loss", "moe/load_cv/fc1", "moe/share/fc2/19"} <= {*run.data.metrics}
+    assert "sparsity/realised" not in run.data.metrics
+
+
+@pytest.mark.parametrize("name", [name for name in PAPER if name.endswith("rigl")])
+def test_mixtures_overlay_every_data_set(name, workdir, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", "--config", str(CONF / f"{name}.yaml"), "--config", str(MOE), "--print_config"])
+    assert stopped.value.code == 0
+    config = yaml.safe_load(capsys.readouterr().out)
+    assert config["model"]["mixture"]["experts"] == 20
+    assert (config["model"]["sparsity"], config["trainer"]["callbacks"]) == (0.0, [])
+
+
+def test_every_key_of_mixtures_is_explained_and_has_its_default():
+    defaults = dataclasses.asdict(Mixture())
+    settings = yaml.safe_load(MOE.read_text())["model"]["mixture"]
+    assert settings == {**defaults, "experts": 20}
+    for line in MOE.read_text().splitlines():
+        assert not line.strip() or "# " in line, line
+        for key, default in defaults.items():
+            if line.strip().startswith(f"{key}:"):
+                shown = {"None": "null", "True": "true"}.get(str(default), default)
+                assert f"default {shown}" in line or f"default: {shown}" in line, line

@@ -19,7 +19,8 @@ COMMANDS = [
     for line in block.splitlines()
     if "soft.yaml" not in line
 ]
-PAGES = ("library.md", "migration.md", "data.md", "pruning.md", "wirings.md")
+MIXTURES = re.findall(r"^psn-train .*$", (DOCS / "mixture.md").read_text(), re.MULTILINE)
+PAGES = ("library.md", "migration.md", "data.md", "pruning.md", "wirings.md", "mixture.md")
 
 
 def block(language):
@@ -57,6 +58,23 @@ def test_every_command_parses(command, monkeypatch, capsys):
         main([*shlex.split(command)[1:], "--print_config"])
     assert stopped.value.code == 0
     assert yaml.safe_load(capsys.readouterr().out)["trainer"]["callbacks"]
+
+
+@pytest.mark.parametrize("command", MIXTURES)
+def test_every_command_on_mixtures_parses(command, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(SystemExit) as stopped:
+        main([*shlex.split(command)[1:], "--print_config"])
+    assert stopped.value.code == 0
+    model = yaml.safe_load(capsys.readouterr().out)["model"]
+    assert model.get("init_args", model)["mixture"]["experts"] in {8, 16, 20, 40}
+
+
+def test_every_test_that_the_page_on_mixtures_names_exists():
+    names = re.findall(r"`(?:tests/\w+\.py::)?(test_\w+)", (DOCS / "mixture.md").read_text())
+    sources = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    assert len(names) > 10
+    assert [name for name in names if f"def {name}" not in sources] == []
 
 
 def test_every_overlay_it_names_exists():

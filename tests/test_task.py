@@ -4,6 +4,7 @@ import torch
 
 from psn_lightning.data import Digits
 from psn_lightning.errors import SettingError
+from psn_lightning.nn import Mixture
 from psn_lightning.task import SparseClassifier
 from psn_lightning.topology import DEGREES, FAMILIES, WIRINGS, Bernoulli, Exponential, Orthogonal, SmallWorld, Spread
 from tests.helpers.models import ACCELERATOR
@@ -89,3 +90,22 @@ def test_the_loss_is_reported_where_somebody_looks_at_it(monitor, fresh, tmp_pat
     trainer.fit(SparseClassifier(64, 10, hidden=[16]), Digits(batch_size=64))
     assert len(watch.seen) == 30  # 23 in the first epoch
     assert [i for i, (loss, reported) in enumerate(watch.seen) if loss == reported] == list(fresh)
+
+
+def test_mixtures_take_the_place_of_sparse_layers():
+    task = SparseClassifier(64, 10, hidden=[32, 24], sparsity=0.0, mixture=Mixture(5, 2, hidden=8))
+    assert list(task.mixture_layers()) == ["fc1", "fc2"]
+    assert task.sparse_layers() == {}
+    again = SparseClassifier(64, 10, hidden=[32, 24], sparsity=0.0, mixture=Mixture(5, 2, hidden=8))
+    assert all(torch.equal(a, b) for a, b in zip(task.parameters(), again.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("arguments", [{"sparsity": 0.9}, {"sparsity": 0.0, "storage": "csr"}, {"sparsity": 0.01}])
+def test_settings_of_sparse_layers_are_refused_with_a_mixture(arguments):
+    with pytest.raises(SettingError, match=list(arguments)[-1]):
+        SparseClassifier(64, 10, hidden=[32], mixture=Mixture(5, 2, hidden=8), **arguments)
+
+
+def test_the_settings_of_a_mixture_survive_a_safe_checkpoint(tmp_path):
+    torch.save(Mixture(7, 3), tmp_path / "mixture.pt")
+    assert torch.load(tmp_path / "mixture.pt", weights_only=True) == Mixture(7, 3)

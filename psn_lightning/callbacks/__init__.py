@@ -9,6 +9,7 @@ from psn_lightning.callbacks.gradients import GradientRatio
 from psn_lightning.callbacks.guards import NumericalGuard
 from psn_lightning.callbacks.masks import MaskReapply
 from psn_lightning.callbacks.methods import MEST, SET, RigL, SRigL
+from psn_lightning.callbacks.mixtures import MixtureLogger
 from psn_lightning.callbacks.progress import Progress
 from psn_lightning.callbacks.pruning import Prune
 from psn_lightning.callbacks.recording import EpochTimer, LastEvaluation, TopologyLogger
@@ -30,6 +31,7 @@ __all__ = [
     "GradientRatio",
     "LastEvaluation",
     "MaskReapply",
+    "MixtureLogger",
     "NumericalGuard",
     "Progress",
     "Prune",

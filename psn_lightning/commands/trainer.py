@@ -17,6 +17,7 @@ from psn_lightning.callbacks import (
     GradientRatio,
     LastEvaluation,
     MaskReapply,
+    MixtureLogger,
     Progress,
     TopologyLogger,
 )
@@ -66,6 +67,7 @@ def furnish(
         topology,
         equilibrium,
         ExplorationMonitor(),
+        MixtureLogger(),
         EpochTimer(),
         evaluation,
         GeneratorState(),

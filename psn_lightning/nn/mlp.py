@@ -69,7 +69,8 @@ class SparseMLP(nn.Sequential):
             modules[f"fc{i}"] = _make_sparse_linear(connectivity, torch.from_numpy(init_scale * values), resolved)
             modules[f"norm{i}"] = nn.LayerNorm(connectivity.n_out) if layer_norm else nn.Identity()
             modules[f"relu{i}"] = nn.ReLU()
-        modules["output"] = self._make_output(layer_sizes[-2], layer_sizes[-1], init, self._make_rng(seed, 0))
+        output = nn.Linear(layer_sizes[-2], layer_sizes[-1])
+        modules["output"] = redraw_linear(output, init, self._make_rng(seed, 0))
         super().__init__(modules)
         self.storage = resolved
         ignore_masks(self)
@@ -105,16 +106,6 @@ class SparseMLP(nn.Sequential):
     def _make_rng(seed: int, layer: int) -> np.random.Generator:
         return np.random.default_rng([seed, WEIGHT_STREAM, layer])
 
-    @staticmethod
-    def _make_output(n_in: int, n_classes: int, init: InitName, rng: np.random.Generator) -> nn.Linear:
-        """Make the dense output layer; every neuron has the fan-in ``n_in``."""
-        layer = nn.Linear(n_in, n_classes)
-        weight = initial_values(Connectivity.full(n_in, n_classes), init, rng).reshape(n_classes, n_in)
-        with torch.no_grad():
-            layer.weight.copy_(torch.from_numpy(weight))
-            layer.bias.zero_()
-        return layer
-
     def sparse_layers(self) -> dict[str, SparseLayer]:
         """Return the hidden layers by name, ``fc1`` first."""
         return sparse_layers(self)
@@ -122,6 +113,26 @@ class SparseMLP(nn.Sequential):
     def connectivities(self) -> dict[str, Connectivity]:
         """Return the present connections of the hidden layers by name."""
         return {name: layer.connectivity for name, layer in self.sparse_layers().items()}
+
+
+def redraw_linear(linear: nn.Linear, init: InitName, rng: np.random.Generator, scale: float = 1.0) -> nn.Linear:
+    """Draw new weights of a dense layer, in place, and set its bias to 0; every neuron has all inputs.
+
+    Args:
+        linear: Layer with a bias.
+        init: Distribution of the weights, see :func:`~psn_lightning.nn.init.initial_values`.
+        rng: Random generator.
+        scale: Factor of the weights.
+
+    Returns:
+        The same layer.
+    """
+    n_out, n_in = linear.weight.shape
+    weight = scale * initial_values(Connectivity.full(n_in, n_out), init, rng).reshape(n_out, n_in)
+    with torch.no_grad():
+        linear.weight.copy_(torch.from_numpy(weight))
+        linear.bias.zero_()
+    return linear
 
 
 def _make_sparse_linear(connectivity: Connectivity, values: Tensor, storage: Literal["csr", "masked"]) -> nn.Module:

@@ -18,6 +18,7 @@ from .callbacks import RigL as RigL
 from .callbacks import Sparsify as Sparsify
 from .callbacks import SRigL as SRigL
 from .callbacks import TopologyLogger as TopologyLogger
+from .callbacks import TrainingCost as TrainingCost
 from .checkpoints import GeneratorState as GeneratorState
 from .checkpoints import PortableMoments as PortableMoments
 from .checkpoints import ReplayOrder as ReplayOrder

@@ -26,7 +26,7 @@ class SettingError(ValueError):
 
 
 class UnreachableError(SettingError):
-    """A topology that its family cannot give: a CCV beyond the reachable one, a fan-in beyond the inputs."""
+    """A topology that cannot be had: a CCV beyond the reachable one, a fan-in beyond the inputs, a layer without any."""
 
 
 class DivergedError(SettingError):

@@ -20,7 +20,7 @@ COMMANDS = [
     if "soft.yaml" not in line
 ]
 MIXTURES = re.findall(r"^psn-train .*$", (DOCS / "mixture.md").read_text(), re.MULTILINE)
-PAGES = ("library.md", "migration.md", "data.md", "pruning.md", "wirings.md", "mixture.md")
+PAGES = ("library.md", "migration.md", "data.md", "pruning.md", "wirings.md", "mixture.md", "methods.md")
 
 
 def block(language):
@@ -106,6 +106,21 @@ def test_lines_of_other_packages_are_python(page):
 def test_every_page_it_links_to_exists(page):
     links = re.findall(r"\]\(([\w/.]+)(?:#[\w-]+)?\)", (DOCS / page).read_text())
     assert all((DOCS / link).is_file() for link in links)
+
+
+METHODS = (DOCS / "methods.md").read_text()
+
+
+def test_the_catalogue_has_every_method_of_the_comparison():
+    methods = yaml.safe_load((CONF / "reproduce" / "methods.yaml").read_text())["space"]["method"]
+    assert [method for method in methods if f"\n| {method} | " not in METHODS] == []
+
+
+def test_every_test_and_overlay_that_the_catalogue_names_exists():
+    named = re.findall(r"(tests/[\w/]+\.py)::(\w+)", METHODS)
+    assert named
+    assert [(path, name) for path, name in named if f"def {name}(" not in (ROOT / path).read_text()] == []
+    assert all((ROOT / path).is_file() for path in re.findall(r"conf/[\w/]+\.yaml", METHODS))
 
 
 def test_the_command_on_data_of_ones_own_parses(workdir, monkeypatch, capsys):

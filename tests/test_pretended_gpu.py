@@ -29,6 +29,7 @@ from psn_lightning.callbacks import (
     Sparsify,
     SRigL,
     TopologyLogger,
+    TrainingCost,
 )
 from psn_lightning.callbacks.dynamic import DynamicTopology
 from psn_lightning.checkpoints import BestAndLast, GeneratorState, OptimizerSettings, PortableMoments
@@ -162,7 +163,8 @@ def make_trainer(gpu, *callbacks, checkpoints=False, **arguments):
         *callbacks,
         NumericalGuard(),
         *([BestAndLast()] if checkpoints else []),
-        *(MaskReapply(), PortableMoments(), GradientRatio(), TopologyLogger(), EquilibriumMonitor(), EpochTimer()),
+        *(MaskReapply(), PortableMoments(), GradientRatio(), TopologyLogger(), TrainingCost(), EquilibriumMonitor()),
+        EpochTimer(),
         *(GeneratorState(), OptimizerSettings([]), After(gpu)),
     ]
     defaults = {

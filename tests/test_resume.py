@@ -22,6 +22,7 @@ from psn_lightning.callbacks import (
     RigL,
     SRigL,
     TopologyLogger,
+    TrainingCost,
 )
 from psn_lightning.checkpoints import BestAndLast, GeneratorState, OptimizerSettings, PortableMoments
 from psn_lightning.cli import main
@@ -81,7 +82,8 @@ def run(rule, folder, stops=(), checkpoint=None, extra=(), loop=None, **argument
     record = Record()
     trainer = pl.Trainer(
         max_epochs=EPOCHS,
-        callbacks=[RULES[rule](), MaskReapply(), GradientRatio(), TopologyLogger(), EquilibriumMonitor(),
+        callbacks=[RULES[rule](), MaskReapply(), GradientRatio(), TopologyLogger(), TrainingCost(),
+                   EquilibriumMonitor(),
                    GeneratorState(), PortableMoments(), BestAndLast(), Noise(), record, Stop(stops), *extra],
         logger=MLflowLogger(run_name=folder.name),
         default_root_dir=folder,

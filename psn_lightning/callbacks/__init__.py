@@ -14,6 +14,7 @@ from psn_lightning.callbacks.progress import Progress
 from psn_lightning.callbacks.pruning import Prune
 from psn_lightning.callbacks.recording import EpochTimer, LastEvaluation, TopologyLogger
 from psn_lightning.callbacks.sparsify import Sparsify
+from psn_lightning.callbacks.training_cost import TrainingCost
 
 __all__ = [
     "ACDC",
@@ -39,4 +40,5 @@ __all__ = [
     "SRigL",
     "Sparsify",
     "TopologyLogger",
+    "TrainingCost",
 ]

@@ -11,6 +11,7 @@ import torch
 
 from psn_lightning.callbacks.layers import layers_of, log_epoch, log_now
 from psn_lightning.topology import Connectivity
+from psn_lightning.topology.scaling import coefficient_of_variation
 from psn_lightning.topology.statistics import mean_fan_in_ccv, overlap, realised_sparsity, summarize
 
 
@@ -24,7 +25,8 @@ class TopologyLogger(pl.Callback):
 
     Over all layers: ``sparsity/realised`` and ``fan_in/ccv`` (mean over layers; CCV is the coefficient of variation of
     the fan-in: standard deviation / mean). For each layer: ``sparsity/realised/<layer>``, ``fan_in/ccv/<layer>``,
-    ``fan_in/min/<layer>``, ``fan_in/max/<layer>``, ``topology/dead_neurons/<layer>`` (neurons with fan-in 0) and
+    ``fan_in/min/<layer>``, ``fan_in/max/<layer>``, ``fan_out/ccv/<layer>``, ``topology/dead_neurons/<layer>`` (neurons
+    with fan-in 0), ``topology/dead_inputs/<layer>`` (inputs with fan-out 0) and
     ``topology/overlap_with_initial/<layer>``. Without sparse layers nothing is logged.
     """
 
@@ -68,7 +70,9 @@ class TopologyLogger(pl.Callback):
                 f"fan_in/ccv/{name}": figures.fan_in_ccv,
                 f"fan_in/min/{name}": float(figures.fan_in_min),
                 f"fan_in/max/{name}": float(figures.fan_in_max),
+                f"fan_out/ccv/{name}": coefficient_of_variation(connectivity.fan_out),
                 f"topology/dead_neurons/{name}": float(figures.dead_neurons),
+                f"topology/dead_inputs/{name}": float(figures.dead_inputs),
                 f"topology/overlap_with_initial/{name}": overlap(self.initial[name], connectivity),
             }
         return metrics

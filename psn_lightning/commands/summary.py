@@ -28,8 +28,8 @@ _ROWS = (
 )
 
 
-_CALLBACK_METRICS = ("sparsity/", "fan_in/", "gradient/", "topology/", "equilibrium/", "moe/", "time/")
-_LIBRARY_METRICS = (*_CALLBACK_METRICS, "train/loss", "train/auxiliary_loss")
+_GROUPS = ("sparsity/", "fan_in/", "fan_out/", "gradient/", "topology/", "equilibrium/", "cost/", "moe/", "time/")
+_LIBRARY_METRICS = (*_GROUPS, "train/loss", "train/auxiliary_loss")
 """Prefixes of the metrics that callbacks log for any model, and the losses of training steps."""
 
 

@@ -20,6 +20,7 @@ from psn_lightning.callbacks import (
     MixtureLogger,
     Progress,
     TopologyLogger,
+    TrainingCost,
 )
 from psn_lightning.checkpoints import BestAndLast, GeneratorState, OptimizerSettings, PortableMoments
 from psn_lightning.commands.run_record import RunRecord
@@ -65,6 +66,7 @@ def furnish(
         PortableMoments(),
         GradientRatio(),
         topology,
+        TrainingCost(),
         equilibrium,
         ExplorationMonitor(),
         MixtureLogger(),

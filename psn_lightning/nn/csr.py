@@ -72,6 +72,11 @@ class CSRLinear(nn.Module, SparseLayer):
         return self.in_features
 
     @property
+    def n_connections(self) -> int:
+        """Number of active connections."""
+        return len(self.weight)
+
+    @property
     def parameter(self) -> nn.Parameter:
         """Weights of the active connections, shape ``(n_connections,)``."""
         return self.weight

@@ -71,6 +71,11 @@ class SparseLayer(ABC):
 
     @property
     @abstractmethod
+    def n_connections(self) -> int:
+        """Number of active connections; counted once after each change, so it may be read in every step."""
+
+    @property
+    @abstractmethod
     def parameter(self) -> nn.Parameter:
         """Parameter that the optimizer holds; masked: shape of the weight, csr: ``(n_connections,)``."""
 

@@ -38,7 +38,7 @@ class MaskedLayer(SparseLayer):
     def __init__(self, module: nn.Module, name: str, connectivity: Connectivity) -> None:
         self._module, self._name = module, name
         self._records = False
-        self._full: bool | None = None  # whether all connections are active; None until computed
+        self._count: int | None = None  # number of active connections; None until counted
         self._hooked: weakref.ref[nn.Parameter] | None = None
         self._handle: Any = None
         weight = self.parameter
@@ -114,7 +114,7 @@ class MaskedLayer(SparseLayer):
         error_msgs: list[str],
     ) -> None:
         """Convert entries of storage csr or of a dense model, which keeps the present mask; hook before loading."""
-        self._full = None
+        self._count = None
         try:
             convert_to_masked(state_dict, prefix, self._name, self._mask)
         except ValueError as error:
@@ -150,9 +150,14 @@ class MaskedLayer(SparseLayer):
     @property
     def full(self) -> bool:
         """Whether all connections are active; masking is then skipped."""
-        if self._full is None:
-            self._full = bool(self._mask.all())
-        return self._full
+        return self.n_connections == self._mask.numel()
+
+    @property
+    def n_connections(self) -> int:
+        """Number of active connections; see :attr:`SparseLayer.n_connections`."""
+        if self._count is None:
+            self._count = int(self._mask.sum())
+        return self._count
 
     @property
     def record_dense_gradient(self) -> bool:
@@ -200,7 +205,7 @@ class MaskedLayer(SparseLayer):
         for tensor in (self.parameter, *moments):
             tensor.masked_fill_(changed, 0)
         old.copy_(new)
-        self._full = None
+        self._count = None
         return stayed
 
     def compress(self, moment: Tensor) -> Tensor:

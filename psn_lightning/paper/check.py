@@ -92,7 +92,7 @@ def _list_parts(name: str, data: Collection[str] | None, seeds: Collection[int] 
             if entry not in reproduction.data or entry not in (data or claim.data):
                 continue
             cells = cells_of(reproduction, entry)
-            tickets = [ticket for ticket, (_, seed) in enumerate(cells) if seeds is None or seed in seeds]
+            tickets = [ticket for ticket, (_, seed) in cells.items() if seeds is None or seed in seeds]
             if tickets:
                 found = True
                 keys = [key_of(experiment, entry, *cells[ticket]) for ticket in tickets]

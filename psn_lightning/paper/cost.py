@@ -33,7 +33,7 @@ def print_list() -> None:
         reproduction = load(name)
         for data in reproduction.data:
             cells = cells_of(reproduction, data)
-            left = len(cells) - sum(key_of(name, data, cell, seed) in known for cell, seed in cells)
+            left = len(cells) - sum(key_of(name, data, cell, seed) in known for cell, seed in cells.values())
             with console.status(f"{name}, {data}: measuring a run"):
                 hours = _estimate_hours(name, reproduction, data, known, left)
             title = reproduction.title if data == next(iter(reproduction.data)) else ""
@@ -77,7 +77,7 @@ def estimate_run_seconds(name: str, reproduction: Reproduction, data: str, known
     if here:
         return statistics.fmean(run.seconds / run.epochs for run in here) * epochs
     plan = plan_for(name, reproduction, data)
-    cells = [cell for cell, _ in cells_of(reproduction, data)]
+    cells = [cell for cell, _ in cells_of(reproduction, data).values()]
     configs = [
         apply_settings(plan.config, decode_settings(cell, plan.space)) for cell in (cells[0], cells[len(cells) // 2])
     ]

@@ -57,7 +57,7 @@ def run(arguments: Sequence[str]) -> None:
         seeds = options.seeds or reproduction.seeds_of(entry)
         left = [
             ticket
-            for ticket, (cell, seed) in enumerate(cells)
+            for ticket, (cell, seed) in cells.items()
             if seed in seeds and is_wanted(cell) and key_of(options.name, entry, cell, seed) not in known
         ]
         if left:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from argparse import ArgumentError
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,13 @@ from jsonargparse.typing import Path_fr
 from psn_lightning.commands.config_files import check_configs
 from psn_lightning.commands.messages import parser_error
 from psn_lightning.errors import SettingError, in_one_line
+from psn_lightning.paper.overlays import Overlays, settings_of
 from psn_lightning.paper.plan import PLAN
 from psn_lightning.sweeps.base_config import configuration
 from psn_lightning.sweeps.command import plan_of
 from psn_lightning.sweeps.plan import Plan
 from psn_lightning.sweeps.space import combinations
-from psn_lightning.sweeps.sweep import Space, Sweep, make_arguments
+from psn_lightning.sweeps.sweep import Range, Space, Sweep, make_arguments
 
 FOLDER = Path("conf") / "reproduce"
 """Folder of the files that describe reproductions."""
@@ -38,9 +39,13 @@ class Reproduction:
         title: Table or figure, and what it shows.
         data: Short name of each data set → the configurations of ``psn-train fit`` that its runs start from.
         space: Settings in which cells differ, see :class:`~psn_lightning.sweeps.sweep.Sweep`; every combination is a
-            cell. ``{data}`` within a text becomes the data set's short name.
+            cell. A name in a group may also stand for a list of configuration files, relative to the folder of
+            reproductions, and settings: ``{rigl: [../rules/rigl.yaml, {model.topology: Bernoulli}]}``. ``{data}``
+            within a text becomes the data set's short name.
         seeds: Seeds of each cell; by the data set's short name where they differ.
-        settings: Settings of all runs that replace those of the base.
+        settings: Settings of all runs that replace those of the base. Their callbacks follow those of a configuration
+            file in the space.
+        left_out: Combinations that are no cells: setting → values, all of which have to agree.
 
     Raises:
         SettingError: If there is nothing to run.
@@ -48,9 +53,10 @@ class Reproduction:
 
     title: str
     data: dict[str, list[Path_fr]]
-    space: Space
+    space: dict[str, Range | dict[str, dict[str, Any] | Overlays] | list[Any]]
     seeds: list[int] | dict[str, list[int]]
     settings: dict[str, Any] = field(default_factory=dict)
+    left_out: list[dict[str, list[Any]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for setting in ("data", "space", "seeds"):
@@ -58,6 +64,13 @@ class Reproduction:
                 raise SettingError(f"{setting} {getattr(self, setting)} is empty: nothing would be run")
         if isinstance(self.seeds, dict) and set(self.seeds) != set(self.data):
             raise SettingError(f"seeds are given for {', '.join(self.seeds)}, but the data are {', '.join(self.data)}")
+        for key in (key for combination in self.left_out for key in combination):
+            if key not in self.space:
+                raise SettingError(f"left_out {key}: the space has {', '.join(self.space)}")
+
+    def has(self, cell: Mapping[str, Any]) -> bool:
+        """Return whether a combination of the space is a cell."""
+        return not any(all(cell[key] in values for key, values in one.items()) for one in self.left_out)
 
     def seeds_of(self, data: str) -> list[int]:
         """Seeds of each cell of a data set."""
@@ -115,7 +128,7 @@ def plan_for(name: str, reproduction: Reproduction, data: str, suffix: str = "")
     sweep = Sweep(
         name=f"{name}-{data}{suffix}",
         base=reproduction.data[data],
-        space=_space(reproduction, data),
+        space=space_of(reproduction, data),
         settings=_fill_in(reproduction.settings, data),
         sampler="grid",
         objective="test/accuracy",
@@ -123,14 +136,25 @@ def plan_for(name: str, reproduction: Reproduction, data: str, suffix: str = "")
     return plan_of(sweep, configuration(sweep))
 
 
-def cells_of(reproduction: Reproduction, data: str) -> list[tuple[dict[str, Any], int]]:
-    """Cell and seed of every ticket of a data set's study."""
-    cells: list[dict[str, Any]] = [dict(cell) for cell in combinations(_space(reproduction, data))]
-    return [(cell, cell.pop(_SEED)) for cell in cells]
+def cells_of(reproduction: Reproduction, data: str) -> dict[int, tuple[dict[str, Any], int]]:
+    """Cell and seed by ticket of a data set's study; combinations that are left out have a ticket, and are not here."""
+    cells: list[dict[str, Any]] = [dict(cell) for cell in combinations(space_of(reproduction, data))]
+    return {ticket: (cell, cell.pop(_SEED)) for ticket, cell in enumerate(cells) if reproduction.has(cell)}
 
 
-def _space(reproduction: Reproduction, data: str) -> Space:
-    return {**_fill_in(reproduction.space, data), _SEED: list(reproduction.seeds_of(data))}
+def space_of(reproduction: Reproduction, data: str) -> Space:
+    """Space of a data set's study, in which a name in a group stands for settings."""
+    space = {
+        key: {name: _read_member(member, reproduction) for name, member in values.items()}
+        if isinstance(values, dict)
+        else values
+        for key, values in reproduction.space.items()
+    }
+    return {**_fill_in(space, data), _SEED: list(reproduction.seeds_of(data))}
+
+
+def _read_member(member: dict[str, Any] | Overlays, reproduction: Reproduction) -> dict[str, Any]:
+    return settings_of(member, reproduction.settings, FOLDER) if isinstance(member, list) else member
 
 
 def epochs_of(reproduction: Reproduction, data: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +75,12 @@ class Recorder:
         name: Name of the reproduction.
         data: Short name of the data set.
         plan: Plan of the study.
-        cells: Cell and seed of each ticket of the study.
+        cells: Cell and seed by ticket of the study.
         record: File of the record.
     """
 
     def __init__(
-        self, name: str, data: str, plan: Plan, cells: Sequence[tuple[dict[str, Any], int]], record: Path = RECORD
+        self, name: str, data: str, plan: Plan, cells: Mapping[int, tuple[dict[str, Any], int]], record: Path = RECORD
     ) -> None:
         self._name = name
         self._data = data

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from psn_lightning.dynamics import moments_of
 from psn_lightning.dynamics.selection import select_top
-from psn_lightning.errors import SettingError
+from psn_lightning.errors import SettingError, UnreachableError
 from psn_lightning.nn import InitName, SparsityTable, describe, sparse_layers, sparsify
 from psn_lightning.nn.init import initial_values
 from psn_lightning.pruning.saliency import Saliency, Scope
@@ -148,12 +148,12 @@ def _refuse_collapse(masks: dict[str, Tensor], name: str, scope: str) -> None:
     """Check that something is left of every layer.
 
     Raises:
-        SettingError: If a layer would be empty.
+        UnreachableError: If a layer would be empty.
     """
     empty = [layer for layer, mask in masks.items() if not mask.any()]
     if empty:
         advice = "lower the sparsity" if scope == "layer" else "lower the sparsity, set scope to layer, or use SynFlow"
-        raise SettingError(f"pruning by {name} leaves nothing of {', '.join(empty)} (layer collapse): {advice}")
+        raise UnreachableError(f"pruning by {name} leaves nothing of {', '.join(empty)} (layer collapse): {advice}")
 
 
 def _shuffle(mask: Tensor, before: Tensor, shuffle: Shuffle | None, generator: torch.Generator) -> Tensor:

@@ -47,12 +47,26 @@ def _decode(value: Scalar) -> Any:
 
 
 def decode_settings(params: Mapping[str, Scalar], space: Space) -> dict[str, Any]:
-    """Convert Optuna's parameters to settings; a name in a group becomes the settings that it stands for."""
+    """Convert Optuna's parameters to settings; a name in a group becomes the settings that it stands for.
+
+    Among these, the text ``{KEY}`` stands for the value of the parameter KEY.
+    """
+    values = {key: _decode(value) for key, value in params.items()}
     settings: dict[str, Any] = {}
-    for key, value in params.items():
+    for key, value in values.items():
         group = space.get(key)
-        settings |= group[str(value)] if isinstance(group, dict) else {key: _decode(value)}
+        settings |= _fill_in(group[str(value)], values) if isinstance(group, dict) else {key: value}
     return settings
+
+
+def _fill_in(node: Any, values: Mapping[str, Any]) -> Any:
+    """Copy settings with ``{KEY}`` replaced by the value of the parameter KEY."""
+    if isinstance(node, dict):
+        return {key: _fill_in(value, values) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_fill_in(value, values) for value in node]
+    is_reference = isinstance(node, str) and node[:1] == "{" and node[-1:] == "}"
+    return values.get(node[1:-1], node) if is_reference else node
 
 
 def describe_params(params: Mapping[str, Scalar]) -> str:

@@ -39,6 +39,9 @@ def test_figures_are_those_of_the_final_masks(finished):
         assert logged[f"fan_in/max/{name}"] == figures.fan_in_max
         assert logged[f"sparsity/realised/{name}"] == pytest.approx(figures.sparsity)
         assert logged[f"topology/dead_neurons/{name}"] == figures.dead_neurons
+        assert logged[f"topology/dead_inputs/{name}"] == (~connectivity.mask().any(axis=0)).sum()
+        per_input = connectivity.mask().sum(axis=0)
+        assert logged[f"fan_out/ccv/{name}"] == pytest.approx(per_input.std() / per_input.mean())
         moved = logged[f"topology/overlap_with_initial/{name}"]
         assert moved == pytest.approx(overlap(first[name], connectivity))
         assert moved < 1

@@ -196,11 +196,11 @@ def test_the_shipped_ones_can_be(name, workdir, monkeypatch):
     reproduction = load(name)
     for data in reproduction.data:
         cells = cells_of(reproduction, data)
-        assert len({json.dumps(cell) for cell in cells}) == len(cells)
+        assert len({json.dumps(cell) for cell in cells.values()}) == len(cells)
         assert epochs_of(reproduction, data) > 0
     require(data)
     plan = plan_for(name, reproduction, data)  # which takes seconds: of one data set
-    assert plan.tickets.n == len(cells)
+    assert plan.tickets.n >= len(cells)  # combinations that are left out have a ticket
     assert plan.config["trainer"]["max_epochs"] == epochs_of(reproduction, data)
 
 
@@ -214,8 +214,8 @@ def test_seeds_may_differ_between_data_sets(small):
     content = {**SMALL, "data": {"digits": [str(CONF / "quickstart.yaml")], "mnist": [str(CONF / "mnist_static.yaml")]}}
     small.write_text(yaml.safe_dump({**content, "seeds": {"digits": [1], "mnist": [2, 3]}}))
     reproduction = load("small")
-    assert [seed for _, seed in cells_of(reproduction, "digits")] == [1, 1]
-    assert [seed for _, seed in cells_of(reproduction, "mnist")] == [2, 3, 2, 3]
+    assert [seed for _, seed in cells_of(reproduction, "digits").values()] == [1, 1]
+    assert [seed for _, seed in cells_of(reproduction, "mnist").values()] == [2, 3, 2, 3]
     small.write_text(yaml.safe_dump({**content, "seeds": {"digits": [1]}}))
     with pytest.raises(SettingError, match="seeds are given for digits"):
         load("small")

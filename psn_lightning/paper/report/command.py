@@ -21,6 +21,7 @@ from psn_lightning.paper.report.equilibria import equilibrium_tables, settled_ta
 from psn_lightning.paper.report.evidence import ALTERNATIVES, PLANNED, Analysis, Assessment
 from psn_lightning.paper.report.figures import pictures
 from psn_lightning.paper.report.law import law_table, layer_table, layers
+from psn_lightning.paper.report.method_pages import methods_markdown, table7_markdown
 from psn_lightning.paper.report.pages import checks_table, claims_table, page, table_markdown, tally, untitled
 from psn_lightning.paper.report.paper_tables import choices, paper_tables
 from psn_lightning.paper.report.runs import Runs
@@ -141,6 +142,7 @@ def report(runs: Runs, claims: Sequence[Claim], source: str) -> tuple[str, dict[
         figures[name] = content.getvalue()
         parts.append(f"![{picture.caption}]({name})\n\n{picture.caption}")
     parts += ["## Tables", *map(table_markdown, [*paper_tables(current), *equilibrium_tables(current)])]
+    parts += ["## Methods under one protocol", methods_markdown(runs), table7_markdown(runs)]
     grids = load_grids()
     parts += ["## Contradictions inside the paper", as_list(published.CONTRADICTIONS)]
     parts += ["## Deviations from the plan", _list_deviations(runs)]
@@ -175,6 +177,8 @@ def sections(runs: Runs, claims: Sequence[Claim]) -> dict[str, str]:
     return {
         "claims": summary,
         "results": headlines,
+        "methods": methods_markdown(runs),
+        "table 7": table7_markdown(runs),
         **{name: untitled(table) for name, table in tables.items() if table},
     }
 

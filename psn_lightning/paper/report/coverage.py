@@ -30,7 +30,7 @@ def count_planned(runs: Runs, grids: Mapping[str, Reproduction]) -> str:
     rows = []
     for name, reproduction in grids.items():
         for data in reproduction.data:
-            cells = [key_of(name, data, cell, seed) for cell, seed in cells_of(reproduction, data)]
+            cells = [key_of(name, data, cell, seed) for cell, seed in cells_of(reproduction, data).values()]
             done = sum(key in recorded_keys for key in cells)
             rows.append([name, reproduction.title, data, str(done), str(len(cells) - done)])
     return markdown_table(["reproduction", "what", "data", "run", "not run"], rows)

@@ -153,7 +153,8 @@ class Assessment:
         sizes = [len(seeds)] if len(seeds) < _SEEDS_OF_ONE_LOOK else [-(-len(seeds) // 2), len(seeds)]
         for number, size in enumerate(sizes, start=1):
             wanted = set(seeds[:size])
-            if all((name_cell(cell), seed) in places for cell, seed in cells_of(reproduction, data) if seed in wanted):
+            cells = cells_of(reproduction, data).values()
+            if all((name_cell(cell), seed) in places for cell, seed in cells if seed in wanted):
                 own = Runs(run for run in planned.all if run.seed in wanted)
                 alpha = self.plan.alpha if len(sizes) == 1 else self.plan.alpha_of_two
                 words = f"plan, look {number} of {len(sizes)}, {size} seeds"

@@ -18,6 +18,7 @@ from psn_lightning.paper.report.claim_figures import effects_figure, noise_figur
 from psn_lightning.paper.report.equilibrium_figures import law_figure, settled_figure, share_figure
 from psn_lightning.paper.report.heterogeneity_figures import accuracy_figure, gradient_figure, multipeak_figure
 from psn_lightning.paper.report.law import fits, layers
+from psn_lightning.paper.report.method_figures import draw_methods
 from psn_lightning.paper.report.paper_tables import by_spreading
 from psn_lightning.paper.report.runs import Runs, curve, metric
 from psn_lightning.paper.report.tables import LEVEL
@@ -66,6 +67,7 @@ def pictures(runs: Runs, claims: Sequence[Claim]) -> Iterator[Picture]:
     if runs.of("equilibrium") or runs.of("table4"):
         caption = "Table 4 against √(1 − q) of the two-level bound under ERK's allocation, q fitted to each data set."
         yield Picture("share-of-bound", caption, share_figure(runs))
+    yield from (Picture(*drawn) for drawn in draw_methods(runs))
     measured = layers(runs)
     if fits(measured):
         yield Picture("law", "Where canonical RigL ended in every layer, and the simplest law.", law_figure(measured))

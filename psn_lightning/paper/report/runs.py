@@ -24,6 +24,11 @@ def half_accuracy(run: RecordedRun) -> float:
     return _mean_after(run, run.epochs // 2)
 
 
+def late_accuracy(run: RecordedRun) -> float:
+    """Test accuracy of a run in per cent, mean over the evaluations of the last three epochs."""
+    return _mean_after(run, run.epochs - 3)
+
+
 def last_accuracy(run: RecordedRun) -> float:
     """Test accuracy of a run after the last epoch, in per cent."""
     return 100 * run.metrics["test/accuracy"]

@@ -48,7 +48,10 @@ def test_the_report_from_the_record_alone(workdir, monkeypatch, capsys):
 def test_the_pages_have_the_results_of_the_record():
     runs = Runs(read(RECORD).values())
     found = sections(runs, all_claims(runs))
-    for path in (ROOT / "README.md", *(ROOT / "docs" / name for name in ("equilibrium.md", "results.md"))):
+    for path in (
+        ROOT / "README.md",
+        *(ROOT / "docs" / name for name in ("equilibrium.md", "results.md", "methods.md")),
+    ):
         assert with_sections(path.read_text(), found, path) == path.read_text(), (
             f"{path} and results/runs.jsonl differ: psn-train report --into {path}"
         )

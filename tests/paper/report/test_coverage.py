@@ -10,7 +10,7 @@ from tests.paper.report.conftest import recorded
 def test_the_runs_under_the_plan_count_and_their_mean_gives_the_rest(monkeypatch):
     monkeypatch.chdir(ROOT)
     grids = load_grids()
-    cells = cells_of(grids["spreading"], "mnist")
+    cells = list(cells_of(grids["spreading"], "mnist").values())
     runs = [recorded("spreading", "mnist", cell, seed, 97.0, plan="x") for cell, seed in cells[:6]]  # a minute each
     older = [recorded("spreading", "mnist", cell, seed, 97.0) for cell, seed in cells[6:9]]
     (row,) = [

@@ -22,7 +22,7 @@ FIVE = range(1001, 1006)
 
 def planned(seeds, mean=90.0, plan="digest", data="emnist"):
     """Runs of every cell of the experiment `advantage`."""
-    cells = {str(cell): cell for cell, _ in cells_of(load("advantage"), data)}
+    cells = {str(cell): cell for cell, _ in cells_of(load("advantage"), data).values()}
     return [recorded("advantage", data, cell, seed, mean, plan=plan) for cell in cells.values() for seed in seeds]
 
 
@@ -63,7 +63,7 @@ def test_the_second_look_follows_an_open_first_one():
 
 
 def test_three_seeds_are_looked_at_once():
-    cells = [cell for cell, _ in cells_of(load("table4"), "mnist")]
+    cells = [cell for cell, _ in cells_of(load("table4"), "mnist").values()]
     runs = [
         recorded("table4", "mnist", cell, seed, 92.0, plan="d") for cell in cells[::3] for seed in (1001, 1002, 1003)
     ]

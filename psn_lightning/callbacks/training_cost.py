@@ -1,0 +1,69 @@
+"""Logging of the connections and the arithmetic that training has taken."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.utilities.data import extract_batch_size
+
+from psn_lightning.callbacks.layers import layers_of, log_epoch
+from psn_lightning.nn import SparseLayer
+
+
+class TrainingCost(pl.Callback):
+    """Logs how many connections a run has trained so far, so that methods whose density varies can be compared.
+
+    After every epoch: ``cost/connections``, the active connections of all sparse layers, and ``cost/density``, their
+    share of all positions, both as means over the backward passes so far; and ``cost/flops``, the floating-point
+    operations of the sparse layers so far. A connection takes two operations per row in the forward pass, two for the
+    gradient to the inputs and two for its own gradient. Where growth reads the gradient to absent connections, that
+    step computes it for every position. Biases, norms and layers that are not sparse are not counted, nor is the
+    scoring of a saliency before training; a kernel is counted once per row, not at each of its places.
+
+    The count is that of an implementation which stores and multiplies active weights only, as storage csr does.
+    """
+
+    def __init__(self) -> None:
+        self._layers: list[SparseLayer] = []
+        self._rows = 0  # of the present batch, on all processes
+        self._passes = 0
+        self._connections = 0  # summed over the passes
+        self._flops = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Find the layers, and count from 0 if the run is a new one."""
+        self._layers = list(layers_of(pl_module).values())
+        if trainer.global_step == 0:
+            self._passes = self._connections = self._flops = 0
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the rows of the batch."""
+        self._rows = extract_batch_size(batch) * trainer.world_size
+
+    def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Count the connections of this pass."""
+        self._passes += 1
+        for layer in self._layers:
+            connections = layer.n_connections
+            computed = layer.n_out * layer.n_in if layer.record_dense_gradient else connections
+            self._connections += connections
+            self._flops += (4 * connections + 2 * computed) * self._rows
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log the cost so far."""
+        positions = sum(layer.n_out * layer.n_in for layer in self._layers)
+        if positions and self._passes:
+            mean = self._connections / self._passes
+            figures = {"connections": mean, "density": mean / positions, "flops": float(self._flops)}
+            log_epoch(trainer, {f"cost/{name}": value for name, value in figures.items()})
+
+    def state_dict(self) -> dict[str, Any]:
+        """Counts so far."""
+        return {"passes": self._passes, "connections": self._connections, "flops": self._flops}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the counts of :meth:`state_dict`."""
+        self._passes, self._connections, self._flops = (state_dict[k] for k in ("passes", "connections", "flops"))

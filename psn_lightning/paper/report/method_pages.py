@@ -1,0 +1,53 @@
+"""Text of the comparison of methods, for the report and for the pages of ``--into``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from psn_lightning.paper.report.method_ranks import average_ranks, rank_table
+from psn_lightning.paper.report.methods import BASELINES, EXPERIMENT, method_tables
+from psn_lightning.paper.report.pages import table_markdown
+from psn_lightning.paper.report.runs import Runs
+from psn_lightning.paper.report.table7 import statements_table
+from psn_lightning.paper.report.tables import Table
+
+_NOT_RUN = "No run of `psn-train reproduce methods` is recorded yet."
+_NOTE = f"""\
+Accuracy is the mean over the last three epochs: by then every method has reached the sparsity of its cell.
+Differences to {BASELINES[0]} and {BASELINES[1]} come from the additive model method + seed, so that the seed is the
+pair, with the noise pooled over the methods of a sparsity; p-values are corrected by Holm over all methods. Values of
+layers stand in their order. The density in training is the mean over all steps. TFLOP counts six operations per
+connection and row, where growth reads the gradient to absent connections also two per position without one; scoring
+before training is in the minutes alone, which were measured while other runs shared the machine.
+"""
+
+
+def methods_markdown(runs: Runs) -> str:
+    """Format ranked accuracies, average ranks, and networks with their costs.
+
+    Args:
+        runs: Recorded runs.
+    """
+    if not runs.of(EXPERIMENT):
+        return _NOT_RUN
+    tables = [*method_tables(runs), *_make_rank_tables(runs)]
+    return "\n\n".join([_NOTE.strip(), *map(table_markdown, tables)])
+
+
+def table7_markdown(runs: Runs) -> str:
+    """Format the statements of Table 7 with their verdicts on each data set; without runs all are not run.
+
+    Args:
+        runs: Recorded runs.
+    """
+    own = runs.of(EXPERIMENT)
+    parts = [own.of(EXPERIMENT, data) for data in own.data()] or [own]
+    return "\n\n".join(table_markdown(statements_table(part, part.dataset() or "no runs")) for part in parts)
+
+
+def _make_rank_tables(runs: Runs) -> Iterator[Table]:
+    """Average ranks of each data set that has enough runs."""
+    for data in runs.of(EXPERIMENT).data():
+        own = runs.of(EXPERIMENT, data)
+        if (found := average_ranks(own)) is not None:
+            yield rank_table(found, own.dataset())

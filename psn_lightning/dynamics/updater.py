@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -32,7 +33,7 @@ class TopologyUpdater:
     Args:
         layers: Sparse layers by name, see :func:`psn_lightning.sparse_layers`. Layers whose parameter the optimizer
             does not hold are not updated.
-        rule: Rule that scores the connections.
+        rule: Rule that scores the connections; copied.
         schedule: Schedule of the updates.
         optimizer: Optimizer whose moments move with the weights.
         total_steps: Optimizer steps of the run, needed if the schedule is given in shares of the run.
@@ -62,7 +63,7 @@ class TopologyUpdater:
                 "SGD or Adafactor"
             )
         self.layers = dict(layers)
-        self.rule = rule
+        self.rule = copy.deepcopy(rule)  # what a rule remembers belongs to one optimizer and one fit
         self.schedule = schedule
         self.optimizer = optimizer
         self.window: Window = schedule.window(total_steps, steps_per_epoch)

@@ -134,6 +134,15 @@ def test_micro_batches_are_one_batch(storage):
         assert same(whole.masks(), parts.masks())
 
 
+def test_a_rule_may_be_given_to_several_updaters():
+    rule = CHTRule(stop_overlap=0.01)
+    first, second = (Loop("masked", rule, ConstantSchedule(0.3, 5, 5, 21)) for _ in range(2))
+    first.train(21)
+    assert first.updater.state_dict()["rule"]["stopped"]
+    assert not second.updater.state_dict()["rule"]["stopped"]
+    assert second.train(21).changes == first.changes
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_convolutions_and_what_they_feed_are_updated(rule):
     torch.manual_seed(0)

@@ -78,7 +78,7 @@ def make(name: str) -> Example:
     parser.add_subclass_arguments(pl.LightningModule, "model")
     parser.add_subclass_arguments(pl.LightningDataModule, "data")
     parser.add_argument("--callbacks", type=list[pl.Callback])
-    parts = {"model": config["model"], "data": config["data"], "callbacks": trainer.pop("callbacks")}
+    parts = {"model": config["model"], "data": config["data"], "callbacks": trainer.pop("callbacks", [])}
     made = parser.instantiate_classes(parser.parse_object(parts))
     return Example(made.model, made.data, made.callbacks, trainer)
 
@@ -147,7 +147,7 @@ def _list_ccv(table: SparsityTable | None) -> dict[str, float]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train the kinds one after the other."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = sorted(path.stem for path in CONF.glob("*.yaml"))
+    names = sorted(path.stem for path in CONF.glob("*.yaml") if "class_path: Sparsify" in path.read_text())
     parser.add_argument("--example", choices=names, required=True)
     parser.add_argument("--kinds", default=",".join(KINDS), help="comma-separated (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=42)

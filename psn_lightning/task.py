@@ -17,23 +17,38 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from psn_lightning.data import Batch
 from psn_lightning.errors import SettingError
-from psn_lightning.nn import InitName, SparseLayer, SparseMLP, StorageName
+from psn_lightning.nn import (
+    InitName,
+    Mixture,
+    MixtureLayer,
+    MixtureMLP,
+    SparseLayer,
+    SparseMLP,
+    StorageName,
+    auxiliary_loss,
+    mixture_layers,
+    sparse_layers,
+)
 from psn_lightning.nn.storages import check_csr_device, check_csr_precision
 from psn_lightning.topology import (
+    DEGREES,
     FAMILIES,
+    WIRINGS,
     AboveCeiling,
     AllocationName,
     BudgetName,
     FanIn,
+    Spread,
     SpreadingName,
     Topology,
     Uniform,
+    Wiring,
 )
 
 _PAPER_LR = 1e-3
 
 # Checkpoints name these dataclasses of plain numbers, and load with weights_only nevertheless.
-torch.serialization.add_safe_globals(list(FAMILIES))
+torch.serialization.add_safe_globals([*FAMILIES, *DEGREES, *WIRINGS, Spread, Mixture])
 
 
 class SparseClassifier(pl.LightningModule):
@@ -45,14 +60,15 @@ class SparseClassifier(pl.LightningModule):
         n_features: Number of features; the command line takes it from the data.
         n_classes: Number of classes; the command line takes it from the data.
         hidden: Widths of the hidden layers; None is [1024, 1024].
-        topology: Family of the fan-in; None is :class:`Uniform`.
+        topology: Family of the fan-in, or wiring; None is :class:`Uniform`.
         sparsity: Fraction of absent connections in the hidden layers, in [0, 1); 0 is the dense baseline.
-        spreading: Inputs of a neuron: even, random or sequential.
+        spreading: Inputs of a neuron: even, random or sequential; a wiring chooses them itself.
         allocation: Density per layer: uniform, er or erk.
         min_fan_in: Smallest fan-in of a neuron at the start.
         budget: Layers that the sparsity counts: the hidden ones, or the whole network with its dense output layer.
         init: Initial weights: mean_fan_in (He with the layer's mean fan-in, Eq. 9), per_neuron (He with each neuron's
-            fan-in) or linear (those of nn.Linear, uniform within ±1/√inputs). Biases are 0.
+            fan-in), linear (those of nn.Linear, uniform within ±1/√inputs) or isometry (nearly orthogonal). Biases are
+            0. A wiring that brings weights (Orthogonal) sets those of the hidden layers.
         storage: Storage of sparse weights: masked (dense, any device), csr (active weights only, CPU) or auto: csr if
             the machine has no accelerator and the sparsity is at least 0.6.
         lr: Learning rate of Adam, the default optimizer.
@@ -66,6 +82,8 @@ class SparseClassifier(pl.LightningModule):
         layer_norm: Whether to normalise the hidden layers (section 2.6); csr is slower without.
         init_scale: Factor of the initial weights of the hidden layers; 1 is that of init.
         above_ceiling: Treatment of a sparsity above the ceiling of Eq. 7: refuse it, or clamp the fan-in to min_fan_in.
+        mixture: Mixtures of experts in place of the hidden layers, trained with their balance losses; None for sparse
+            layers. Sparsity is then 0, and settings of topology and storage have no effect.
 
     Raises:
         SettingError: If an argument is out of range, or the topology cannot be built.
@@ -76,7 +94,7 @@ class SparseClassifier(pl.LightningModule):
         n_features: int,
         n_classes: int,
         hidden: list[int] | None = None,
-        topology: FanIn | None = None,
+        topology: FanIn | Wiring | None = None,
         sparsity: float = 0.9,
         spreading: SpreadingName = "random",
         allocation: AllocationName = "uniform",
@@ -94,6 +112,7 @@ class SparseClassifier(pl.LightningModule):
         layer_norm: bool = True,
         init_scale: float = 1.0,
         above_ceiling: AboveCeiling = "refuse",
+        mixture: Mixture | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False, ignore=["optimizer", "lr_scheduler"])
@@ -117,16 +136,14 @@ class SparseClassifier(pl.LightningModule):
         self.seed = seed
         self.evaluation_split: Literal["val", "test"] = evaluation_split
         self._logs_every_loss = self._has_logged = False
-        self.network = SparseMLP(
-            [n_features, *([1024, 1024] if hidden is None else hidden), n_classes],
-            Topology(topology or Uniform(), sparsity, allocation, min_fan_in, budget, above_ceiling),
-            spreading,
-            init,
-            storage,
-            seed,
-            layer_norm,
-            init_scale,
-        )
+        sizes = [n_features, *([1024, 1024] if hidden is None else hidden), n_classes]
+        self.network: SparseMLP | MixtureMLP
+        if mixture is None:
+            design = Topology(topology or Uniform(), sparsity, allocation, min_fan_in, budget, above_ceiling)
+            self.network = SparseMLP(sizes, design, spreading, init, storage, seed, layer_norm, init_scale)
+        else:
+            _check_mixture(sparsity, storage)
+            self.network = MixtureMLP(sizes, mixture, init, seed, layer_norm, init_scale)
         if compile:
             self.network.compile()
         splits = ("val", "test")
@@ -155,7 +172,11 @@ class SparseClassifier(pl.LightningModule):
 
     def sparse_layers(self) -> dict[str, SparseLayer]:
         """Hidden layers by name; metrics have the same names."""
-        return self.network.sparse_layers()
+        return sparse_layers(self.network)
+
+    def mixture_layers(self) -> dict[str, MixtureLayer]:
+        """Mixtures of experts by name; metrics have the same names."""
+        return mixture_layers(self.network)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits, shape ``(batch, n_classes)``.
@@ -189,12 +210,18 @@ class SparseClassifier(pl.LightningModule):
             raise SettingError(f"the checkpoint does not fit the configured network: {reason}") from error
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Cross entropy of a batch, a scalar."""
+        """Cross entropy of a batch, a scalar; with mixtures plus their balance losses."""
         x, y = batch
         loss = F.cross_entropy(self(x), y)
-        if self._should_log(batch_idx):
+        logs = self._should_log(batch_idx)
+        if logs:
             self.log("train/loss", loss, sync_dist=True)  # prog_bar would read it, and wait for a GPU, in every step
-        return loss
+        if isinstance(self.network, SparseMLP):
+            return loss
+        balance = auxiliary_loss(self.network)
+        if logs:
+            self.log("train/auxiliary_loss", balance, sync_dist=True)
+        return loss + balance
 
     def _should_log(self, batch_idx: int) -> bool:
         """Whether to log the loss: at the Trainer's logging interval, at both ends of an epoch, or if it is monitored.
@@ -253,3 +280,17 @@ class SparseClassifier(pl.LightningModule):
         clips = trainer is not None and trainer.gradient_clip_val is not None
         fused = "mixed" not in precision or (precision == "bf16-mixed" and not clips)
         return torch.optim.Adam(self.parameters(), lr=self.lr, fused=fused)
+
+
+def _check_mixture(sparsity: float, storage: StorageName) -> None:
+    """Check that no setting asks for sparse weights, which the experts do not have.
+
+    Raises:
+        SettingError: If the sparsity is not 0 or the storage is csr.
+    """
+    for name, value, remedy in (("sparsity", sparsity, "0"), ("storage", storage, "auto or masked")):
+        if value not in {0, "auto", "masked"}:
+            raise SettingError(
+                f"{name} {value} is for sparse layers, which mixture replaces: set {name} to {remedy}. The callback "
+                "Sparsify makes the experts sparse"
+            )

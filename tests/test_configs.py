@@ -2,13 +2,17 @@
 
 import dataclasses
 import inspect
+from itertools import product
 
 import pytest
 import yaml
 
+import psn_lightning
 from psn_lightning import callbacks as callbacks_module
+from psn_lightning import topology
 from psn_lightning.cli import main
 from psn_lightning.data import DATASETS
+from psn_lightning.nn import Mixture
 from psn_lightning.sweeps.command import configuration, plan_of
 from psn_lightning.sweeps.sweep import Sweep, parse
 from tests.conftest import CONF, QUIET, only_run, require
@@ -62,8 +66,13 @@ RULES = sorted(path.stem for path in (CONF / "rules").glob("*.yaml"))
 SPARSE = [name for name in PAPER if not name.endswith("dense")]
 
 
-def test_the_five_rules_are_there():
-    assert RULES == ["gmp", "rigl", "set", "srigl", "static"]
+RECIPES = {"mest_soft": "mest", "rigl_itop": "rigl", "set_itop": "setrule"}  # methods with settings of another paper
+PRUNED = {"gmp", "acdc", "static"}  # of what is left nothing has moved
+
+
+def test_the_rules_are_there():
+    methods = ["acdc", "cht", "chts", "chtss", "gmp", "granet", "mest", "rigl", "set", "srigl", "static"]
+    assert sorted([*methods, *RECIPES]) == RULES
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -71,23 +80,24 @@ def test_a_rule_overlays_the_quickstart(rule, client):
     overlay = ["--config", str(CONF / "rules" / f"{rule}.yaml")]
     assert main(["fit", "--config", str(CONF / "quickstart.yaml"), *overlay, *QUIET, "--trainer.max_epochs=8"]) == 0
     run = only_run(client)
-    assert run.data.tags["rule"].lower() == rule
+    assert run.data.tags["rule"].lower() == RECIPES.get(rule, rule)
     assert run.data.metrics["sparsity/realised"] == pytest.approx(0.9, abs=0.005)
     moved = any(run.data.metrics[f"topology/overlap_with_initial/fc{i}"] < 1 for i in (1, 2))
-    assert moved == (rule not in {"static", "gmp"})  # what pruning leaves was all there at the start
+    assert moved == (rule not in PRUNED)
     artifacts = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
     assert ("equilibrium.png" in artifacts) == (rule != "static")
 
 
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("name", SPARSE)
+@pytest.mark.parametrize(("rule", "name"), [*product(RULES, ["fashion_rigl"]), *product(["rigl", "gmp"], SPARSE)])
 def test_a_rule_overlays_every_data_set(rule, name, workdir, capsys):
     overlay = ["--config", str(CONF / "rules" / f"{rule}.yaml")]
     with pytest.raises(SystemExit) as stopped:
         main(["fit", "--config", str(CONF / f"{name}.yaml"), *overlay, "--print_config"])
     assert stopped.value.code == 0
     callbacks = yaml.safe_load(capsys.readouterr().out)["trainer"]["callbacks"]
-    assert [c["class_path"].rsplit(".", 1)[1].lower() for c in callbacks] == ([] if rule == "static" else [rule])
+    names = [c["class_path"].rsplit(".", 1)[1].lower() for c in callbacks]
+    method = RECIPES.get(rule, rule).replace("setrule", "dynamictopology")
+    assert names == ([] if rule == "static" else [method])
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -97,7 +107,9 @@ def test_every_key_of_a_rule_is_explained_and_is_the_default(rule):
         assert not line.strip() or "# " in line or line.startswith("#"), f"{rule}.yaml: {line}"
     for callback in yaml.safe_load(path.read_text())["trainer"]["callbacks"]:
         parameters = inspect.signature(getattr(callbacks_module, callback["class_path"])).parameters
-        assert {key: parameter.default for key, parameter in parameters.items()} == callback["init_args"]
+        defaults = {key: parameter.default for key, parameter in parameters.items()}
+        assert callback["init_args"].keys() == defaults.keys()
+        assert rule in RECIPES or callback["init_args"] == defaults
 
 
 SWEEPS = sorted((CONF / "sweeps").glob("*.yaml"))
@@ -136,3 +148,75 @@ def test_pruning_overlays_the_quickstart(name, client):
     assert run.data.metrics["sparsity/realised"] == pytest.approx(0.9, abs=0.0005)
     for line in (CONF / "pruning" / f"{name}.yaml").read_text().splitlines():
         assert not line.strip() or "# " in line, f"{name}.yaml: {line}"
+
+
+WIRINGS = sorted(path.stem for path in (CONF / "wirings").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", WIRINGS)
+def test_a_wiring_overlays_the_quickstart(name, client):
+    overlay = ["--config", str(CONF / "wirings" / f"{name}.yaml")]
+    few = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1"]
+    assert (
+        main(["fit", "--config", str(CONF / "quickstart.yaml"), *overlay, *QUIET, *few, "--trainer.callbacks=[]"]) == 0
+    )
+    run = only_run(client)
+    # Each of 16 rows of blocks needs one: 16 + 20 blocks of 16 × 16 in 81,920 positions.
+    expected = 1 - 36 * 256 / 81_920 if name == "block_sparse" else 0.9
+    assert run.data.metrics["sparsity/realised"] == pytest.approx(expected, abs=1e-5)
+    assert run.data.metrics["topology/overlap_with_initial/fc1"] == 1
+
+
+@pytest.mark.parametrize("name", WIRINGS)
+def test_every_key_of_a_wiring_is_explained_and_is_the_default(name):
+    path = CONF / "wirings" / f"{name}.yaml"
+    for line in path.read_text().splitlines():
+        assert not line.strip() or "# " in line or line.startswith("#"), f"{name}.yaml: {line}"
+    given = yaml.safe_load(path.read_text())["model"]["topology"]
+    fields = {f.name: f for f in dataclasses.fields(getattr(psn_lightning, given["class_path"]))}
+    assert set(given.get("init_args", {})) == set(fields)
+    for key, value in given.get("init_args", {}).items():
+        default = fields[key].default
+        expected = value["class_path"] if isinstance(value, dict) else value
+        assert expected == (fields[key].default_factory.__name__ if default is dataclasses.MISSING else default)
+
+
+def test_every_wiring_has_an_overlay():
+    given = [yaml.safe_load((CONF / "wirings" / f"{name}.yaml").read_text())["model"]["topology"] for name in WIRINGS]
+    assert {cls.__name__ for cls in topology.WIRINGS} <= {wiring["class_path"] for wiring in given}
+
+
+MOE = CONF / "moe" / "shazeer.yaml"
+
+
+def test_mixtures_overlay_the_quickstart(client):
+    overlay = ["--config", str(MOE), "--trainer.max_epochs=2"]
+    assert main(["fit", "--config", str(CONF / "quickstart.yaml"), *overlay, *QUIET]) == 0
+    run = only_run(client)
+    assert run.data.params["model.mixture.experts"] == "20"
+    assert run.data.tags["storage"] == "dense"
+    assert run.data.metrics["moe/active_connections"] == pytest.approx(0.1 * run.data.metrics["moe/connections"])
+    assert {"train/auxiliary_loss", "moe/load_cv/fc1", "moe/share/fc2/19"} <= {*run.data.metrics}
+    assert "sparsity/realised" not in run.data.metrics
+
+
+@pytest.mark.parametrize("name", [name for name in PAPER if name.endswith("rigl")])
+def test_mixtures_overlay_every_data_set(name, workdir, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", "--config", str(CONF / f"{name}.yaml"), "--config", str(MOE), "--print_config"])
+    assert stopped.value.code == 0
+    config = yaml.safe_load(capsys.readouterr().out)
+    assert config["model"]["mixture"]["experts"] == 20
+    assert (config["model"]["sparsity"], config["trainer"]["callbacks"]) == (0.0, [])
+
+
+def test_every_key_of_mixtures_is_explained_and_has_its_default():
+    defaults = dataclasses.asdict(Mixture())
+    settings = yaml.safe_load(MOE.read_text())["model"]["mixture"]
+    assert settings == {**defaults, "experts": 20}
+    for line in MOE.read_text().splitlines():
+        assert not line.strip() or "# " in line, line
+        for key, default in defaults.items():
+            if line.strip().startswith(f"{key}:"):
+                shown = {"None": "null", "True": "true"}.get(str(default), default)
+                assert f"default {shown}" in line or f"default: {shown}" in line, line

@@ -19,7 +19,7 @@ from psn_lightning.cli import main
 from psn_lightning.data import Digits
 from psn_lightning.errors import SettingError
 from tests.conftest import CONF, QUIET, ROOT, only_run
-from tests.helpers import collectives
+from tests.helpers import collectives, ddp_mixture
 from tests.helpers.ddp_run import RUNS
 
 
@@ -99,6 +99,31 @@ def test_the_command_line_on_two_processes(script, workdir, client):
     # float32, and 1437 rows are not even: nearly equal while the first epoch lasts
     assert two["train/loss"][0] == pytest.approx(one["train/loss"][0], rel=1e-3)
     assert two["test/accuracy"][-1] == pytest.approx(one["test/accuracy"][-1], abs=0.02)
+
+
+@pytest.mark.services
+def test_experts_without_rows_on_a_process_do_not_stop_ddp(tmp_path):
+    """Without find_unused_parameters. The gradient is the mean of those of the local batches, balance losses too."""
+    processes("-m", "tests.helpers.ddp_mixture", str(tmp_path), cwd=ROOT)
+    alone = [ddp_mixture.step(rank) for rank in range(2)]
+    together = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    idle = [counts == 0 for _, counts in alone]
+    assert all(rows.sum() >= 14 for rows in idle)
+    assert (idle[0] != idle[1]).any()
+    for gradients, _ in together:
+        for ours, first, second in zip(gradients, alone[0][0], alone[1][0], strict=True):
+            torch.testing.assert_close(ours, (first + second) / 2, rtol=0, atol=1e-12)
+
+
+@pytest.mark.services
+def test_shares_of_experts_are_those_of_all_processes(script, workdir, client):
+    overlay = ["--config", str(CONF / "moe" / "shazeer.yaml"), "--trainer.max_epochs=2"]
+    processes(script, *FIT, *DDP, *overlay, cwd=workdir)
+    metrics = history(client, "psn_lightning")
+    for layer in ("fc1", "fc2"):
+        shares = [metrics[f"moe/share/{layer}/{i}"][-1][1] for i in range(20)]
+        assert sum(shares) == pytest.approx(2)  # of 20 experts, for each row
+        assert all(1e-4 < share < 0.5 for share in shares)
 
 
 @pytest.mark.faults

@@ -19,7 +19,8 @@ COMMANDS = [
     for line in block.splitlines()
     if "soft.yaml" not in line
 ]
-PAGES = ("library.md", "migration.md", "data.md", "pruning.md", "methods.md")
+MIXTURES = re.findall(r"^psn-train .*$", (DOCS / "mixture.md").read_text(), re.MULTILINE)
+PAGES = ("library.md", "migration.md", "data.md", "pruning.md", "wirings.md", "mixture.md", "methods.md")
 
 
 def block(language):
@@ -57,6 +58,23 @@ def test_every_command_parses(command, monkeypatch, capsys):
         main([*shlex.split(command)[1:], "--print_config"])
     assert stopped.value.code == 0
     assert yaml.safe_load(capsys.readouterr().out)["trainer"]["callbacks"]
+
+
+@pytest.mark.parametrize("command", MIXTURES)
+def test_every_command_on_mixtures_parses(command, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(SystemExit) as stopped:
+        main([*shlex.split(command)[1:], "--print_config"])
+    assert stopped.value.code == 0
+    model = yaml.safe_load(capsys.readouterr().out)["model"]
+    assert model.get("init_args", model)["mixture"]["experts"] in {8, 16, 20, 40}
+
+
+def test_every_test_that_the_page_on_mixtures_names_exists():
+    names = re.findall(r"`(?:tests/\w+\.py::)?(test_\w+)", (DOCS / "mixture.md").read_text())
+    sources = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    assert len(names) > 10
+    assert [name for name in names if f"def {name}" not in sources] == []
 
 
 def test_every_overlay_it_names_exists():
@@ -113,3 +131,46 @@ def test_the_command_on_data_of_ones_own_parses(workdir, monkeypatch, capsys):
         main([*shlex.split(command)[1:], "--print_config"])
     assert stopped.value.code == 0
     assert yaml.safe_load(capsys.readouterr().out)["data"]["class_path"] == "my_data.Blobs"
+
+
+def test_a_wiring_of_ones_own_by_class_path(workdir, client, monkeypatch):
+    (code,), (overlay,) = blocks("wirings.md", "python"), blocks("wirings.md", "yaml")
+    (workdir / "my_wirings.py").write_text(code)
+    (workdir / "image.yaml").write_text(overlay)
+    monkeypatch.syspath_prepend(str(workdir))
+    few = ["--trainer.max_epochs=1", "--trainer.callbacks=[]", "--trainer.limit_val_batches=1"]
+    arguments = ["fit", "--config", str(CONF / "quickstart.yaml"), "--config", "image.yaml", *QUIET, *few]
+    assert main(arguments) == 0
+    run = only_run(client)
+    assert run.data.metrics["sparsity/realised"] == pytest.approx(0.9, abs=1e-5)
+    assert run.data.params["model.topology.init_args.blur"] == "2.0"
+    assert main(["test", *arguments[1:], "--ckpt_path", "last"]) == 0
+
+
+def test_the_wiring_is_about_ten_lines():
+    (code,) = blocks("wirings.md", "python")
+    (method,) = [node for node in ast.walk(ast.parse(code)) if getattr(node, "name", "") == "connect"]
+    assert len(ast.unparse(method).splitlines()) <= 10
+
+
+def test_every_command_on_a_wiring_parses(workdir, monkeypatch, capsys):
+    (workdir / "my_wirings.py").write_text(blocks("wirings.md", "python")[0])
+    (workdir / "image.yaml").write_text(blocks("wirings.md", "yaml")[0])
+    (workdir / "conf").symlink_to(CONF)
+    monkeypatch.syspath_prepend(str(workdir))
+    given = [line for block in blocks("wirings.md", "bash") for line in block.splitlines()]
+    for command in given:
+        with pytest.raises(SystemExit) as stopped:
+            main([*shlex.split(command)[1:], "--print_config"])
+        assert stopped.value.code == 0
+        assert "class_path: " in capsys.readouterr().out
+    assert len(given) == 4
+
+
+def test_every_wiring_is_on_the_page():
+    page = (DOCS / "wirings.md").read_text()
+    overlays = {path.stem for path in (CONF / "wirings").glob("*.yaml")}
+    assert set(re.findall(r"^\| `(\w+)` \| .* \| .* \| .* \|$", page, re.MULTILINE)) >= overlays
+    tests = re.findall(r"`((?:tests/[\w/]+/)?test_\w+\.py)`", page)
+    assert len(tests) >= 10
+    assert all((ROOT / t if "/" in t else ROOT / "tests" / "topology" / "wirings" / t).is_file() for t in tests)

@@ -21,6 +21,7 @@ from psn_lightning.callbacks import (
     EquilibriumMonitor,
     GradientRatio,
     MaskReapply,
+    MixtureLogger,
     NumericalGuard,
     Progress,
     Prune,
@@ -37,6 +38,7 @@ from psn_lightning.commands.trainer import skip_empty_hooks
 from psn_lightning.data import Digits
 from psn_lightning.dynamics.rules import SETRule
 from psn_lightning.errors import DivergedError, SettingError
+from psn_lightning.nn import Mixture
 from psn_lightning.paper import RigLVariant
 from psn_lightning.pruning import OBD, SNIP, GraSP, Magnitude, SynFlow
 from psn_lightning.task import SparseClassifier
@@ -242,6 +244,34 @@ def test_a_plain_step_never_waits(method):
     assert gpu.waits("report")  # the guard reads its flag there: the pretence sees waits
 
 
+def test_a_step_waits_once_for_each_mixture():
+    """For the numbers of rows of its experts; balance losses and shares are not read. The numbers are the CPU's."""
+    arguments = {"sparsity": 0.0, "mixture": Mixture(6, 2, hidden=8)}
+    with PretendedGpu() as gpu:
+        task, watch = make_model(**arguments), Phases(gpu)
+        torch.manual_seed(2)
+        make_trainer(gpu, watch, MixtureLogger()).fit(task, Digits(batch_size=64))
+        found = {name: value.inner for name, value in task.state_dict().items() if isinstance(value, GpuTensor)}
+    waits = gpu.waits("step", "between steps")
+    assert waits.total() == 2 * watch.steps > 0, waits
+    assert all("nn/moe.py" in line for _, _, line in waits), waits
+    expected = make_model(**arguments)
+    on_cpu = {"accelerator": "cpu", "strategy": "auto"}
+    torch.manual_seed(2)
+    make_trainer(PretendedGpu(), MixtureLogger(), **on_cpu).fit(expected, Digits(batch_size=64))
+    assert all(torch.equal(found[name], value) for name, value in expected.state_dict().items() if name in found)
+
+
+class Phases(pl.Callback):
+    """Counts the plain steps."""
+
+    def __init__(self, gpu):
+        self.gpu, self.steps = gpu, 0
+
+    def on_train_batch_start(self, *_):
+        self.steps += self.gpu.phase == "step"
+
+
 WAITS_OF_AN_UPDATE = {"static": 0, "RigL": 28, "SET": 34, "SRigL": 48, "GMP": 26, "RigLVariant": 40}
 
 
@@ -407,7 +437,8 @@ class Planted(SETRule):
 
     fault = "cpu result"
 
-    def grow_scores(self, gradient, mask, generator):
+    def grow_scores(self, block, generator):
+        mask = block.mask
         if self.fault == "cpu result":
             return torch.rand(mask.shape, generator=generator)
         if self.fault == "cpu generator":

@@ -139,7 +139,7 @@ class DynamicTopology(pl.Callback):
     ) -> None:
         """Update the topology if an update is due, and log its counts."""
         updater = next(updater for updater in self._updaters if updater.optimizer is optimizer)
-        fraction = updater.fraction if updater.is_due else 0.0
+        fraction = updater.describe_update().fraction if updater.is_due else 0.0
         changes = updater.before_step()
         if not changes:
             return

@@ -1,4 +1,4 @@
-"""Published methods as callbacks: each combines a rule, a schedule and the settings of its paper."""
+"""Published methods of a constant density as callbacks: each combines a rule, a schedule and its paper's settings."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from psn_lightning.callbacks.dynamic import DynamicTopology
 from psn_lightning.dynamics import (
     ConstantSchedule,
     CosineSchedule,
-    CubicSchedule,
-    MagnitudePruningRule,
+    MESTRule,
     RigLRule,
     SETRule,
     SRigLRule,
+    StepSchedule,
 )
 
 
@@ -113,19 +113,23 @@ class SET(DynamicTopology):
         super().__init__(SETRule(), ConstantSchedule(drop_fraction, period, begin, end), False, layers, seed)
 
 
-class GMP(DynamicTopology):
-    """Gradual magnitude pruning (GMP): prune the smallest |weight| on a cubic schedule.
+class MEST(DynamicTopology):
+    """MEST: drop the smallest |weight| + λ |gradient|, grow at random, fewer and fewer in three phases.
 
-    Source: Zhu & Gupta, 2018, arXiv 1710.01878, Eq. 1.
+    Source: Yuan et al., 2021, arXiv 2110.14032, section 3; there an update every 5 of 160 epochs.
 
     Args:
-        final_sparsity: Sparsity of each layer after the last update (s_f), in [0, 1).
-        period: Time between updates: optimizer steps (int, Δt) or epochs (float).
-        begin: First update: an optimizer step (int, t_0), a share of the run (float), or None for one period after the
+        drop_fraction: Share of a layer's connections to replace in the first phase; half of it in the second, none in
+            the third.
+        gradient_weight: Weight λ of the gradient in the drop score, at least 0.
+        soft: Whether connections are grown before others are dropped (EM&S): from one update to the next the network
+            is denser than its target by the fraction; at the end it has its target.
+        period: Time between updates: optimizer steps (int) or epochs (float).
+        begin: First update: an optimizer step (int), a share of the run (float), or None for one period after the
             start.
         end: End of the updates: an optimizer step (int) or a share of the run (float).
-        layers: Glob patterns of the names of the layers to prune; all sparse layers by default.
-        seed: Seed of the random generator, which GMP does not use; the seed of seed_everything by default.
+        layers: Glob patterns of the names of the layers to update; all sparse layers by default.
+        seed: Seed of the rule's random numbers; the seed of seed_everything by default.
 
     Raises:
         SettingError: If an argument is out of range.
@@ -133,12 +137,14 @@ class GMP(DynamicTopology):
 
     def __init__(
         self,
-        final_sparsity: float = 0.9,
-        period: int | float = 100,
-        begin: int | float | None = 0,
-        end: int | float = 0.75,
+        drop_fraction: float = 0.2,
+        gradient_weight: float = 0.01,
+        soft: bool = False,
+        period: int | float = 1.0,
+        begin: int | float | None = None,
+        end: int | float = 1.0,
         layers: list[str] | None = None,
         seed: int | None = None,
     ) -> None:
-        schedule = CubicSchedule(1.0, period, begin, end)
-        super().__init__(MagnitudePruningRule(final_sparsity), schedule, False, layers, seed)
+        schedule = StepSchedule(drop_fraction, period, begin, end)
+        super().__init__(MESTRule(gradient_weight, soft), schedule, False, layers, seed)

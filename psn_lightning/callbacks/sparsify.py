@@ -16,7 +16,7 @@ from psn_lightning.callbacks.ranks import refuse_sharding
 from psn_lightning.errors import SettingError
 from psn_lightning.nn import InitName, LayerSettings, SparseLayer, SparsityTable, StorageName, sparse_layers, sparsify
 from psn_lightning.nn.storages import csr_computes_in
-from psn_lightning.topology import AllocationName, FanIn, SpreadingName
+from psn_lightning.topology import AllocationName, FanIn, SpreadingName, Wiring
 
 
 class Sparsify(pl.Callback):
@@ -27,7 +27,7 @@ class Sparsify(pl.Callback):
 
     Args:
         sparsity: Share of absent connections over all selected layers, in [0, 1).
-        topology: Family of the fan-in; Uniform by default.
+        topology: Family of the fan-in, or wiring; Uniform by default.
         allocation: Densities of the layers: uniform, er or erk (Evci et al., 2020, arXiv 1911.11134).
         include: Glob patterns of the names of the layers to make sparse; every Linear, convolution and attention
             projection by default.
@@ -35,9 +35,9 @@ class Sparsify(pl.Callback):
         overrides: Settings (sparsity, topology, storage) by glob pattern of layer names.
         storage: Storage of the weights: masked (any device), csr (active weights only, CPU), or auto (csr for Linears
             for which it is faster).
-        spreading: Choice of the inputs of a neuron with given fan-in: even, random or sequential.
-        init: Initialisation of the active weights: None keeps their values; mean_fan_in, per_neuron and linear draw
-            new ones.
+        spreading: Choice of the inputs of a neuron with given fan-in: even, random or sequential; not with a wiring.
+        init: Initialisation of the active weights: None keeps their values; mean_fan_in, per_neuron, linear and
+            isometry draw new ones.
         min_fan_in: Smallest fan-in of a neuron.
         seed: Seed of topology and newly drawn weights; the seed of seed_everything by default.
         print_table: Whether to print the table of sparse layers.
@@ -46,7 +46,7 @@ class Sparsify(pl.Callback):
     def __init__(
         self,
         sparsity: float = 0.9,
-        topology: FanIn | None = None,
+        topology: FanIn | Wiring | None = None,
         allocation: AllocationName = "erk",
         include: list[str] | None = None,
         exclude: list[str] | None = None,

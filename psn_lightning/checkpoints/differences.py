@@ -46,6 +46,8 @@ def decisive(config: Mapping[str, Any]) -> dict[str, Any]:
 def find_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Find the differences between two flat configurations that influence the results of a run.
 
+    A setting that one of them does not have, because the package was older, equals null.
+
     Args:
         before: Configuration of the checkpoint.
         now: Present configuration.
@@ -54,8 +56,8 @@ def find_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[
         Pairs of values ``(before, now)`` by key.
     """
     before, now, missing = decisive(before), decisive(now), "(absent)"
-    pairs = {key: (before.get(key, missing), now.get(key, missing)) for key in sorted({*before, *now})}
-    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
+    keys = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+    return {key: (before.get(key, missing), now.get(key, missing)) for key in keys}
 
 
 def check_same(origin: Origin, now: Mapping[str, Any], allowed: bool) -> dict[str, tuple[Any, Any]]:

@@ -17,7 +17,8 @@ _KEY = "psn_lightning.generators"
 class GeneratorState(pl.Callback):
     """Saves the global random generators of torch, numpy and Python of every process, and restores them on resume.
 
-    This package does not draw from them during a fit; dropout, augmentation and DataLoaders do.
+    Of this package only the noise of :class:`MixtureLayer` is drawn from them during a fit; dropout, augmentation and
+    DataLoaders draw from them too.
     """
 
     def __init__(self) -> None:

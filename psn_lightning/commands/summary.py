@@ -14,6 +14,7 @@ from rich.table import Table
 from torch import Tensor
 
 from psn_lightning.callbacks import Sparsify
+from psn_lightning.callbacks.mixtures import find_mixtures
 from psn_lightning.nn import describe
 from psn_lightning.tracking import MLflowLogger
 
@@ -27,11 +28,9 @@ _ROWS = (
 )
 
 
-_LIBRARY_METRICS = (
-    *("sparsity/", "fan_in/", "fan_out/", "gradient/", "topology/", "equilibrium/", "cost/", "time/"),
-    "train/loss",
-)
-"""Prefixes of the metrics that callbacks log for any model, and the training loss."""
+_GROUPS = ("sparsity/", "fan_in/", "fan_out/", "gradient/", "topology/", "equilibrium/", "cost/", "moe/", "time/")
+_LIBRARY_METRICS = (*_GROUPS, "train/loss", "train/auxiliary_loss")
+"""Prefixes of the metrics that callbacks log for any model, and the losses of training steps."""
 
 
 def _list_own_metrics(metrics: Mapping[str, Tensor]) -> list[tuple[str, str, str]]:
@@ -46,12 +45,19 @@ class LayerTable(ModelSummary):
     """Prints the table of sparse layers before training, instead of Lightning's summary of modules."""
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Print the table of sparse layers, or the number of parameters of a dense model."""
+        """Print the table of sparse layers, or the number of parameters of a dense model, and the mixtures."""
         if not trainer.is_global_zero or any(isinstance(c, Sparsify) for c in trainer.callbacks):  # type: ignore[attr-defined]
             return  # Sparsify prints the table itself
         table = describe(pl_module)
         n_parameters = sum(parameter.numel() for parameter in pl_module.parameters())
         print(table if len(table) else f"{type(pl_module).__name__}: {n_parameters:,} parameters, no sparse layer")
+        for name, layer in find_mixtures(pl_module).items():
+            total, n_experts = layer.count_connections(), len(layer.experts)
+            active = total * layer.active / n_experts
+            print(
+                f"{name}: {layer.active} of {n_experts} experts compute a row, {active:,.0f} of {total:,} connections; "
+                f"the gate has {layer.gate.numel():,}"
+            )
 
 
 def show_summary(metrics: Mapping[str, Tensor], logger: object) -> None:

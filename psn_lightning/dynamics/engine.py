@@ -1,75 +1,84 @@
-"""Update of one layer by any rule: exact connection counts, and optimizer state that moves with the weights."""
+"""Update of a network by any rule: exact connection counts, and optimizer state that moves with the weights."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from psn_lightning.dynamics.rules import LayerState, Rule, StructuredRule
-from psn_lightning.dynamics.selection import RunningTop, select_top, select_top_per_row, sort_ascending
+from psn_lightning.dynamics.growth import Candidates
+from psn_lightning.dynamics.rules import Rule, StructuredRule
+from psn_lightning.dynamics.selection import select_top, sort_ascending
+from psn_lightning.dynamics.views import Change, Connections, LayerState, Update
 from psn_lightning.errors import SettingError
-from psn_lightning.nn.layer import SparseLayer, blocks_of_neurons
+from psn_lightning.nn.layer import SparseLayer
 
-
-@dataclass(frozen=True)
-class Change:
-    """Result of an update of one layer."""
-
-    dropped: int
-    """Number of connections that were active before the update and are absent now."""
-    grown: int
-    """Number of connections that were absent before the update and are active now."""
-    contested: float
-    """Connections dropped by the rule over connections before; includes those that grew back in the same update."""
-
-
-@dataclass(frozen=True)
-class CandidateScores:
-    """Growth scores of a layer, computed block by block: no tensor here has the size of the dense weight.
-
-    Args:
-        layer: Layer that is updated.
-        rule: Rule that scores the candidates.
-        generator: Random generator, in the same state on every process.
-        gradient: Function from a block of neurons to their dense gradient, shape ``(neurons, n_in)``.
-    """
-
-    layer: SparseLayer
-    rule: Rule
-    generator: torch.Generator
-    gradient: Callable[[slice], Tensor]
-
-    def iterate_blocks(self, taken: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Iterate over blocks of neurons.
-
-        Args:
-            taken: Flat positions that are active, ascending.
-
-        Yields:
-            First neuron of the block; mask of the taken positions; growth scores; both of shape ``(neurons, n_in)``.
-        """
-        n_in = self.layer.n_in
-        for block, own in blocks_of_neurons(taken, self.layer.n_out, n_in):
-            mask = torch.zeros(block.stop - block.start, n_in, dtype=torch.bool, device=taken.device)
-            mask.view(-1)[own] = True
-            gradient = self.gradient(block) if self.rule.needs_gradient else mask
-            yield block.start, mask, self.rule.grow_scores(gradient, mask, self.generator)
-
-    def select_best(self, taken: Tensor, count: int) -> Tensor:
-        """Select the ``count`` positions with the highest scores in the whole layer, except those in ``taken``."""
-        if count == 0:
-            return taken[:0]
-        best = RunningTop(count)
-        for first, mask, scores in self.iterate_blocks(taken):
-            best.add(scores, ~mask, first * self.layer.n_in)
-        return best.positions()
+GradientOf = Callable[[str, SparseLayer], Callable[[slice], Tensor]]
+"""Function from a layer's name and the layer to the function that gives the gradient of a block of neurons."""
 
 
 @torch.no_grad()
+def update_network(
+    layers: Mapping[str, SparseLayer],
+    rule: Rule,
+    update: Update,
+    optimizer: Optimizer | None,
+    generator: torch.Generator,
+    n_initial: Mapping[str, int] | None = None,
+    gradient_of: GradientOf | None = None,
+) -> dict[str, Change]:
+    """Drop connections in all layers, then grow others in all layers.
+
+    Connections that stay active, or are dropped and grow back in the same update, keep weight and moments; grown
+    connections start with the rule's first weight, 0 by default, and moments 0. A layer has as many connections
+    afterwards as the rule asks for, to the last one.
+
+    Args:
+        layers: Layers to update by name, with their dense gradient recorded if the rule needs it.
+        rule: Rule that scores the connections.
+        update: Size and time of the update.
+        optimizer: Optimizer whose moments move with the weights; None if there is none.
+        generator: Random generator, in the same state on every process.
+        n_initial: Numbers of connections at the start of the run; the present numbers by default.
+        gradient_of: Source of the gradients that growth scores are computed from;
+            :meth:`SparseLayer.dense_gradient` by default.
+
+    Returns:
+        Changes by layer name.
+
+    Raises:
+        SettingError: If no connection would be left in a layer; the network is then unchanged.
+    """
+    before = {name: _view_connections(name, layer, n_initial) for name, layer in layers.items()}
+    rule.prepare(before, update)
+    drops = {name: _drop(connections, rule, update, generator) for name, connections in before.items()}
+    kept = rule.after_drop({n: drop.kept for n, drop in drops.items()}, {n: c.layer for n, c in before.items()})
+    after, chosen = {}, {}
+    for name, connections in before.items():
+        drop, n_grow = drops[name], drops[name].target - len(kept[name])
+        gradient = gradient_of(name, layers[name]) if gradient_of else layers[name].dense_gradient
+        candidates = Candidates(connections.layer, rule, generator, gradient)
+        chosen[name] = n_grow
+        if drop.scores is not None and isinstance(rule, StructuredRule):
+            after[name] = candidates.grow_to_fan_in(rule, connections.positions, drop.scores, kept[name], n_grow)
+        elif n_grow == 0 and len(kept[name]) == connections.layer.n_active:
+            after[name] = connections.positions
+        else:
+            taken = kept[name] if rule.may_return else connections.positions
+            after[name] = sort_ascending(torch.cat([kept[name], candidates.select_best(taken, n_grow)]))
+        if after[name] is not connections.positions:
+            _check_not_empty(connections.layer, after[name])
+    changes = {
+        name: _apply(layer, before[name], after[name], chosen[name], rule, optimizer, generator)
+        for name, layer in layers.items()
+    }
+    rule.after_update(changes)
+    return changes
+
+
 def update_layer(
     layer: SparseLayer,
     rule: Rule,
@@ -80,10 +89,7 @@ def update_layer(
     n_initial: int | None = None,
     gradient: Callable[[slice], Tensor] | None = None,
 ) -> Change:
-    """Drop connections of a layer and grow others.
-
-    Connections that stay active, or are dropped and grow back in the same update, keep weight and moments; grown
-    connections start with 0 for both. Exactly as many connections are dropped and grown as the rule asks for.
+    """Drop connections of one layer and grow others, see :func:`update_network`.
 
     Args:
         layer: Layer to update, with its dense gradient recorded if the rule needs it.
@@ -102,27 +108,9 @@ def update_layer(
     Raises:
         SettingError: If no connection would be left; the layer is then unchanged.
     """
-    before, weight = layer.active_positions(), layer.active_values()
-    n_initial = len(before) if n_initial is None else n_initial
-    state = LayerState(name, layer.n_out, layer.n_in, len(before), n_initial)
-    n_drop, n_grow = rule.counts(fraction, state)
-    if n_drop == n_grow == 0 and not isinstance(rule, StructuredRule):
-        return Change(0, 0, 0.0)
-    scores = rule.drop_scores(weight, before // state.n_in)
-    kept = before[select_top(scores, len(before) - n_drop)]
-    candidates = CandidateScores(layer, rule, generator, gradient or layer.dense_gradient)
-    if isinstance(rule, StructuredRule):
-        after = _update_structured(candidates, rule, state, before, scores, kept, n_grow)
-    else:
-        after = torch.cat([kept, candidates.select_best(kept if rule.may_return else before, n_grow)])
-    if len(after) == 0:
-        raise SettingError(
-            f"{name}: the update would drop all {len(before)} connections of this {state.n_out} × {state.n_in} layer "
-            "and grow none: lower the sparsity or widen the layer"
-        )
-    after = sort_ascending(after)
-    stayed = layer.set_active(after, moments_of(layer, optimizer))
-    return Change(len(before) - stayed, len(after) - stayed, n_grow / max(1, len(before)))
+    initial = None if n_initial is None else {name: n_initial}
+    source = None if gradient is None else lambda *_: gradient
+    return update_network({name: layer}, rule, Update(fraction), optimizer, generator, initial, source)[name]
 
 
 def moments_of(layer: SparseLayer, optimizer: Optimizer | None) -> list[Tensor]:
@@ -155,39 +143,72 @@ def moments_of(layer: SparseLayer, optimizer: Optimizer | None) -> list[Tensor]:
     return [value for value in tensors.values() if value.shape == shape]
 
 
-def _update_structured(
-    candidates: CandidateScores,
-    rule: StructuredRule,
-    state: LayerState,
-    before: Tensor,
-    scores: Tensor,
-    kept: Tensor,
-    n_grow: int,
-) -> Tensor:
-    """Return the active positions after an update by a rule that prescribes the fan-in."""
-    n_in = state.n_in
-    unstructured = torch.cat([kept, candidates.select_best(kept, n_grow)])
-    target = rule.fan_in(torch.bincount(unstructured // n_in, minlength=state.n_out), state)
-    # Connections of ablated neurons are dropped first, so that the other neurons lose fewer.
-    stays = target[before // n_in] > 0
-    scores = scores.masked_fill(~stays, -torch.inf)
-    survivors = torch.zeros(len(before), dtype=torch.bool, device=before.device)
-    survivors[select_top(scores, len(kept))] = True
-    survivors &= stays
-    survivors = survivors.nonzero().squeeze(1)
-    kept = before[survivors[_select_first_of_each(before[survivors] // n_in, scores[survivors], target)]]
-    parts = []
-    for first, mask, block_scores in candidates.iterate_blocks(kept):
-        missing = target[first : first + len(mask)] - mask.sum(dim=1)
-        chosen = mask | select_top_per_row(block_scores, ~mask, missing)
-        parts.append(chosen.flatten().nonzero().squeeze(1) + first * n_in)
-    return torch.cat(parts)
+@dataclass(frozen=True)
+class _Drop:
+    """Result of the first half of an update: the connections that a layer keeps, and the number that it shall have."""
+
+    kept: Tensor
+    target: int
+    scores: Tensor | None
 
 
-def _select_first_of_each(neuron: Tensor, scores: Tensor, limit: Tensor) -> Tensor:
-    """Return the indices of each neuron's connections with the highest scores, at most ``limit[neuron]``."""
-    order = scores.argsort(descending=True, stable=True)
-    order = order[neuron[order].argsort(stable=True)]  # by neuron, best first
-    count = torch.bincount(neuron, minlength=len(limit))
-    rank = torch.arange(len(order), device=order.device) - (count.cumsum(0) - count)[neuron[order]]
-    return order[rank < limit[neuron[order]]].sort().values
+def _view_connections(name: str, layer: SparseLayer, n_initial: Mapping[str, int] | None) -> Connections:
+    positions = layer.active_positions()
+    n_active = len(positions)
+    state = LayerState(name, layer.n_out, layer.n_in, n_active, n_active if n_initial is None else n_initial[name])
+    return Connections(state, positions, layer.active_values(), lambda: _read_gradient(layer))
+
+
+def _read_gradient(layer: SparseLayer) -> Tensor:
+    """Return the gradient of the active connections; zeros if the layer has no part in the loss."""
+    gradient = layer.parameter.grad
+    return torch.zeros_like(layer.active_values()) if gradient is None else layer.compress(gradient)
+
+
+def _drop(connections: Connections, rule: Rule, update: Update, generator: torch.Generator) -> _Drop:
+    n_active = connections.layer.n_active
+    n_drop, n_grow = rule.counts(connections.layer, update)
+    if n_drop == n_grow == 0 and not isinstance(rule, StructuredRule):
+        return _Drop(connections.positions, n_active, None)
+    scores = rule.drop_scores(connections, generator)
+    kept = connections.positions[select_top(scores, n_active - n_drop)]
+    return _Drop(kept, n_active - n_drop + n_grow, scores)
+
+
+def _check_not_empty(layer: LayerState, after: Tensor) -> None:
+    if len(after) == 0:
+        raise SettingError(
+            f"{layer.name}: the update would drop all {layer.n_active} connections of this {layer.n_out} × "
+            f"{layer.n_in} layer and grow none: lower the sparsity or widen the layer"
+        )
+
+
+def _apply(
+    layer: SparseLayer,
+    before: Connections,
+    after: Tensor,
+    n_chosen: int,
+    rule: Rule,
+    optimizer: Optimizer | None,
+    generator: torch.Generator,
+) -> Change:
+    """Change which connections are active, and set the weights of the new ones."""
+    if after is before.positions:
+        return Change(0, 0, 0.0)
+    n_before = before.layer.n_active
+    stayed = layer.set_active(after, moments_of(layer, optimizer))
+    if len(after) > stayed:
+        _set_grown_values(layer, before, after, rule, generator)
+    return Change(n_before - stayed, len(after) - stayed, n_chosen / max(1, n_before))
+
+
+def _set_grown_values(
+    layer: SparseLayer, before: Connections, after: Tensor, rule: Rule, generator: torch.Generator
+) -> None:
+    if type(rule).grown_values is Rule.grown_values:
+        return
+    new = ~torch.isin(after, before.positions)
+    grown = rule.grown_values(after[new], before.layer, generator)
+    if grown is not None:
+        values = layer.active_values()
+        layer.set_values(values.masked_scatter(new, grown.to(values)))

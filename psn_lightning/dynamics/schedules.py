@@ -30,6 +30,10 @@ class Window:
         """Step of the last update."""
         return self.begin + (self.end - 1 - self.begin) // self.period * self.period
 
+    def progress(self, step: int) -> float:
+        """Return the place of an update among all: 0 for the first, 1 for the last, and 1 if there is only one."""
+        return (step - self.begin) / (self.last - self.begin) if self.last > self.begin else 1.0
+
     def is_update(self, step: int) -> bool:
         """Return whether the topology is updated at optimizer step ``step``."""
         return self.begin <= step < self.end and (step - self.begin) % self.period == 0
@@ -174,3 +178,27 @@ class CubicSchedule(Schedule):
     def fraction(self, step: int, window: Window) -> float:
         """Compute the fraction as in the base class; 0 if the run has a single update, which is then the last."""
         return 0.0 if window.last == window.begin else super().fraction(step, window)
+
+
+@dataclass(frozen=True)
+class SigmoidSchedule(CubicSchedule):
+    """Sigmoid decay from α to 0 at the last update (Zhang et al., 2026, arXiv 2501.19107, CHTss).
+
+    f(t) = α/2 · (1 − tanh(k (p − 1/2)) / tanh(k/2)) with steepness k = 6 and p = (t − begin) / (last − begin).
+    """
+
+    def factor(self, progress: float) -> float:
+        """Sigmoid from 1 at progress 0 to 0 at progress 1, symmetric about 1/2."""
+        return (1 - math.tanh(6 * (progress - 0.5)) / math.tanh(3)) / 2
+
+
+@dataclass(frozen=True)
+class StepSchedule(Schedule):
+    """Three phases: α in the first 9/16 of the time, α/2 until 12/16, then 0.
+
+    Source: Yuan et al., 2021, MEST, arXiv 2110.14032: epochs 90 and 120 of 160.
+    """
+
+    def factor(self, progress: float) -> float:
+        """Factor 1, 1/2 or 0."""
+        return 1.0 if progress < 9 / 16 else 0.5 if progress < 12 / 16 else 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.optim import LBFGS, Optimizer
 
-from psn_lightning.dynamics.engine import Change, update_layer
-from psn_lightning.dynamics.rules import LayerState, Rule
+from psn_lightning.dynamics.engine import update_network
+from psn_lightning.dynamics.rules import Rule
 from psn_lightning.dynamics.schedules import Schedule, Window
+from psn_lightning.dynamics.views import Change, LayerState, Update
 from psn_lightning.errors import SettingError
 from psn_lightning.nn.layer import SparseLayer
 from psn_lightning.nn.torch_private import is_held
@@ -31,7 +33,7 @@ class TopologyUpdater:
     Args:
         layers: Sparse layers by name, see :func:`psn_lightning.sparse_layers`. Layers whose parameter the optimizer
             does not hold are not updated.
-        rule: Rule that scores the connections.
+        rule: Rule that scores the connections; copied.
         schedule: Schedule of the updates.
         optimizer: Optimizer whose moments move with the weights.
         total_steps: Optimizer steps of the run, needed if the schedule is given in shares of the run.
@@ -61,7 +63,7 @@ class TopologyUpdater:
                 "SGD or Adafactor"
             )
         self.layers = dict(layers)
-        self.rule = rule
+        self.rule = copy.deepcopy(rule)  # what a rule remembers belongs to one optimizer and one fit
         self.schedule = schedule
         self.optimizer = optimizer
         self.window: Window = schedule.window(total_steps, steps_per_epoch)
@@ -115,7 +117,7 @@ class TopologyUpdater:
             ready = bool(layers) and self._are_gradients_finite()
             self._is_owed = not ready and self.step >= self.window.last
             if ready:
-                changes = self._update_layers(layers)
+                changes = self.update_layers(layers)
         if changes and self.skip_step_on_update:
             self.optimizer.zero_grad(set_to_none=True)  # optimizers skip parameters without gradient
         else:
@@ -125,10 +127,11 @@ class TopologyUpdater:
         self.prepare_step()
         return changes
 
-    @property
-    def fraction(self) -> float:
-        """Fraction of the schedule at the next step, in [0, 1]."""
-        return self.schedule.fraction(min(self.step, self.window.last), self.window)
+    def describe_update(self) -> Update:
+        """Describe the update that the next step would be."""
+        step = min(self.step, self.window.last)
+        n_left = (self.window.last - step) // self.window.period
+        return Update(self.schedule.fraction(step, self.window), self.window.progress(step), self.step, n_left)
 
     def _find_ready_layers(self) -> dict[str, SparseLayer]:
         """Return the layers that can be updated in this step: a layer without part in the loss has no gradient."""
@@ -138,24 +141,22 @@ class TopologyUpdater:
             if layer.parameter.grad is not None or not self.rule.needs_gradient
         }
 
-    def _update_layers(self, layers: Mapping[str, SparseLayer]) -> dict[str, Change]:
-        fraction = self.fraction
-        self.rule.prepare({name: layer.active_values() for name, layer in layers.items()}, fraction)
-        return {name: self.update_layer(name, layer, fraction) for name, layer in layers.items()}
+    def update_layers(self, layers: Mapping[str, SparseLayer]) -> dict[str, Change]:
+        """Update layers, see :func:`psn_lightning.dynamics.update_network`.
 
-    def update_layer(self, name: str, layer: SparseLayer, fraction: float) -> Change:
-        """Update one layer; see :func:`psn_lightning.dynamics.update_layer`.
+        Args:
+            layers: Layers to update by name.
+        """
+        settings = (self.rule, self.describe_update(), self.optimizer, self.generator)
+        return update_network(layers, *settings, self._initial_counts, self.find_gradient)
+
+    def find_gradient(self, name: str, layer: SparseLayer) -> Callable[[slice], Tensor]:
+        """Return the gradient for growth scores, as a function from a block of neurons to ``(neurons, n_in)``.
 
         Args:
             name: Name of the layer.
             layer: Layer to update.
-            fraction: Fraction from the schedule, in [0, 1].
         """
-        n_initial, gradient = self._initial_counts[name], self.growth_gradient(name, layer)
-        return update_layer(layer, self.rule, fraction, self.optimizer, self.generator, name, n_initial, gradient)
-
-    def growth_gradient(self, name: str, layer: SparseLayer) -> Callable[[slice], Tensor]:
-        """Return the gradient for growth scores, as a function from a block of neurons to ``(neurons, n_in)``."""
         return layer.dense_gradient
 
     def _find_own_layers(self) -> dict[str, SparseLayer]:
@@ -181,12 +182,13 @@ class TopologyUpdater:
             layer.record_dense_gradient = False
 
     def state_dict(self) -> dict[str, Any]:
-        """State of the updater: step, random generator, initial counts; without the model and the optimizer."""
+        """State of the updater and of its rule: step, random generator, initial counts; without model and optimizer."""
         return {
             "step": self.step,
             "generator": self.generator.get_state(),
             "initial": dict(self._initial_counts),
             "owed": self._is_owed,
+            "rule": self.rule.state_dict(),
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -199,6 +201,7 @@ class TopologyUpdater:
         self.generator.set_state(state_dict["generator"])
         self._initial_counts = dict(state_dict["initial"])
         self._is_owed = state_dict["owed"]
+        self.rule.load_state_dict(state_dict["rule"])
         self.prepare_step()
 
 
@@ -221,6 +224,5 @@ def check_layers(layers: Mapping[str, SparseLayer], rule: Rule) -> dict[str, int
         SettingError: If the rule cannot update a layer.
     """
     counts = {name: len(layer.active_positions()) for name, layer in layers.items()}
-    for name, layer in layers.items():
-        rule.check(LayerState(name, layer.n_out, layer.n_in, counts[name], counts[name]))
+    rule.check({n: LayerState(n, layer.n_out, layer.n_in, counts[n], counts[n]) for n, layer in layers.items()})
     return counts

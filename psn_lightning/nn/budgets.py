@@ -1,4 +1,4 @@
-"""Settings, budgets and fan-ins of the layers that become sparse."""
+"""Settings, budgets and connections of the layers that become sparse."""
 
 from __future__ import annotations
 
@@ -11,8 +11,15 @@ import numpy as np
 from psn_lightning.errors import SettingError, UnreachableError
 from psn_lightning.nn.storages import StorageName, check_storage
 from psn_lightning.nn.weights import Weight
-from psn_lightning.topology import AllocationName, FanIn, LayerBudget, allocate_exactly, settle
-from psn_lightning.topology.connectivity import IntArray
+from psn_lightning.topology import (
+    AllocationName,
+    FanIn,
+    LayerBudget,
+    Wired,
+    Wiring,
+    allocate_exactly,
+    connect_layer,
+)
 
 
 @dataclass(frozen=True)
@@ -21,12 +28,12 @@ class LayerSettings:
 
     Args:
         sparsity: Sparsity of each of these layers, in [0, 1); the layers then have no part in the budget of the others.
-        topology: Family of the fan-in.
+        topology: Family of the fan-in, or wiring.
         storage: Storage of the weights.
     """
 
     sparsity: float | None = None
-    topology: FanIn | None = None
+    topology: FanIn | Wiring | None = None
     storage: StorageName | None = None
 
 
@@ -67,20 +74,18 @@ def make_budgets(
     return budgets
 
 
-def draw_fan_ins(
-    topologies: Sequence[FanIn], budgets: Sequence[LayerBudget], streams: Sequence[np.random.Generator]
-) -> list[IntArray]:
-    """Draw the fan-in of each layer's neurons; a layer with all positions allocated is dense for every family.
+def connect_layers(
+    wirings: Sequence[Wiring], budgets: Sequence[LayerBudget], streams: Sequence[np.random.Generator]
+) -> list[Wired]:
+    """Connect each layer.
 
     Raises:
-        UnreachableError: If a family cannot reach the budget of a layer; the message lists these layers.
+        UnreachableError: If a family or wiring cannot connect a layer; the message lists these layers.
     """
-    fan_ins, wrong = [], []
-    for family, budget, rng in zip(topologies, budgets, streams, strict=True):
-        full = budget.n_connections == budget.n_in * budget.n_out
+    layers, wrong = [], []
+    for wiring, budget, rng in zip(wirings, budgets, streams, strict=True):
         try:
-            fan_in = np.full(budget.n_out, budget.n_in) if full else settle(family.fan_in(budget, rng), budget)
-            fan_ins.append(fan_in)
+            layers.append(connect_layer(wiring, budget, rng))
         except UnreachableError as error:
             wrong.append(str(error))
     if wrong:
@@ -88,4 +93,4 @@ def draw_fan_ins(
             f"{'; '.join(wrong[:3])}{f'; and {len(wrong) - 3} more' if len(wrong) > 3 else ''}. Exclude these layers, "
             "override their settings, or use allocation uniform"
         )
-    return fan_ins
+    return layers

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from psn_lightning.errors import SettingError
-from psn_lightning.nn.init import InitName, initial_values
+from psn_lightning.nn.init import DEFAULT_INIT, InitName, check_init, initial_values
 from psn_lightning.nn.layer import SparseLayer
 from psn_lightning.nn.masked import MaskedLayer
 from psn_lightning.nn.sparsify import WEIGHT_STREAM
@@ -30,8 +30,10 @@ class SparseMLP(nn.Sequential):
     Args:
         layer_sizes: Number of inputs, hidden widths, number of classes, for example ``[784, 1024, 1024, 10]``.
         topology: Topology of the hidden layers.
-        spreading: Choice of the inputs of a neuron with given fan-in: ``random``, ``even`` or ``sequential``.
-        init: Distribution of the initial weights, see :func:`~psn_lightning.nn.init.initial_values`.
+        spreading: Choice of the inputs of a neuron with given fan-in: ``random``, ``even`` or ``sequential``; not with
+            a wiring, which chooses them itself.
+        init: Distribution of the initial weights, see :func:`~psn_lightning.nn.init.initial_values`; only of the output
+            layer with a wiring that brings weights.
         storage: Storage of the sparse weights: ``masked``, ``csr`` or ``auto``. The attribute ``storage`` holds the
             resolved name.
         seed: Seed of topology and initial weights.
@@ -39,7 +41,8 @@ class SparseMLP(nn.Sequential):
         init_scale: Factor of the initial weights of the hidden layers.
 
     Raises:
-        SettingError: If the topology cannot be built, a name is unknown, or ``init_scale`` is not positive.
+        SettingError: If the topology cannot be built, a name is unknown, a setting has no effect, or ``init_scale`` is
+            not positive.
     """
 
     def __init__(
@@ -47,7 +50,7 @@ class SparseMLP(nn.Sequential):
         layer_sizes: Sequence[int],
         topology: Topology,
         spreading: SpreadingName = "random",
-        init: InitName = "mean_fan_in",
+        init: InitName = DEFAULT_INIT,
         storage: StorageName = "masked",
         seed: int = 42,
         layer_norm: bool = True,
@@ -57,13 +60,17 @@ class SparseMLP(nn.Sequential):
             raise SettingError(f"init_scale {init_scale} is not a positive number: use 1 for He initialisation (Eq. 9)")
         resolved = resolve_storage(storage, topology.sparsity)
         modules: OrderedDict[str, nn.Module] = OrderedDict()
-        connectivities = topology.connect(layer_sizes, spreading, seed)
-        for i, connectivity in enumerate(connectivities, start=1):
-            values = init_scale * initial_values(connectivity, init, self._make_rng(seed, i))
-            modules[f"fc{i}"] = _make_sparse_linear(connectivity, torch.from_numpy(values), resolved)
+        layers = topology.wire(layer_sizes, spreading, seed)
+        if init != DEFAULT_INIT:
+            check_init(init, layers)
+        for i, (connectivity, values) in enumerate(layers, start=1):
+            if values is None:
+                values = initial_values(connectivity, init, self._make_rng(seed, i))
+            modules[f"fc{i}"] = _make_sparse_linear(connectivity, torch.from_numpy(init_scale * values), resolved)
             modules[f"norm{i}"] = nn.LayerNorm(connectivity.n_out) if layer_norm else nn.Identity()
             modules[f"relu{i}"] = nn.ReLU()
-        modules["output"] = self._make_output(layer_sizes[-2], layer_sizes[-1], init, self._make_rng(seed, 0))
+        output = nn.Linear(layer_sizes[-2], layer_sizes[-1])
+        modules["output"] = redraw_linear(output, init, self._make_rng(seed, 0))
         super().__init__(modules)
         self.storage = resolved
         ignore_masks(self)
@@ -99,16 +106,6 @@ class SparseMLP(nn.Sequential):
     def _make_rng(seed: int, layer: int) -> np.random.Generator:
         return np.random.default_rng([seed, WEIGHT_STREAM, layer])
 
-    @staticmethod
-    def _make_output(n_in: int, n_classes: int, init: InitName, rng: np.random.Generator) -> nn.Linear:
-        """Make the dense output layer; every neuron has the fan-in ``n_in``."""
-        layer = nn.Linear(n_in, n_classes)
-        weight = initial_values(Connectivity.full(n_in, n_classes), init, rng).reshape(n_classes, n_in)
-        with torch.no_grad():
-            layer.weight.copy_(torch.from_numpy(weight))
-            layer.bias.zero_()
-        return layer
-
     def sparse_layers(self) -> dict[str, SparseLayer]:
         """Return the hidden layers by name, ``fc1`` first."""
         return sparse_layers(self)
@@ -116,6 +113,26 @@ class SparseMLP(nn.Sequential):
     def connectivities(self) -> dict[str, Connectivity]:
         """Return the present connections of the hidden layers by name."""
         return {name: layer.connectivity for name, layer in self.sparse_layers().items()}
+
+
+def redraw_linear(linear: nn.Linear, init: InitName, rng: np.random.Generator, scale: float = 1.0) -> nn.Linear:
+    """Draw new weights of a dense layer, in place, and set its bias to 0; every neuron has all inputs.
+
+    Args:
+        linear: Layer with a bias.
+        init: Distribution of the weights, see :func:`~psn_lightning.nn.init.initial_values`.
+        rng: Random generator.
+        scale: Factor of the weights.
+
+    Returns:
+        The same layer.
+    """
+    n_out, n_in = linear.weight.shape
+    weight = scale * initial_values(Connectivity.full(n_in, n_out), init, rng).reshape(n_out, n_in)
+    with torch.no_grad():
+        linear.weight.copy_(torch.from_numpy(weight))
+        linear.bias.zero_()
+    return linear
 
 
 def _make_sparse_linear(connectivity: Connectivity, values: Tensor, storage: Literal["csr", "masked"]) -> nn.Module:

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from psn_lightning.errors import SettingError
-from psn_lightning.nn.budgets import LayerSettings, draw_fan_ins, make_budgets, resolve_settings
-from psn_lightning.nn.init import InitName, initial_values
+from psn_lightning.nn.budgets import LayerSettings, connect_layers, make_budgets, resolve_settings
+from psn_lightning.nn.init import InitName, check_init, initial_values
 from psn_lightning.nn.layer import SparseLayer
 from psn_lightning.nn.masked import MaskedLayer, masked_layers_of
 from psn_lightning.nn.storages import (
@@ -31,10 +31,12 @@ from psn_lightning.topology import (
     LayerBudget,
     SpreadingName,
     Uniform,
+    Wired,
+    Wiring,
+    as_wiring,
     check_sparsity,
-    spread,
+    check_spreading,
 )
-from psn_lightning.topology.scaling import coefficient_of_variation
 from psn_lightning.topology.statistics import fan_in_ccv
 
 WEIGHT_STREAM = 1_000_003  # part of the seed that separates the random streams of weights from those of topologies
@@ -43,7 +45,7 @@ WEIGHT_STREAM = 1_000_003  # part of the seed that separates the random streams 
 def sparsify(
     module: nn.Module,
     sparsity: float = 0.9,
-    topology: FanIn | None = None,
+    topology: FanIn | Wiring | None = None,
     allocation: AllocationName = "erk",
     include: Sequence[str] | None = None,
     exclude: Sequence[str] = (),
@@ -57,15 +59,16 @@ def sparsify(
 ) -> SparsityTable:
     """Make the weights of a module sparse, in place.
 
-    All layers together get exactly ``round((1 - sparsity) * positions)`` connections. With storage csr or auto, call
-    this function before the optimizer is made: parameters are replaced. Storage masked keeps every parameter.
+    All layers together get exactly ``round((1 - sparsity) * positions)`` connections; :class:`BlockSparse` makes whole
+    blocks and says by how much it misses. With storage csr or auto, call this function before the optimizer is made:
+    parameters are replaced. Storage masked keeps every parameter.
 
     Args:
         module: Module to change. The weights of ``nn.Linear``, ``nn.Conv1d/2d/3d`` and the projections of
             ``nn.MultiheadAttention`` become sparse, each viewed as a matrix of neurons (first dimension) and inputs
             (other dimensions). Biases, norms and embeddings stay dense.
         sparsity: Share of absent connections over all selected layers, in [0, 1).
-        topology: Family of the fan-in (number of inputs of a neuron); :class:`Uniform` by default.
+        topology: Family of the fan-in (number of inputs of a neuron), or wiring; :class:`Uniform` by default.
         allocation: Densities of the layers: ``uniform``, or ``er`` and ``erk`` (Evci et al., 2020, arXiv 1911.11134:
             proportional to the sum of the weight's dimensions over their product, so that small layers are denser).
         include: Glob patterns of the names of the layers to make sparse, such as ``blocks.*.mlp.*``. A pattern that
@@ -76,9 +79,11 @@ def sparsify(
         storage: ``masked``: a mask beside each weight, on any device; ``csr``: every selected Linear is replaced by
             :class:`CSRLinear`, which stores and multiplies active weights only, on CPUs; ``auto``: csr for the Linears
             for which it measured faster (:func:`~psn_lightning.nn.storages.resolve_storage`), masked for the rest.
-        spreading: Choice of the inputs of a neuron with given fan-in: ``random``, ``even`` or ``sequential``.
-        init: Initialisation of the active weights: None keeps their values; ``mean_fan_in``, ``per_neuron`` and
-            ``linear`` draw new ones, see :func:`~psn_lightning.nn.init.initial_values`.
+        spreading: Choice of the inputs of a neuron with given fan-in: ``random``, ``even`` or ``sequential``. A
+            wiring chooses the inputs itself.
+        init: Initialisation of the active weights: None keeps their values; ``mean_fan_in``, ``per_neuron``,
+            ``linear`` and ``isometry`` draw new ones, see :func:`~psn_lightning.nn.init.initial_values`. A wiring that
+            brings values (:class:`Orthogonal`) overwrites the weights.
         min_fan_in: Smallest fan-in of a neuron.
         seed: Seed of topology and of newly drawn weights.
         dry_run: Whether to leave the module unchanged and return the table only.
@@ -87,7 +92,8 @@ def sparsify(
         Table of the sparse layers.
 
     Raises:
-        SettingError: If a pattern matches nothing, a layer cannot be made sparse, or a value is out of range.
+        SettingError: If a pattern matches nothing, a layer cannot be made sparse, or a value is out of range or has
+            no effect.
     """
     check_sparsity(sparsity)
     check_storage(storage)
@@ -95,19 +101,22 @@ def sparsify(
     settings = resolve_settings(weights, overrides or {}, LayerSettings(None, topology or Uniform(), storage))
     budgets = make_budgets(weights, settings, sparsity, allocation, min_fan_in)
     storages = [_choose_storage(w, s, b) for w, s, b in zip(weights, settings, budgets, strict=True)]
+    topologies = [s.topology or Uniform() for s in settings]
+    check_spreading(topologies, spreading)
     streams = [np.random.default_rng([seed, i]) for i in range(len(weights))]
-    fan_ins = draw_fan_ins([s.topology or Uniform() for s in settings], budgets, streams)
+    layers = connect_layers([as_wiring(topology, spreading) for topology in topologies], budgets, streams)
+    if init is not None:
+        check_init(init, layers)
     rows = tuple(
-        LayerRow(w.name, tuple(w.tensor.shape), kept, int(k.sum()), w.tensor.numel(), coefficient_of_variation(k))
-        for w, kept, k in zip(weights, storages, fan_ins, strict=True)
+        LayerRow(w.name, tuple(w.tensor.shape), kept, c.n_connections, w.tensor.numel(), fan_in_ccv(c))
+        for w, kept, (c, _) in zip(weights, storages, layers, strict=True)
     )
     if dry_run:
         return SparsityTable(rows)
-    for i, (weight, kept, fan_in, rng) in enumerate(zip(weights, storages, fan_ins, streams, strict=True), start=1):
-        connectivity = spread(fan_in, weight.shape[1], spreading, rng)
-        if init is not None:
-            _redraw_weights(weight, connectivity, init, np.random.default_rng([seed, WEIGHT_STREAM, i]))
-        _apply_connectivity(module, weight, connectivity, kept)
+    for i, (weight, kept, layer) in enumerate(zip(weights, storages, layers, strict=True), start=1):
+        if init is not None or layer.values is not None:
+            _set_weights(weight, layer, init, np.random.default_rng([seed, WEIGHT_STREAM, i]))
+        _apply_connectivity(module, weight, layer.connectivity, kept)
     ignore_masks(module)
     return SparsityTable(rows)
 
@@ -172,12 +181,14 @@ def _choose_storage(weight: Weight, settings: LayerSettings, budget: LayerBudget
     return resolve_storage(settings.storage or "auto", budget.sparsity, weight.shape)
 
 
-def _redraw_weights(weight: Weight, connectivity: Connectivity, init: InitName, rng: np.random.Generator) -> None:
-    """Draw new values for the active weights of a layer."""
-    values = torch.from_numpy(initial_values(connectivity, init, rng)).to(weight.tensor)
+def _set_weights(weight: Weight, layer: Wired, init: InitName | None, rng: np.random.Generator) -> None:
+    """Set the active weights of a layer to those that its wiring brings, or draw new ones."""
+    connectivity, values = layer
+    if values is None and init is not None:
+        values = initial_values(connectivity, init, rng)
     with torch.no_grad():
         mask = torch.from_numpy(connectivity.mask()).view(weight.tensor.shape).to(weight.tensor.device)
-        weight.tensor[mask] = values
+        weight.tensor[mask] = torch.from_numpy(values).to(weight.tensor)
 
 
 def _apply_connectivity(

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from psn_lightning.dynamics.engine import Change, moments_of
-from psn_lightning.dynamics.rules import LayerState, RigLRule
+from psn_lightning.dynamics.engine import moments_of
+from psn_lightning.dynamics.rules import RigLRule
 from psn_lightning.dynamics.selection import select_top
 from psn_lightning.dynamics.updater import TopologyUpdater
+from psn_lightning.dynamics.views import Block, Change, Connections, LayerState, Update
 from psn_lightning.nn.layer import SparseLayer
 
 
@@ -26,77 +26,89 @@ class RigLVariantRule(RigLRule):
             are equal, and the position decides.
         drop_scope: Scope of the smallest magnitudes: each layer, or all layers together. Each layer grows as many
             connections as it drops.
+        grown_value: Weight of a grown connection: zero, or initial, drawn from N(0, 2 / mean fan-in) as at the start.
     """
 
     def __init__(
-        self, may_return: bool = True, sees_absent: bool = True, drop_scope: Literal["layer", "global"] = "layer"
+        self,
+        may_return: bool = True,
+        sees_absent: bool = True,
+        drop_scope: Literal["layer", "global"] = "layer",
+        grown_value: Literal["zero", "initial"] = "zero",
     ) -> None:
         self.may_return = may_return
         self.sees_absent = sees_absent
         self.drop_scope = drop_scope
+        self.grown_value = grown_value
         self._counts: dict[str, int] = {}
 
-    def prepare(self, weights: Mapping[str, Tensor], fraction: float) -> None:
+    def prepare(self, layers: Mapping[str, Connections], update: Update) -> None:
         """Count the connections of each layer among the smallest magnitudes of all layers.
 
         Args:
-            weights: Weights of the active connections, shape ``(n_connections,)``, by layer name.
-            fraction: Fraction from the schedule, in [0, 1].
+            layers: Active connections by layer name.
+            update: Size and time of the update.
         """
         if self.drop_scope == "layer":
             return
-        magnitudes = torch.cat([weight.abs() for weight in weights.values()])
+        magnitudes = torch.cat([connections.weight.abs() for connections in layers.values()])
         lowest = torch.zeros(len(magnitudes), dtype=torch.bool, device=magnitudes.device)
-        lowest[select_top(-magnitudes, int(fraction * len(magnitudes)))] = True
-        parts = torch.split(lowest, [len(weight) for weight in weights.values()])
-        self._counts = {name: int(part.sum()) for name, part in zip(weights, parts, strict=True)}
+        lowest[select_top(-magnitudes, int(update.fraction * len(magnitudes)))] = True
+        parts = torch.split(lowest, [len(connections.weight) for connections in layers.values()])
+        self._counts = {name: int(part.sum()) for name, part in zip(layers, parts, strict=True)}
 
-    def counts(self, fraction: float, layer: LayerState) -> tuple[int, int]:
+    def counts(self, layer: LayerState, update: Update) -> tuple[int, int]:
         """Compute how many connections to drop and to grow, at most as many as there are candidates for growth.
 
         Args:
-            fraction: Fraction from the schedule, in [0, 1].
             layer: Sizes of the layer.
+            update: Size and time of the update.
 
         Returns:
             Numbers of connections to drop and to grow.
         """
-        n = super().counts(fraction, layer)[0] if self.drop_scope == "layer" else self._counts[layer.name]
+        n = super().counts(layer, update)[0] if self.drop_scope == "layer" else self._counts[layer.name]
         if not self.may_return:
-            n = min(n, layer.n_out * layer.n_in - layer.n_active)  # dropped positions are not candidates
+            n = min(n, layer.n_positions - layer.n_active)  # dropped positions are not candidates
         return n, n
 
-    def grow_scores(self, gradient: Tensor, mask: Tensor, generator: torch.Generator) -> Tensor:
+    def grow_scores(self, block: Block, generator: torch.Generator) -> Tensor:
         """Magnitude of the gradient, or zeros if growth does not see absent connections; shape ``(neurons, n_in)``."""
-        return gradient.abs() if self.sees_absent else torch.zeros_like(gradient)
+        return block.gradient.abs() if self.sees_absent else torch.zeros_like(block.gradient)
 
+    def grown_values(self, positions: Tensor, layer: LayerState, generator: torch.Generator) -> Tensor | None:
+        """Draw weights from the distribution of the initial weights, if grown connections start with such.
 
-@dataclass(frozen=True)
-class VariantChoices:
-    """Choices of an update besides drop and growth.
-
-    Args:
-        grown_value: Weight of a grown connection: zero, or initial, drawn from N(0, 2 / mean fan-in) as at the start.
-        moments: Optimizer moments after an update: kept for the connections that stay, or reset for the whole layer.
-        gradient_steps: Number of optimizer steps, the update's included, over which the gradient for growth is summed.
-    """
-
-    grown_value: Literal["zero", "initial"] = "zero"
-    moments: Literal["kept", "reset"] = "kept"
-    gradient_steps: int = 1
+        Args:
+            positions: Flat positions of the new connections, shape ``(n,)``.
+            layer: Sizes of the layer.
+            generator: Random generator.
+        """
+        if self.grown_value == "zero":
+            return None
+        std: float = (2 * layer.n_out / layer.n_active) ** 0.5
+        return torch.randn(len(positions), generator=generator) * std
 
 
 class VariantUpdater(TopologyUpdater):
-    """Topology updater with the choices of a variant.
+    """Topology updater with choices that are not a rule's.
 
     Args:
-        choices: Choices besides drop and growth.
         *arguments: Positional arguments of :class:`TopologyUpdater`.
+        moments: Optimizer moments after an update: kept for the connections that stay, or reset for the whole layer.
+        gradient_steps: Number of optimizer steps, the update's included, over which the gradient for growth is summed.
         **settings: Keyword arguments of :class:`TopologyUpdater`.
     """
 
-    def __init__(self, choices: VariantChoices, *arguments: Any, **settings: Any) -> None:
-        self.choices = choices
+    def __init__(
+        self,
+        *arguments: Any,
+        moments: Literal["kept", "reset"] = "kept",
+        gradient_steps: int = 1,
+        **settings: Any,
+    ) -> None:
+        self.moments = moments
+        self.gradient_steps = gradient_steps
         self._sums: dict[str, Tensor] = {}
         super().__init__(*arguments, **settings)
 
@@ -118,48 +130,29 @@ class VariantUpdater(TopologyUpdater):
 
     def _is_summed(self) -> bool:
         """Return whether the next update is fewer than ``gradient_steps`` steps ahead."""
-        ahead = range(self.step, self.step + self.choices.gradient_steps) if self.choices.gradient_steps > 1 else ()
+        ahead = range(self.step, self.step + self.gradient_steps) if self.gradient_steps > 1 else ()
         return any(self.window.is_update(later) for later in ahead)
 
-    @torch.no_grad()
-    def update_layer(self, name: str, layer: SparseLayer, fraction: float) -> Change:
-        """Update one layer, then set the weights of grown connections and the moments as chosen.
+    def update_layers(self, layers: Mapping[str, SparseLayer]) -> dict[str, Change]:
+        """Update layers, then reset the moments if they are to be.
 
         Args:
-            name: Name of the layer.
-            layer: Layer to update.
-            fraction: Fraction from the schedule, in [0, 1].
+            layers: Layers to update by name.
         """
-        before = layer.active_positions().clone()
-        change = super().update_layer(name, layer, fraction)
-        if self.choices.grown_value == "initial":
-            self._draw_grown_values(layer, before)
-        if self.choices.moments == "reset":
+        changes = super().update_layers(layers)
+        for layer in layers.values() if self.moments == "reset" else ():
             for moment in moments_of(layer, self.optimizer):
                 moment.zero_()
-        return change
+        return changes
 
-    def growth_gradient(self, name: str, layer: SparseLayer) -> Callable[[slice], Tensor]:
+    def find_gradient(self, name: str, layer: SparseLayer) -> Callable[[slice], Tensor]:
         """Return the gradient that growth compares: the sum over the last steps if there is one.
 
         Args:
             name: Name of the layer.
             layer: Layer to update.
         """
-        return self._sums.pop(name).__getitem__ if name in self._sums else super().growth_gradient(name, layer)
-
-    def _draw_grown_values(self, layer: SparseLayer, before: Tensor) -> None:
-        """Draw the weights of grown connections from the distribution of the initial weights.
-
-        Args:
-            layer: Layer that was updated.
-            before: Flat positions of the active connections before the update, shape ``(n_connections,)``.
-        """
-        after, values = layer.active_positions(), layer.active_values()
-        new = ~torch.isin(after, before)
-        std = (2 * layer.n_out / len(after)) ** 0.5
-        drawn = torch.randn(int(new.sum()), generator=self.generator) * std
-        layer.set_values(values.masked_scatter(new, drawn.to(values)))
+        return self._sums.pop(name).__getitem__ if name in self._sums else super().find_gradient(name, layer)
 
     def state_dict(self) -> dict[str, Any]:
         """State of the updater and sums of the gradients, for :meth:`load_state_dict`."""

@@ -12,7 +12,7 @@ from psn_lightning.callbacks.layers import seed_of_run
 from psn_lightning.dynamics import CosineSchedule, TopologyUpdater
 from psn_lightning.errors import SettingError
 from psn_lightning.nn import SparseLayer
-from psn_lightning.paper.variant_updater import RigLVariantRule, VariantChoices, VariantUpdater
+from psn_lightning.paper.variant_updater import RigLVariantRule, VariantUpdater
 
 
 class RigLVariant(DynamicTopology):
@@ -56,13 +56,14 @@ class RigLVariant(DynamicTopology):
         layers: list[str] | None = None,
         seed: int | None = None,
     ) -> None:
-        rule = RigLVariantRule(may_return, sees_absent, drop_scope)
+        rule = RigLVariantRule(may_return, sees_absent, drop_scope, grown_value)
         super().__init__(rule, CosineSchedule(drop_fraction, period, begin, end), skip_step_on_update, layers, seed)
         if gradient_steps < 1:
             raise SettingError(
                 f"gradient_steps {gradient_steps} must be at least 1: 1 is the gradient of the update's step alone"
             )
-        self.choices = VariantChoices(grown_value, moments, gradient_steps)
+        self.moments: Literal["kept", "reset"] = moments
+        self.gradient_steps = gradient_steps
 
     def updater(self, layers: Mapping[str, SparseLayer], optimizer: Optimizer) -> TopologyUpdater:
         """Make the updater of one optimizer.
@@ -72,4 +73,10 @@ class RigLVariant(DynamicTopology):
             optimizer: Optimizer whose moments move with the weights.
         """
         settings = (self.rule, self.schedule, optimizer, *self._lengths, seed_of_run(self.seed))
-        return VariantUpdater(self.choices, layers, *settings, self.skip_step_on_update)
+        return VariantUpdater(
+            layers,
+            *settings,
+            self.skip_step_on_update,
+            moments=self.moments,
+            gradient_steps=self.gradient_steps,
+        )

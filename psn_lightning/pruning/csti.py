@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from psn_lightning.pruning.saliency import Saliency, Scope, need
+from psn_lightning.pruning.saliency import Saliency, need
 from psn_lightning.pruning.twin import Twin, move_batch
 
 
@@ -22,8 +22,8 @@ class CSTI(Saliency):
     neurons may lose all inputs.
     """
 
-    batches: ClassVar[int | None] = None
-    scope: ClassVar[Scope] = "layer"
+    batches = None
+    scope = "layer"
 
     def scores(self, twin: Twin, batches: Sequence[Any], generator: torch.Generator) -> dict[str, Tensor]:
         """Compute the correlations.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ class OBD(Saliency):
     and row. The rows of a batch must not depend on each other.
     """
 
-    batches: ClassVar[int | None] = 8
+    batches = 8
 
     def scores(self, twin: Twin, batches: Sequence[Any], generator: torch.Generator) -> dict[str, Tensor]:
         """Compute ½ h w².

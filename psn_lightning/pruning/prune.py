@@ -79,7 +79,7 @@ def prune(
     twin = Twin(module, forward)
     before = {name: mask.clone() for name, mask in twin.masks.items()}
     for kept in _count_rounds(before, sparsity, scope, rounds):
-        masks = _keep_best(twin, saliency.scores(twin, batches, generator), kept)
+        masks = saliency.complete(_keep_best(twin, saliency.scores(twin, batches, generator), kept))
         _refuse_collapse(masks, type(saliency).__name__, scope)
         twin.restrict(masks)
     rng = np.random.default_rng(seed)
@@ -136,8 +136,9 @@ def _keep_best(twin: Twin, scores: dict[str, Tensor], kept: dict[str, int]) -> d
 
 
 def _select(scores: Tensor, active: Tensor, count: int) -> Tensor:
-    """Select some of the active positions."""
+    """Select some of the active positions; all if there are fewer."""
     positions = active.flatten().nonzero().squeeze(1)
+    count = min(count, len(positions))
     mask = torch.zeros(active.numel(), dtype=torch.bool)
     mask[positions[select_top(scores.flatten()[positions], count)]] = True
     return mask.view_as(active)

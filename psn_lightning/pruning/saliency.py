@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -22,11 +22,11 @@ class Saliency(ABC):
     A saliency of one's own is a subclass with a method :meth:`scores`.
     """
 
-    rounds: ClassVar[int] = 1
+    rounds: int = 1
     """Number of rounds of scoring and pruning."""
-    batches: ClassVar[int | None] = 0
+    batches: int | None = 0
     """Number of training batches that :meth:`scores` reads by default; None: all."""
-    scope: ClassVar[Scope] = "network"
+    scope: Scope = "network"
     """Whether scores are compared over the whole network or within each layer, by default."""
 
     @abstractmethod
@@ -41,6 +41,14 @@ class Saliency(ABC):
         Returns:
             Scores by layer name, shape ``(n_out, n_in)``; those of absent connections are not read.
         """
+
+    def complete(self, masks: dict[str, Tensor]) -> dict[str, Tensor]:
+        """See the masks after a round; a saliency with a structure may remove what does not fit into it.
+
+        Args:
+            masks: Masks by layer name, shape ``(n_out, n_in)``.
+        """
+        return masks
 
 
 @dataclass(frozen=True)
@@ -71,7 +79,7 @@ class SNIP(Saliency):
     magnitude is taken.
     """
 
-    batches: ClassVar[int | None] = 1
+    batches = 1
 
     def scores(self, twin: Twin, batches: Sequence[Any], generator: torch.Generator) -> dict[str, Tensor]:
         """Compute |w ∂L/∂w|.
@@ -99,7 +107,7 @@ class GraSP(Saliency):
     """
 
     temperature: float = 200.0
-    batches: ClassVar[int | None] = 1
+    batches = 1
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,8 +26,8 @@ class SynFlow(Saliency):
     except for integers such as tokens, whose embeddings are the input.
     """
 
-    rounds: ClassVar[int] = 100
-    batches: ClassVar[int | None] = 1
+    rounds = 100
+    batches = 1
 
     def scores(self, twin: Twin, batches: Sequence[Any], generator: torch.Generator) -> dict[str, Tensor]:
         """Compute |w| ∂R/∂|w|.

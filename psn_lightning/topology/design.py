@@ -1,4 +1,4 @@
-"""Topology of a network: family of the fan-in, sparsity and allocation."""
+"""Topology of a network: family of the fan-in or wiring, sparsity and allocation."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from psn_lightning.topology.allocation import AllocationName, allocate
 from psn_lightning.topology.connectivity import Connectivity
 from psn_lightning.topology.distributions import Uniform
 from psn_lightning.topology.fan_in import FanIn, LayerBudget, check_sparsity
-from psn_lightning.topology.spreading import SpreadingName, spread
+from psn_lightning.topology.spreading import SpreadingName
 from psn_lightning.topology.statistics import realised_sparsity
+from psn_lightning.topology.wiring import Spread, Wired, Wiring, as_wiring, check_spreading, connect_layer
 
 BudgetName = Literal["hidden", "network"]
 AboveCeiling = Literal["refuse", "clamp"]
@@ -27,7 +28,7 @@ class Topology:
     """Topology of the hidden layers of a network.
 
     Args:
-        fan_in: Family of the fan-in within each layer.
+        fan_in: Family of the fan-in within each layer, or wiring of each layer.
         sparsity: Target fraction of absent connections, in [0, 1).
         allocation: Density per layer: ``uniform``, ``er`` or ``erk``, see :func:`allocate`.
         min_fan_in: Smallest fan-in of a neuron.
@@ -40,7 +41,7 @@ class Topology:
         SettingError: If an argument is out of range.
     """
 
-    fan_in: FanIn = field(default_factory=Uniform)
+    fan_in: FanIn | Wiring = field(default_factory=Uniform)
     sparsity: float = 0.9
     allocation: AllocationName = "uniform"
     min_fan_in: int = 1
@@ -80,33 +81,41 @@ class Topology:
             for i, ((n_out, n_in), density) in enumerate(zip(shapes[:-1], densities, strict=True), start=1)
         ]
 
-    def connect(self, layer_sizes: Sequence[int], spreading: SpreadingName, seed: int) -> list[Connectivity]:
-        """Build the connectivity of each hidden layer.
+    def wire(self, layer_sizes: Sequence[int], spreading: SpreadingName, seed: int) -> list[Wired]:
+        """Build the connections of each hidden layer, with the initial weights where a wiring brings them.
 
         Args:
             layer_sizes: Number of inputs, hidden widths and number of classes.
-            spreading: ``even``, ``random`` or ``sequential``, see :func:`spread`.
-            seed: Seed of the fan-in and the spreading; each layer has a random stream of its own.
+            spreading: ``even``, ``random`` or ``sequential``, see :func:`spread`; for families of fan-in only.
+            seed: Seed of the connections; each layer has a random stream of its own.
 
         Raises:
-            SettingError: If the network has no hidden layer, or the spreading is unknown.
-            UnreachableError: If the family cannot give its fan-in in a layer.
+            SettingError: If the network has no hidden layer, or the spreading is unknown or has no effect.
+            UnreachableError: If the family or the wiring cannot connect a layer.
         """
-        connectivities = []
+        check_spreading([self.fan_in], spreading)
+        wiring = as_wiring(self.fan_in, spreading, exact=False)
+        layers = []
         for i, budget in enumerate(self.budgets(layer_sizes)):
-            rng = np.random.default_rng([seed, i])
-            connectivity = spread(self.fan_in.fan_in(budget, rng), budget.n_in, spreading, rng)
-            _warn_about_clamp(budget, connectivity)
-            connectivities.append(connectivity)
-        return connectivities
+            layers.append(connect_layer(wiring, budget, np.random.default_rng([seed, i])))
+            _warn_about_sparsity(wiring, budget, layers[-1].connectivity)
+        return layers
+
+    def connect(self, layer_sizes: Sequence[int], spreading: SpreadingName, seed: int) -> list[Connectivity]:
+        """Build the connectivity of each hidden layer: :meth:`wire` without weights."""
+        return [layer.connectivity for layer in self.wire(layer_sizes, spreading, seed)]
 
 
-def _warn_about_clamp(budget: LayerBudget, connectivity: Connectivity) -> None:
-    """Warn if the clamp of Eq. 6, which follows the scaling, moves the sparsity by more than 0.01."""
+def _warn_about_sparsity(wiring: Wiring, budget: LayerBudget, connectivity: Connectivity) -> None:
+    """Warn if the sparsity misses its target by more than 0.01: the clamp of Eq. 6 follows the scaling."""
     realised = realised_sparsity([connectivity])
     if abs(realised - budget.sparsity) > 0.01:
+        reason = (
+            f"the fan-in is rounded and clamped to {budget.min_fan_in} … {budget.n_in}"
+            if isinstance(wiring, Spread)
+            else f"{type(wiring).__name__} makes another number of connections"
+        )
         warnings.warn(
-            f"{budget.name}: target sparsity {budget.sparsity:.4f}, realised sparsity {realised:.4f}: "
-            f"the fan-in is rounded and clamped to {budget.min_fan_in} … {budget.n_in}",
+            f"{budget.name}: target sparsity {budget.sparsity:.4f}, realised sparsity {realised:.4f}: {reason}",
             stacklevel=3,
         )

@@ -66,6 +66,11 @@ class LayerBudget:
         return round(self.mean_fan_in * self.n_out)
 
     @property
+    def n_reachable(self) -> int:
+        """Number of connections with the minimum fan-in: the target, or more above the ceiling of Eq. 7."""
+        return max(self.n_connections, self.min_fan_in * self.n_out)
+
+    @property
     def ceiling(self) -> float:
         """Largest sparsity with the minimum fan-in (Eq. 7)."""
         return sparsity_ceiling(self.n_in, self.min_fan_in)

@@ -8,7 +8,7 @@ import numpy as np
 
 from psn_lightning.errors import UnreachableError
 from psn_lightning.topology.connectivity import IntArray
-from psn_lightning.topology.fan_in import FloatArray, LayerBudget
+from psn_lightning.topology.fan_in import FanIn, FloatArray, LayerBudget
 
 _BISECTIONS = 60  # enough to halve every bracket used here below the float resolution
 _SMALLEST_SHAPE = 1e-6  # at 0 all neurons are equal and gain a connection together: the mean would miss its target
@@ -53,7 +53,7 @@ def scale_clamped(log_relative: FloatArray, budget: LayerBudget) -> IntArray:
 
 
 def settle(fan_in: IntArray, budget: LayerBudget) -> IntArray:
-    """Adjust a fan-in so that the sum is the budget's number of connections exactly.
+    """Adjust a fan-in so that the sum is the budget's number of connections exactly, or the least above the ceiling.
 
     Rounding, clamping (Eq. 6) and chance (:class:`Bernoulli`) leave the sum near the target. The difference is
     distributed in proportion to the fan-in, by largest remainder.
@@ -65,7 +65,7 @@ def settle(fan_in: IntArray, budget: LayerBudget) -> IntArray:
     Returns:
         Fan-in, shape ``(n_out,)``, in [min_fan_in, n_in].
     """
-    total, settled = budget.n_connections, fan_in.copy()
+    total, settled = budget.n_reachable, fan_in.copy()
     while (missing := total - int(settled.sum())) != 0:
         room = budget.n_in - settled if missing > 0 else settled - budget.min_fan_in
         weight = np.where(room > 0, settled, 0).astype(np.float64)
@@ -76,6 +76,25 @@ def settle(fan_in: IntArray, budget: LayerBudget) -> IntArray:
             step = np.minimum(step, room)
         settled += step if missing > 0 else -step
     return settled
+
+
+def draw_exactly(family: FanIn, budget: LayerBudget, rng: np.random.Generator) -> IntArray:
+    """Draw the fan-in of a family and settle it; a layer without absent connections is dense for every family.
+
+    Args:
+        family: Family of the fan-in.
+        budget: Budget of the layer.
+        rng: Random generator.
+
+    Returns:
+        Fan-in, shape ``(n_out,)``, in [min_fan_in, n_in].
+
+    Raises:
+        UnreachableError: If the family cannot give its fan-in in this layer.
+    """
+    if budget.n_connections == budget.n_in * budget.n_out:
+        return np.full(budget.n_out, budget.n_in, dtype=np.int64)
+    return settle(family.fan_in(budget, rng), budget)
 
 
 def solve_ccv(

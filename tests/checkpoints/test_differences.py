@@ -20,6 +20,12 @@ def test_settings_that_decide_nothing_are_not_compared():
     assert find_differences({}, {"model.lr": 0.2}) == {"model.lr": ("(absent)", 0.2)}
 
 
+def test_a_setting_that_is_new_since_the_checkpoint_is_no_difference_while_it_is_null(tmp_path):
+    check_network(origin(tmp_path), {**CONFIG, "model.mixture": None})
+    with pytest.raises(SettingError, match=r"model\.mixture\.experts 4, formerly '\(absent\)'"):
+        check_network(origin(tmp_path), {**CONFIG, "model.mixture.experts": 4})
+
+
 def test_a_changed_setting_is_refused_unless_changes_are_allowed(tmp_path):
     now = {**CONFIG, "model.lr": 0.2}
     with pytest.raises(SettingError, match=r"last\.ckpt.* model\.lr 0\.2, formerly 0\.1"):

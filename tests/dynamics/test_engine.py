@@ -112,11 +112,11 @@ class Constant(Rule):
     def __init__(self, value):
         self.value = value
 
-    def drop_scores(self, weight, neuron):
-        return torch.full_like(weight, self.value)
+    def drop_scores(self, connections, generator):
+        return torch.full_like(connections.weight, self.value)
 
-    def grow_scores(self, gradient, mask, generator):
-        return torch.full(mask.shape, self.value)
+    def grow_scores(self, block, generator):
+        return torch.full(block.mask.shape, self.value)
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, float("inf"), float("-inf"), float("nan")])
@@ -215,5 +215,5 @@ def test_a_layer_that_is_replaced_or_pruned_to_its_last_connection_is_not_refuse
 
 def test_a_final_sparsity_that_leaves_nothing_is_refused_before_training():
     with pytest.raises(SettingError, match=r"fc1: final_sparsity 0\.9 .*2 × 2"):
-        MagnitudePruningRule(0.9).check(LayerState("fc1", 2, 2, 4, 4))
-    MagnitudePruningRule(0.8).check(LayerState("fc1", 2, 2, 4, 4))
+        MagnitudePruningRule(0.9).check({"fc1": LayerState("fc1", 2, 2, 4, 4)})
+    MagnitudePruningRule(0.8).check({"fc1": LayerState("fc1", 2, 2, 4, 4)})

@@ -15,8 +15,9 @@ from psn_lightning.dynamics import (
     RigLRule,
     SETRule,
     SRigLRule,
+    Update,
     moments_of,
-    update_layer,
+    update_network,
 )
 from psn_lightning.errors import SettingError
 from psn_lightning.paper.variant_updater import RigLVariantRule
@@ -114,11 +115,20 @@ class Training(RuleBasedStateMachine):
     def update_layers(self, method, fraction, sizes, seed, skip):
         gradients = self.backward(sizes, seed, method.needs_gradient)
         before = dict(self.slow.masks)
-        weights = {name: layer.active_values().tolist() for name, layer in self.layers.items()}
-        lowest = share_of_smallest(weights, fraction)
-        method.prepare({name: layer.active_values() for name, layer in self.layers.items()}, fraction)
-        for name, layer in self.layers.items():
-            self.update_one(method, fraction, name, layer, gradients[f"{name}.weight"], lowest[name])
+        expected = self.expect(method, fraction, gradients)
+        counts = {name: int(mask.sum()) for name, mask in before.items()}
+        arguments = method, Update(fraction), self.optimizer, self.generator, self.initial
+        if not all(expected.values()):
+            name = next(name for name, positions in expected.items() if not positions)
+            with pytest.raises(SettingError, match=f"{name}: .* {counts[name]} connections"):
+                update_network(self.layers, *arguments)
+        else:
+            changes = update_network(self.layers, *arguments)
+            for name, positions in expected.items():
+                stayed = int(before[name].flatten()[positions].sum())
+                assert changes[name].dropped == counts[name] - stayed
+                assert changes[name].grown == len(positions) - stayed
+                self.slow.connect(name, positions)
         if skip:
             return
         for layer in self.layers.values():
@@ -127,30 +137,27 @@ class Training(RuleBasedStateMachine):
         everywhere = {name: torch.ones_like(mask) for name, mask in before.items()}
         self.slow.step(gradients, seen=everywhere if method.needs_gradient else before)
 
-    def update_one(self, method, fraction, name, layer, gradient, n_lowest):
-        weight = dense(layer, layer.parameter.detach())
-        close(weight, self.slow.values[f"{name}.weight"])
-        random = None
-        if method.needs_gradient:
-            close(layer.dense_gradient(), gradient)
-            gradient = layer.dense_gradient()  # scores are compared to the last bit
-        else:
-            random = torch.rand(weight.shape, generator=self.generator.clone_state(), dtype=torch.float64)
-            random = random.flatten().tolist()
-        active = self.slow.masks[name].flatten().nonzero().squeeze(1).tolist()
-        expected = connections_after(
-            method, fraction, weight.shape, weight.flatten().tolist(), gradient.flatten().tolist(), active,
-            self.initial[name], n_lowest, random,
-        )  # fmt: skip
-        arguments = layer, method, fraction, self.optimizer, self.generator, name, self.initial[name]
-        if not expected:
-            with pytest.raises(SettingError, match=f"{name}: .* {len(active)} connections"):
-                update_layer(*arguments)
-            return
-        change = update_layer(*arguments)
-        stayed = len(set(active) & set(expected))
-        assert (change.dropped, change.grown) == (len(active) - stayed, len(expected) - stayed)
-        self.slow.connect(name, expected)
+    def expect(self, method, fraction, gradients):
+        """Positions after the update, by layer name; empty where the engine refuses."""
+        lowest = share_of_smallest(
+            {name: layer.active_values().tolist() for name, layer in self.layers.items()}, fraction
+        )
+        generator, expected = self.generator.clone_state(), {}
+        for name, layer in self.layers.items():
+            weight, gradient = dense(layer, layer.parameter.detach()), gradients[f"{name}.weight"]
+            close(weight, self.slow.values[f"{name}.weight"])
+            if method.needs_gradient:
+                close(layer.dense_gradient(), gradient)
+                gradient = layer.dense_gradient()  # scores are compared to the last bit
+            active = self.slow.masks[name].flatten().nonzero().squeeze(1).tolist()
+            random = torch.zeros(weight.shape, dtype=torch.float64)
+            if isinstance(method, SETRule) and int(fraction * len(active)) > 0:  # else no number is drawn
+                random = torch.rand(weight.shape, generator=generator, dtype=torch.float64)
+            expected[name] = connections_after(
+                method, fraction, weight.shape, weight.flatten().tolist(), gradient.flatten().tolist(), active,
+                self.initial[name], lowest[name], random.flatten().tolist(),
+            )  # fmt: skip
+        return expected
 
     @rule(seed=seeds, density=st.floats(0, 1))
     def rewire_by_hand(self, seed, density):

@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from psn_lightning.dynamics import (
+    Connections,
     ConstantSchedule,
     CosineSchedule,
     CubicSchedule,
@@ -201,7 +202,7 @@ def expected_counts(rule, fraction, state):
 def check_an_update(connectivity, rule, fraction, seed, storages=STORAGES):
     state = LayerState("layer", connectivity.n_out, connectivity.n_in, *[connectivity.n_connections] * 2)
     try:
-        rule.check(state)
+        rule.check({"layer": state})
     except SettingError:
         return
     results = []
@@ -212,7 +213,6 @@ def check_an_update(connectivity, rule, fraction, seed, storages=STORAGES):
 
     for layer, optimizer in with_moments(storages, connectivity, seed):
         before = values_of(layer, optimizer)
-        rule.prepare({"layer": layer.active_values()}, fraction)
         generator = torch.Generator().manual_seed(seed)
         change = update_layer(layer, rule, fraction, optimizer, generator, gradient=gradient)
         after = values_of(layer, optimizer)
@@ -254,10 +254,12 @@ def test_so_has_an_update_of_a_layer_4096_wide_at_99_9_per_cent(rule):
 
 
 def test_set_drops_what_is_no_number_first():
-    neurons, weight = torch.zeros(5000, dtype=torch.int64), torch.linspace(-1, 1, 5000)
-    SETRule().drop_scores(weight, neurons)  # leaves its scores behind in memory
+    weight, generator = torch.linspace(-1, 1, 5000), torch.Generator()
+    state = LayerState("layer", 1, 5000, 5000, 5000)
+    connections = Connections(state, torch.arange(5000), weight, lambda: torch.zeros(5000))
+    SETRule().drop_scores(connections, generator)  # leaves its scores behind in memory
     weight[[7, 4000]] = torch.nan
-    assert select_top(-SETRule().drop_scores(weight, neurons), 2).tolist() == [7, 4000]
+    assert select_top(-SETRule().drop_scores(connections, generator), 2).tolist() == [7, 4000]
 
 
 class AllAlike(Rule):
@@ -265,11 +267,11 @@ class AllAlike(Rule):
 
     needs_gradient = False
 
-    def drop_scores(self, weight, neuron):
-        return torch.zeros_like(weight)
+    def drop_scores(self, connections, generator):
+        return torch.zeros_like(connections.weight)
 
-    def grow_scores(self, gradient, mask, generator):
-        return torch.zeros(mask.shape)
+    def grow_scores(self, block, generator):
+        return torch.zeros(block.mask.shape)
 
 
 @pytest.mark.parametrize("storage", STORAGES)

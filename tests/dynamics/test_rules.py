@@ -152,8 +152,8 @@ def test_srigl_ablates_a_neuron_without_salience(layer):
 
 def test_srigl_needs_a_connection_per_neuron():
     with pytest.raises(SettingError, match=r"fc1: SRigL .* 9 connections .* 10 neurons"):
-        SRigLRule().check(LayerState("fc1", 10, 20, 9, 9))
-    SRigLRule().check(LayerState("fc1", 10, 20, 10, 10))
+        SRigLRule().check({"fc1": LayerState("fc1", 10, 20, 9, 9)})
+    SRigLRule().check({"fc1": LayerState("fc1", 10, 20, 10, 10)})
 
 
 @pytest.mark.parametrize("gamma_sal", [-0.1, 1.1])
@@ -188,8 +188,8 @@ def test_pruning_follows_the_cubic_from_the_start_of_the_run(layer):
 
 def test_pruning_cannot_start_beyond_its_end():
     with pytest.raises(SettingError, match=r"fc1: .*0\.9500 .*final_sparsity 0\.9"):
-        MagnitudePruningRule(0.9).check(LayerState("fc1", 10, 100, 50, 50))
-    MagnitudePruningRule(0.9).check(LayerState("fc1", 10, 100, 1000, 1000))
+        MagnitudePruningRule(0.9).check({"fc1": LayerState("fc1", 10, 100, 50, 50)})
+    MagnitudePruningRule(0.9).check({"fc1": LayerState("fc1", 10, 100, 1000, 1000)})
 
 
 def test_final_sparsity_out_of_range():

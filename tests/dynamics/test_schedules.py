@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from psn_lightning.dynamics import ConstantSchedule, CosineSchedule, CubicSchedule, LinearSchedule, Window
+from psn_lightning.dynamics import (
+    ConstantSchedule,
+    CosineSchedule,
+    CubicSchedule,
+    LinearSchedule,
+    SigmoidSchedule,
+    StepSchedule,
+    Window,
+)
 from psn_lightning.errors import SettingError
 
 
@@ -52,7 +60,32 @@ def test_steps_epochs_and_shares():
 SETLIKE = ConstantSchedule(period=1.0, begin=None, end=1.0)
 
 
-@pytest.mark.parametrize("kind", [ConstantSchedule, CosineSchedule, CubicSchedule, LinearSchedule])
+def test_the_sigmoid_is_symmetric_and_reaches_both_ends():
+    window, schedule = Window(100, 901, 100), SigmoidSchedule(1.0)
+    shares = [schedule.fraction(step, window) for step in range(100, 901, 100)]
+    assert [shares[0], shares[4], shares[8]] == pytest.approx([1.0, 0.5, 0.0], abs=1e-12)
+    assert [a + b for a, b in zip(shares, reversed(shares), strict=True)] == pytest.approx([1.0] * 9)
+    # The logistic function of steepness 6, scaled to run from 0 to 1.
+    logistic = [1 / (1 + math.exp(-12 * (p / 8 - 0.5))) for p in range(9)]
+    scaled = [(value - logistic[0]) / (logistic[8] - logistic[0]) for value in logistic]
+    assert [1 - share for share in shares] == pytest.approx(scaled)
+
+
+def test_three_phases():
+    window = Window(0, 160, 5)
+    fractions = [StepSchedule(0.2).fraction(step, window) for step in range(0, 160, 5)]
+    assert fractions == [0.2] * 18 + [0.1] * 6 + [0.0] * 8
+
+
+def test_the_first_update_has_progress_0_and_the_last_1():
+    window = Window(100, 850, 100)
+    assert [window.progress(step) for step in (100, 450, 800)] == [0.0, 0.5, 1.0]
+    assert Window(10, 50, 100).progress(10) == 1.0
+
+
+@pytest.mark.parametrize(
+    "kind", [ConstantSchedule, CosineSchedule, CubicSchedule, LinearSchedule, SigmoidSchedule, StepSchedule]
+)
 @given(st.integers(1, 50), st.integers(0, 100), st.floats(0.5, 1.0), st.integers(300, 2000))
 def test_updates_lie_in_the_window_and_fractions_fall(kind, period, begin, end, total):
     schedule = kind(0.3, period, begin, end)

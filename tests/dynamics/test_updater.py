@@ -7,10 +7,16 @@ import pytest
 import torch
 
 from psn_lightning.dynamics import (
+    ACDCRule,
+    CHTRule,
+    CHTsRule,
+    CHTssRule,
     ConstantSchedule,
     CosineSchedule,
     CubicSchedule,
+    GraNetRule,
     MagnitudePruningRule,
+    MESTRule,
     RigLRule,
     SETRule,
     SRigLRule,
@@ -28,6 +34,13 @@ RULES = {
     "SET": SETRule,
     "SRigL": SRigLRule,
     "GMP": lambda: MagnitudePruningRule(0.95),
+    "GraNet": lambda: GraNetRule(0.95),
+    "AC/DC": lambda: ACDCRule(0.9),
+    "MEST": MESTRule,
+    "EM&S": lambda: MESTRule(soft=True),
+    "CHT": lambda: CHTRule(stop_overlap=0.4),
+    "CHTs": lambda: CHTsRule("importance"),
+    "CHTss": lambda: CHTssRule(0.95, score="CH2-L3n"),
 }
 
 
@@ -121,8 +134,42 @@ def test_micro_batches_are_one_batch(storage):
         assert same(whole.masks(), parts.masks())
 
 
+def test_a_rule_may_be_given_to_several_updaters():
+    rule = CHTRule(stop_overlap=0.01)
+    first, second = (Loop("masked", rule, ConstantSchedule(0.3, 5, 5, 21)) for _ in range(2))
+    first.train(21)
+    assert first.updater.state_dict()["rule"]["stopped"]
+    assert not second.updater.state_dict()["rule"]["stopped"]
+    assert second.train(21).changes == first.changes
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_convolutions_and_what_they_feed_are_updated(rule):
+    torch.manual_seed(0)
+    convolutions = torch.nn.Conv2d(2, 6, 3), torch.nn.ReLU(), torch.nn.Conv2d(6, 5, 3)
+    model = torch.nn.Sequential(*convolutions, torch.nn.Flatten(), torch.nn.Linear(45, 4))
+    sparsify(model, 0.6, exclude=["4"])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    layers = sparse_layers(model)
+    schedule = ConstantSchedule(0.3, 2, 1, 8)
+    made = GraNetRule(0.7) if rule == "GraNet" else RULES[rule]()  # at 0.95 nothing is left of the second layer
+    updater = TopologyUpdater(layers, made, schedule, optimizer, skip_step_on_update=False)
+    before, changes = {name: layer.mask.clone() for name, layer in layers.items()}, []
+    for _ in range(9):
+        optimizer.zero_grad()
+        (model(torch.randn(8, 2, 7, 7)) - 1).square().mean().backward()
+        changes.append(updater.before_step())
+        optimizer.step()
+        for layer in layers.values():
+            assert not layer.parameter.detach().view(layer.mask.shape)[~layer.mask].any()
+    assert [bool(change) for change in changes] == [False, True] * 4 + [False]
+    assert any(not torch.equal(before[name], layer.mask) for name, layer in layers.items())
+    if updater.rule.keeps_count and rule != "SRigL":
+        assert [int(layer.mask.sum()) for layer in layers.values()] == [int(mask.sum()) for mask in before.values()]
+
+
 @pytest.mark.parametrize("storage", STORAGES)
-@pytest.mark.parametrize("rule", ["RigL", "SET"])
+@pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("stop", [3, 10, 11, 20])
 def test_a_loop_goes_on_where_it_stopped(rule, storage, stop):
     straight = Loop(storage, RULES[rule]()).train(25)

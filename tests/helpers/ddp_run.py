@@ -9,7 +9,7 @@ from pathlib import Path
 import lightning.pytorch as pl
 import torch
 
-from psn_lightning.callbacks import SET, MaskReapply, Prune, RigL, SRigL
+from psn_lightning.callbacks import ACDC, MEST, SET, CHTs, CHTss, GraNet, MaskReapply, Prune, RigL, SRigL
 from psn_lightning.data import Digits
 from psn_lightning.pruning import SNIP
 from psn_lightning.task import SparseClassifier
@@ -20,6 +20,11 @@ RUNS = {
     "RigL-masked": lambda: RigL(period=STEPS // UPDATES, end=1.0),
     "SET-masked": lambda: SET(period=STEPS // UPDATES, begin=0),
     "SRigL-masked": lambda: SRigL(period=STEPS // UPDATES, end=1.0),
+    "GraNet-masked": lambda: GraNet(0.9, period=STEPS // UPDATES, begin=0),
+    "ACDC-masked": lambda: ACDC(0.9, period=STEPS // UPDATES, begin=0, end=1.0),
+    "MEST-masked": lambda: MEST(period=STEPS // UPDATES, begin=0),
+    "CHTs-masked": lambda: CHTs(period=STEPS // UPDATES, begin=0, end=1.0),
+    "CHTss-masked": lambda: CHTss(0.9, period=STEPS // UPDATES, begin=0, end=1.0),
     "SNIP-masked": lambda: Prune(SNIP(), 0.9, at=[0, 0.5]),
     "RigL-csr": lambda: RigL(period=STEPS // UPDATES, end=1.0),
 }

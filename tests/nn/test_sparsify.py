@@ -12,7 +12,22 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
-from psn_lightning import Bernoulli, Exponential, LayerSettings, Lognormal, SparseMLP, Topology, Uniform
+from psn_lightning import (
+    Bernoulli,
+    BlockSparse,
+    Dendritic,
+    Diagonals,
+    Exponential,
+    LayerSettings,
+    Lognormal,
+    Orthogonal,
+    ReceptiveField,
+    ScaleFree,
+    SmallWorld,
+    SparseMLP,
+    Topology,
+    Uniform,
+)
 from psn_lightning.errors import SettingError, UnreachableError
 from psn_lightning.nn import densify, describe, sparse_layers, sparsify
 from tests.helpers.models import TwoLayerTransformer
@@ -58,11 +73,17 @@ def test_every_kind_of_layer_is_found_and_seen_as_a_matrix():
         assert torch.equal(layer.mask, layer.parameter.flatten(1) != 0)
 
 
+TOPOLOGIES = [
+    Uniform(), Bernoulli(), Exponential(), Lognormal(0.2), ReceptiveField(degree=Lognormal(0.2)), SmallWorld(),
+    ScaleFree(), Dendritic(), Orthogonal(), Diagonals(),
+]  # fmt: skip
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     sparsity=st.floats(0, 0.9),
     allocation=st.sampled_from(["uniform", "er", "erk"]),
-    topology=st.sampled_from([Uniform(), Bernoulli(), Exponential(), Lognormal(0.2)]),
+    topology=st.sampled_from(TOPOLOGIES),
     seed=st.integers(0, 99),
 )
 def test_the_budget_is_met_to_the_connection(sparsity, allocation, topology, seed):
@@ -332,3 +353,62 @@ def test_a_part_of_a_state_dict_loads_into_csr():
     assert missing.missing_keys == ["0.bias"]
     assert torch.equal(module[0].weight, weight.flatten()[module[0].active_positions()])
     assert torch.equal(module[0].bias, bias)
+
+
+# --- wirings
+
+
+@pytest.mark.parametrize("storage", ["masked", "csr"])
+def test_weights_of_a_wiring_replace_those_of_the_module(storage):
+    module = nn.Sequential(nn.Linear(60, 40), nn.ReLU(), nn.Linear(40, 50)).double()
+    sparsify(module, 0.9, Orthogonal(1.0), "uniform", storage=storage)
+    for layer in sparse_layers(module).values():
+        weight = torch.zeros(layer.n_out * layer.n_in, dtype=torch.float64)
+        weight[layer.active_positions()] = layer.active_values()
+        singular = torch.linalg.svdvals(weight.view(layer.n_out, layer.n_in))
+        assert torch.allclose(singular, torch.ones_like(singular), atol=1e-12, rtol=0)
+
+
+def test_a_layer_of_blocks_computes_a_sum_over_blocks():
+    linear = nn.Linear(32, 48, dtype=torch.float64)
+    sparsify(linear, 0.75, BlockSparse(8))
+    x = torch.randn(5, 32, dtype=torch.float64)
+    expected = linear.bias.repeat(5, 1)
+    blocks = linear.weight.view(6, 8, 4, 8)
+    present = [(i, j) for i in range(6) for j in range(4) if (blocks[i, :, j] != 0).all()]
+    assert len(present) == 6
+    for i, j in present:
+        expected[:, 8 * i : 8 * i + 8] += x[:, 8 * j : 8 * j + 8] @ blocks[i, :, j].T
+    assert torch.allclose(linear(x), expected)
+
+
+def test_settings_that_no_layer_would_heed_are_refused_and_the_module_left_alone():
+    module = nn.Sequential(nn.Linear(60, 40), nn.Linear(40, 50))
+    before = copy.deepcopy(module.state_dict())
+    with pytest.raises(SettingError, match="spreading even has no effect on Dendritic"):
+        sparsify(module, 0.9, Dendritic(), spreading="even")
+    with pytest.raises(SettingError, match="init linear has no effect"):
+        sparsify(module, 0.9, Orthogonal(), init="linear")
+    with pytest.raises(UnreachableError, match=r"do not divide 0, 60 inputs and 40 neurons.*do not divide 1"):
+        sparsify(module, 0.9, BlockSparse(7))
+    assert list(module.state_dict()) == list(before)
+    assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
+
+
+def test_a_family_beside_a_wiring_heeds_spreading_and_init():
+    module = nn.Sequential(nn.Linear(60, 40), nn.Linear(40, 50))
+    overrides = {"1": LayerSettings(topology=Orthogonal(1.0), sparsity=0.8)}
+    sparsify(module, 0.9, Uniform(), overrides=overrides, spreading="sequential", init="per_neuron")
+    first, second = sparse_layers(module).values()
+    assert int(first.connectivity.indices.max()) == 5
+    assert torch.allclose(torch.linalg.svdvals(module[1].weight), torch.ones(40), atol=1e-5)
+    assert second.connectivity.n_connections == 400
+
+
+def test_kernels_are_wired_as_matrices():
+    for topology in (ReceptiveField(), SmallWorld(), ScaleFree(), Dendritic(), Orthogonal(1.0), Diagonals()):
+        conv = nn.Conv2d(8, 12, 3)
+        sparsify(conv, 0.8, topology)
+        (layer,) = sparse_layers(conv).values()
+        assert layer.connectivity.n_connections == round(0.2 * 12 * 72)
+        assert conv(torch.randn(1, 8, 5, 5)).shape == (1, 12, 3, 3)

@@ -7,8 +7,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from psn_lightning.dynamics import ConstantSchedule, LayerState, RigLRule, moments_of, update_layer
-from psn_lightning.paper.variant_updater import RigLVariantRule, VariantChoices, VariantUpdater
+from psn_lightning.dynamics import (
+    Connections,
+    ConstantSchedule,
+    LayerState,
+    RigLRule,
+    Update,
+    moments_of,
+    update_layer,
+)
+from psn_lightning.paper.variant_updater import RigLVariantRule, VariantUpdater
 from tests.dynamics.test_engine import trained
 from tests.helpers.layers import STORAGES
 from tests.helpers.loops import Loop
@@ -18,9 +26,18 @@ def updated(layer, rule, fraction=0.3, **arguments):
     linear = layer(seed=4)
     optimizer, sparse = trained(linear), linear.view
     before = sparse.mask.clone()
-    rule.prepare({"layer": sparse.active_values()}, fraction)
     update_layer(sparse, rule, fraction, optimizer, torch.Generator(), **arguments)
     return before, sparse
+
+
+def connections_of(weights):
+    """The first connections of layers of 10 × 10."""
+    return {
+        name: Connections(
+            LayerState(name, 10, 10, len(weight), len(weight)), torch.arange(len(weight)), weight, lambda: None
+        )
+        for name, weight in weights.items()
+    }
 
 
 def test_the_default_rule_is_rigl(layer):
@@ -40,8 +57,9 @@ def test_dropped_connections_that_may_not_return_stay_absent(layer):
 @pytest.mark.parametrize(("n_active", "replaced"), [(50, 30), (90, 10), (100, 0)])
 def test_a_nearly_dense_layer_replaces_as_many_connections_as_it_has_free_positions(scope, n_active, replaced):
     rule = RigLVariantRule(may_return=False, drop_scope=scope)
-    rule.prepare({"layer": torch.arange(float(n_active))}, fraction=0.6)
-    assert rule.counts(0.6, LayerState("layer", 10, 10, n_active, n_active)) == (replaced, replaced)
+    layers = connections_of({"layer": torch.arange(float(n_active))})
+    rule.prepare(layers, Update(0.6))
+    assert rule.counts(layers["layer"].layer, Update(0.6)) == (replaced, replaced)
 
 
 def test_unseen_growth_takes_the_first_free_positions(layer):
@@ -64,8 +82,9 @@ def test_a_global_drop_takes_the_smallest_weights_of_all_layers(sizes, fraction,
     generator = torch.Generator().manual_seed(seed)
     weights = {str(i): torch.randn(size, generator=generator) for i, size in enumerate(sizes)}
     rule = RigLVariantRule(drop_scope="global")
-    rule.prepare(weights, fraction)
-    counts = {name: rule.counts(fraction, LayerState(name, 1, 1, 1, 1)) for name in weights}
+    layers = connections_of(weights)
+    rule.prepare(layers, Update(fraction))
+    counts = {name: rule.counts(connections.layer, Update(fraction)) for name, connections in layers.items()}
     total = int(fraction * sum(sizes))
     bound = torch.cat(list(weights.values())).abs().sort().values[:total].max() if total else -1.0
     for name, weight in weights.items():
@@ -86,7 +105,7 @@ def loop_of(storage="masked", rule=None, **choices):
     """Training loop with updates at steps 10 and 20."""
 
     def make(*arguments, **settings):
-        return VariantUpdater(VariantChoices(**choices), *arguments, **settings)
+        return VariantUpdater(*arguments, **choices, **settings)
 
     return Loop(storage, rule or RigLVariantRule(), ConstantSchedule(0.3, 10, 10, 25), make)
 
@@ -101,7 +120,7 @@ def test_the_default_choices_are_the_plain_updater(storage):
 
 @pytest.mark.parametrize("storage", STORAGES)
 def test_grown_weights_are_drawn_like_initial_weights(storage):
-    loop = loop_of(storage, grown_value="initial").train(10)
+    loop = loop_of(storage, RigLVariantRule(grown_value="initial")).train(10)
     before, values = loop.masks(), loop.layers["fc1"].active_values().clone()
     loop.step()  # the update replaces the optimizer step
     layer = loop.layers["fc1"]

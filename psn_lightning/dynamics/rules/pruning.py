@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
-from psn_lightning.dynamics.rules.rule import LayerState, Rule
+from psn_lightning.dynamics.rules.rule import Rule
+from psn_lightning.dynamics.views import Block, Connections, LayerState, Update
 from psn_lightning.errors import SettingError
 from psn_lightning.topology import check_sparsity
 
@@ -33,30 +36,30 @@ class MagnitudePruningRule(Rule):
     def _count_final(self, layer: LayerState) -> int:
         return round((1 - self.final_sparsity) * layer.n_out * layer.n_in)
 
-    def check(self, layer: LayerState) -> None:
-        """Check that at least one connection remains, and that the layer starts denser than it ends."""
-        if self._count_final(layer) == 0:
-            raise SettingError(
-                f"{layer.name}: final_sparsity {self.final_sparsity} leaves no connection of this {layer.n_out} × "
-                f"{layer.n_in} layer: lower final_sparsity or widen the layer"
-            )
-        if layer.n_initial < self._count_final(layer):
-            sparsity = 1 - layer.n_initial / (layer.n_out * layer.n_in)
-            raise SettingError(
-                f"{layer.name}: initial sparsity {sparsity:.4f} is above final_sparsity {self.final_sparsity}: start "
-                "with a dense model (sparsity 0) or raise final_sparsity"
-            )
+    def check(self, layers: Mapping[str, LayerState]) -> None:
+        """Check that at least one connection of each layer remains, and that it starts denser than it ends."""
+        for name, layer in layers.items():
+            if self._count_final(layer) == 0:
+                raise SettingError(
+                    f"{name}: final_sparsity {self.final_sparsity} leaves no connection of this {layer.n_out} × "
+                    f"{layer.n_in} layer: lower final_sparsity or widen the layer"
+                )
+            if layer.n_initial < self._count_final(layer):
+                raise SettingError(
+                    f"{name}: initial sparsity {1 - layer.n_initial / layer.n_positions:.4f} is above final_sparsity "
+                    f"{self.final_sparsity}: start with a dense model (sparsity 0) or raise final_sparsity"
+                )
 
-    def counts(self, fraction: float, layer: LayerState) -> tuple[int, int]:
+    def counts(self, layer: LayerState, update: Update) -> tuple[int, int]:
         """Compute how many connections to drop to reach the sparsity of the schedule; none are grown."""
         final = self._count_final(layer)
-        target = round(final + (layer.n_initial - final) * fraction)
+        target = round(final + (layer.n_initial - final) * update.fraction)
         return max(0, layer.n_active - target), 0
 
-    def drop_scores(self, weight: Tensor, neuron: Tensor) -> Tensor:
+    def drop_scores(self, connections: Connections, generator: torch.Generator) -> Tensor:
         """Magnitude of the weights, shape ``(n_connections,)``."""
-        return weight.abs()
+        return connections.weight.abs()
 
-    def grow_scores(self, gradient: Tensor, mask: Tensor, generator: torch.Generator) -> Tensor:
+    def grow_scores(self, block: Block, generator: torch.Generator) -> Tensor:
         """Zeros, shape ``(neurons, n_in)``: no connection is grown."""
-        return torch.zeros(mask.shape, device=mask.device)
+        return torch.zeros(block.mask.shape, device=block.mask.device)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from psn_lightning.dynamics.rules.rule import Rule
+from psn_lightning.dynamics.views import Block, Connections
 
 
 class RigLRule(Rule):
@@ -15,10 +16,10 @@ class RigLRule(Rule):
     keeps weight and moments.
     """
 
-    def drop_scores(self, weight: Tensor, neuron: Tensor) -> Tensor:
+    def drop_scores(self, connections: Connections, generator: torch.Generator) -> Tensor:
         """Magnitude of the weights, shape ``(n_connections,)``."""
-        return weight.abs()
+        return connections.weight.abs()
 
-    def grow_scores(self, gradient: Tensor, mask: Tensor, generator: torch.Generator) -> Tensor:
+    def grow_scores(self, block: Block, generator: torch.Generator) -> Tensor:
         """Magnitude of the gradient, shape ``(neurons, n_in)``."""
-        return gradient.abs()
+        return block.gradient.abs()

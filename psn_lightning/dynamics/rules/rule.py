@@ -4,32 +4,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class LayerState:
-    """Sizes of a layer, from which a rule computes the counts of an update."""
-
-    name: str
-    """Name of the layer."""
-    n_out: int
-    """Number of neurons."""
-    n_in: int
-    """Number of inputs of a neuron."""
-    n_active: int
-    """Present number of connections."""
-    n_initial: int
-    """Number of connections at the start of the run."""
+from psn_lightning.dynamics.views import Block, Change, Connections, LayerState, Update
 
 
 class Rule(ABC):
     """Base class of rules: a method of dynamic sparse training is a subclass that scores connections.
 
-    Scores are compared within one layer. Ties go to the lower flat position, so that equal inputs give equal masks.
+    An update calls :meth:`prepare`, then :meth:`counts` and :meth:`drop_scores` for each layer, :meth:`after_drop` for
+    all layers, :meth:`grow_scores` for each block of neurons, and :meth:`after_update`. Scores are compared within one
+    layer. Ties go to the lower flat position, so that equal inputs give equal masks.
     """
 
     needs_gradient: bool = True
@@ -37,77 +25,128 @@ class Rule(ABC):
     may_return: bool = True
     """Whether a connection that has just been dropped is a candidate for growth."""
     keeps_count: bool = True
-    """Whether an update grows as many connections of a layer as it drops."""
+    """Whether an update leaves every layer the number of connections that it has."""
 
-    def check(self, layer: LayerState) -> None:  # noqa: B027  # most rules work on any layer
-        """Check that the rule can update a layer; called before training.
+    def check(self, layers: Mapping[str, LayerState]) -> None:  # noqa: B027  # most rules work on any layer
+        """Check that the rule can update the layers; called before training.
 
         Args:
-            layer: Sizes of the layer.
+            layers: Sizes of the layers by name.
 
         Raises:
-            SettingError: If the rule cannot update the layer.
+            SettingError: If the rule cannot update a layer.
         """
 
-    def prepare(self, weights: Mapping[str, Tensor], fraction: float) -> None:  # noqa: B027  # most look at one layer
-        """Prepare an update; called once with all layers before the first of them is updated.
+    def prepare(self, layers: Mapping[str, Connections], update: Update) -> None:  # noqa: B027  # most see one layer
+        """Prepare an update; called once with all layers before the first connection is dropped.
 
         Args:
-            weights: Weights of the active connections, shape ``(n_connections,)``, by layer name.
-            fraction: Fraction from the schedule, in [0, 1].
+            layers: Active connections by layer name.
+            update: Size and time of the update.
         """
 
-    def counts(self, fraction: float, layer: LayerState) -> tuple[int, int]:
-        """Compute how many connections to drop and to grow; by default ``fraction`` of the connections for both.
+    def counts(self, layer: LayerState, update: Update) -> tuple[int, int]:
+        """Compute how many connections to drop and to grow; by default the update's fraction of them for both.
 
         Args:
-            fraction: Fraction from the schedule, in [0, 1].
             layer: Sizes of the layer.
+            update: Size and time of the update.
 
         Returns:
             Numbers of connections to drop and to grow.
         """
-        n = int(fraction * layer.n_active)
+        n = int(update.fraction * layer.n_active)
         return n, n
 
     @abstractmethod
-    def drop_scores(self, weight: Tensor, neuron: Tensor) -> Tensor:
+    def drop_scores(self, connections: Connections, generator: torch.Generator) -> Tensor:
         """Score the active connections of a layer; those with the lowest scores are dropped.
 
         Args:
-            weight: Weights of the active connections, shape ``(n_connections,)``.
-            neuron: Neuron of each connection, int64, shape ``(n_connections,)``.
+            connections: Active connections of the layer.
+            generator: Random generator on the CPU, in the same state on every process.
 
         Returns:
             Scores, shape ``(n_connections,)``.
         """
 
+    def after_drop(self, kept: Mapping[str, Tensor], layers: Mapping[str, LayerState]) -> Mapping[str, Tensor]:
+        """See the connections that all layers keep, before any is grown; may remove more of them.
+
+        Every connection that is removed here is made up for by growth in the same layer.
+
+        Args:
+            kept: Flat positions that are kept, ascending, int64, by layer name.
+            layers: Sizes of the layers by name.
+
+        Returns:
+            Flat positions to keep, ascending, by layer name.
+        """
+        return kept
+
     @abstractmethod
-    def grow_scores(self, gradient: Tensor, mask: Tensor, generator: torch.Generator) -> Tensor:
+    def grow_scores(self, block: Block, generator: torch.Generator) -> Tensor:
         """Score the candidates for growth in a block of neurons; those with the highest scores are grown.
 
         Args:
-            gradient: Dense gradient of the loss, shape ``(neurons, n_in)``; undefined if :attr:`needs_gradient` is
-                False.
-            mask: Connections that survived the drop, boolean, shape ``(neurons, n_in)``.
+            block: Candidates, with the gradient of the loss if :attr:`needs_gradient` is True.
             generator: Random generator on the CPU, in the same state on every process.
 
         Returns:
-            Scores, shape ``(neurons, n_in)``; scores where ``mask`` is True are ignored.
+            Scores, shape ``(neurons, n_in)``; scores where the block's mask is True are ignored.
+        """
+
+    def grown_values(self, positions: Tensor, layer: LayerState, generator: torch.Generator) -> Tensor | None:
+        """Draw the first weights of new connections; by default they are 0.
+
+        Args:
+            positions: Flat positions of the connections that were absent before the update, ascending, int64.
+            layer: Sizes of the layer.
+            generator: Random generator on the CPU, in the same state on every process.
+
+        Returns:
+            Weights, shape ``(n,)``; None for zeros.
+        """
+        return None
+
+    def after_update(self, changes: Mapping[str, Change]) -> None:  # noqa: B027  # most rules remember nothing
+        """See the result of an update.
+
+        Args:
+            changes: Changes by layer name.
+        """
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the rule remembers between updates, of types that ``torch.load(weights_only=True)`` accepts."""
+        return {}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:  # noqa: B027  # most rules remember nothing
+        """Restore what the rule remembers.
+
+        Args:
+            state_dict: State from :meth:`state_dict`.
         """
 
 
 class StructuredRule(Rule):
-    """Base class of rules that prescribe the fan-in of every neuron after an update."""
+    """Base class of rules that prescribe the fan-in of every neuron after an update, or of groups of its inputs."""
+
+    def group_size(self, layer: LayerState) -> int:
+        """Return the number of consecutive inputs of a group, a divisor of ``n_in``; by default all inputs.
+
+        Args:
+            layer: Sizes of the layer.
+        """
+        return layer.n_in
 
     @abstractmethod
     def fan_in(self, salient: Tensor, layer: LayerState) -> Tensor:
-        """Compute the fan-in of every neuron after the update.
+        """Compute the fan-in of every neuron, or group of inputs, after the update.
 
         Args:
-            salient: Fan-in that an unstructured update would give each neuron, int64, shape ``(n_out,)``.
+            salient: Fan-in that an unstructured update would give each group, int64, shape ``(n_groups,)``.
             layer: Sizes of the layer.
 
         Returns:
-            Fan-in of each neuron, int64, shape ``(n_out,)``, at most ``n_in``; 0 ablates the neuron.
+            Fan-in of each group, int64, shape ``(n_groups,)``, at most its size; 0 ablates it.
         """

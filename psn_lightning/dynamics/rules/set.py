@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from psn_lightning.dynamics.rules.rule import Rule
+from psn_lightning.dynamics.views import Block, Connections
 
 
 class SETRule(Rule):
@@ -17,8 +18,9 @@ class SETRule(Rule):
 
     needs_gradient = False
 
-    def drop_scores(self, weight: Tensor, neuron: Tensor) -> Tensor:
+    def drop_scores(self, connections: Connections, generator: torch.Generator) -> Tensor:
         """Rank of |weight| among the weights of the same sign, divided by their number; NaN gets the lowest score."""
+        weight = connections.weight
         scores = torch.zeros_like(weight, dtype=torch.float64)
         for sign in (weight >= 0, weight < 0):
             index = sign.nonzero().squeeze(1)
@@ -27,6 +29,6 @@ class SETRule(Rule):
             scores[index[order]] = rank / max(1, len(index))
         return scores
 
-    def grow_scores(self, gradient: Tensor, mask: Tensor, generator: torch.Generator) -> Tensor:
+    def grow_scores(self, block: Block, generator: torch.Generator) -> Tensor:
         """Uniform random numbers, shape ``(neurons, n_in)``."""
-        return torch.rand(mask.shape, generator=generator, dtype=torch.float64).to(mask.device)
+        return torch.rand(block.mask.shape, generator=generator, dtype=torch.float64).to(block.mask.device)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from torch import Tensor
 
 from psn_lightning.dynamics.rules.rigl import RigLRule
-from psn_lightning.dynamics.rules.rule import LayerState, StructuredRule
+from psn_lightning.dynamics.rules.rule import StructuredRule
+from psn_lightning.dynamics.views import LayerState
 from psn_lightning.errors import SettingError
 
 
@@ -32,13 +34,14 @@ class SRigLRule(RigLRule, StructuredRule):
             raise SettingError(f"gamma_sal {gamma_sal} is not in [0, 1]: 0 ablates no neuron")
         self.gamma_sal = gamma_sal
 
-    def check(self, layer: LayerState) -> None:
-        """Check that the layer has at least one connection per neuron, which a constant fan-in needs."""
-        if layer.n_initial < layer.n_out:
-            raise SettingError(
-                f"{layer.name}: SRigL needs a fan-in of at least 1, but {layer.n_initial} connections are fewer than "
-                f"{layer.n_out} neurons: lower the sparsity"
-            )
+    def check(self, layers: Mapping[str, LayerState]) -> None:
+        """Check that each layer has at least one connection per neuron, which a constant fan-in needs."""
+        for name, layer in layers.items():
+            if layer.n_initial < layer.n_out:
+                raise SettingError(
+                    f"{name}: SRigL needs a fan-in of at least 1, but {layer.n_initial} connections are fewer than "
+                    f"{layer.n_out} neurons: lower the sparsity"
+                )
 
     def fan_in(self, salient: Tensor, layer: LayerState) -> Tensor:
         """Equal fan-in for the neurons that stay, 0 for ablated neurons."""

@@ -1,0 +1,99 @@
+"""Growth: connections of a layer after an update, chosen block by block among those that are absent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from psn_lightning.dynamics.rules import Rule, StructuredRule
+from psn_lightning.dynamics.selection import RunningTop, select_top, select_top_per_row
+from psn_lightning.dynamics.views import Block, LayerState
+from psn_lightning.nn.layer import blocks_of_neurons
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Candidates for growth in a layer, scored block by block: no tensor here has the size of the dense weight.
+
+    Args:
+        layer: Sizes of the layer.
+        rule: Rule that scores the candidates.
+        generator: Random generator, in the same state on every process.
+        gradient: Function from a block of neurons to their dense gradient, shape ``(neurons, n_in)``.
+    """
+
+    layer: LayerState
+    rule: Rule
+    generator: torch.Generator
+    gradient: Callable[[slice], Tensor]
+
+    def iterate_blocks(self, taken: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Iterate over blocks of neurons.
+
+        Args:
+            taken: Flat positions that are no candidates, ascending.
+
+        Yields:
+            First neuron of the block; mask of the taken positions; growth scores; both of shape ``(neurons, n_in)``.
+        """
+        n_in = self.layer.n_in
+        for neurons, own in blocks_of_neurons(taken, self.layer.n_out, n_in):
+            mask = torch.zeros(neurons.stop - neurons.start, n_in, dtype=torch.bool, device=taken.device)
+            mask.view(-1)[own] = True
+            gradient = self.gradient(neurons) if self.rule.needs_gradient else None
+            block = Block(self.layer, neurons.start, mask, gradient)
+            yield neurons.start, mask, self.rule.grow_scores(block, self.generator)
+
+    def select_best(self, taken: Tensor, count: int) -> Tensor:
+        """Select the ``count`` positions with the highest scores in the whole layer, except those in ``taken``."""
+        if count == 0:
+            return taken[:0]
+        best = RunningTop(count)
+        for first, mask, scores in self.iterate_blocks(taken):
+            best.add(scores, ~mask, first * self.layer.n_in)
+        return best.positions()
+
+    def grow_to_fan_in(self, rule: StructuredRule, before: Tensor, scores: Tensor, kept: Tensor, count: int) -> Tensor:
+        """Compute the active positions after an update by a rule that prescribes the fan-in of every neuron.
+
+        Args:
+            rule: Rule that prescribes the fan-in.
+            before: Flat positions before the update, ascending.
+            scores: Drop scores of these connections.
+            kept: Flat positions that an unstructured update would keep, ascending.
+            count: Number of connections that an unstructured update would grow.
+
+        Returns:
+            Flat positions, ascending.
+        """
+        n_in, size = self.layer.n_in, rule.group_size(self.layer)
+        unstructured = torch.cat([kept, self.select_best(kept, count)])
+        salient = torch.bincount(unstructured // size, minlength=self.layer.n_positions // size)
+        target = rule.fan_in(salient, self.layer)
+        # Connections of ablated neurons are dropped first, so that the other neurons lose fewer.
+        stays = target[before // size] > 0
+        scores = scores.masked_fill(~stays, -torch.inf)
+        survivors = torch.zeros(len(before), dtype=torch.bool, device=before.device)
+        survivors[select_top(scores, len(kept))] = True
+        survivors &= stays
+        index = survivors.nonzero().squeeze(1)
+        kept = before[index[_select_first_of_each(before[index] // size, scores[index], target)]]
+        parts = []
+        for first, block_mask, block_scores in self.iterate_blocks(kept):
+            mask, start = block_mask.view(-1, size), first * n_in // size
+            missing = target[start : start + len(mask)] - mask.sum(dim=1)
+            chosen = mask | select_top_per_row(block_scores.reshape(-1, size), ~mask, missing)
+            parts.append(chosen.flatten().nonzero().squeeze(1) + first * n_in)
+        return torch.cat(parts)
+
+
+def _select_first_of_each(group: Tensor, scores: Tensor, limit: Tensor) -> Tensor:
+    """Return the indices of each group's connections with the highest scores, at most ``limit[group]``."""
+    order = scores.argsort(descending=True, stable=True)
+    order = order[group[order].argsort(stable=True)]  # by group, best first
+    count = torch.bincount(group, minlength=len(limit))
+    rank = torch.arange(len(order), device=order.device) - (count.cumsum(0) - count)[group[order]]
+    return order[rank < limit[group[order]]].sort().values

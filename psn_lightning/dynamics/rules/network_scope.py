@@ -1,0 +1,51 @@
+"""Counts of rules that compare the weights of all layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from psn_lightning.dynamics.selection import select_top
+from psn_lightning.dynamics.views import Connections, LayerState
+from psn_lightning.errors import SettingError
+
+
+def count_largest(layers: Mapping[str, Connections], total: int) -> dict[str, int]:
+    """Count how many of the ``total`` largest |weight| of all layers are in each layer.
+
+    Args:
+        layers: Active connections by layer name.
+        total: Number of connections to select; if there are fewer, all are selected.
+
+    Returns:
+        Numbers of connections by layer name.
+    """
+    magnitudes = torch.cat([connections.weight.abs() for connections in layers.values()])
+    largest = torch.zeros(len(magnitudes), dtype=torch.bool, device=magnitudes.device)
+    largest[select_top(magnitudes, min(total, len(magnitudes)))] = True
+    parts = torch.split(largest, [len(connections.weight) for connections in layers.values()])
+    return {name: int(part.sum()) for name, part in zip(layers, parts, strict=True)}
+
+
+def check_starts_denser(layers: Mapping[str, LayerState], final_sparsity: float) -> None:
+    """Check that a network that is to be pruned starts denser than it ends, and keeps a connection for each layer.
+
+    Args:
+        layers: Sizes of the layers by name.
+        final_sparsity: Sparsity of all layers together at the end.
+
+    Raises:
+        SettingError: If the network starts too sparse, or ends with fewer connections than layers.
+    """
+    positions = sum(layer.n_positions for layer in layers.values())
+    initial, final = sum(layer.n_initial for layer in layers.values()), round((1 - final_sparsity) * positions)
+    if final < len(layers):
+        raise SettingError(
+            f"final_sparsity {final_sparsity} leaves {final} connections for {len(layers)} layers: lower it"
+        )
+    if initial < final:
+        raise SettingError(
+            f"initial sparsity {1 - initial / positions:.4f} is above final_sparsity {final_sparsity}: start denser "
+            "(GraNet: 0.5) or raise final_sparsity"
+        )

@@ -10,6 +10,7 @@ from psn_lightning import callbacks as callbacks_module
 from psn_lightning.cli import main
 from psn_lightning.data import DATASETS
 from psn_lightning.sweeps.command import configuration, plan_of
+from psn_lightning.sweeps.lottery.settings import configuration as lottery_configuration
 from psn_lightning.sweeps.sweep import Sweep, parse
 from tests.conftest import CONF, QUIET, only_run, require
 
@@ -136,3 +137,13 @@ def test_pruning_overlays_the_quickstart(name, client):
     assert run.data.metrics["sparsity/realised"] == pytest.approx(0.9, abs=0.0005)
     for line in (CONF / "pruning" / f"{name}.yaml").read_text().splitlines():
         assert not line.strip() or "# " in line, f"{name}.yaml: {line}"
+
+
+def test_the_lottery_overlays_mnist_and_every_key_is_explained(workdir, monkeypatch):
+    path = CONF / "lottery" / "lenet_mnist.yaml"
+    config = lottery_configuration(["--config", str(CONF / "mnist_dense.yaml"), "--config", str(path)])
+    assert config["model"]["hidden"] == [300, 100]
+    assert config["data"]["init_args"]["batch_size"] == 60
+    assert config["model"]["lr"] == 0.0012
+    for line in path.read_text().splitlines():
+        assert not line.strip() or "# " in line, f"{path.name}: {line}"

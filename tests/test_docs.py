@@ -9,6 +9,8 @@ import pytest
 import yaml
 
 from psn_lightning.cli import main
+from psn_lightning.sweeps.lottery.settings import configuration, parse
+from psn_lightning.sweeps.lottery.settings import parser as lottery_parser
 from tests.conftest import CONF, QUIET, ROOT, only_run
 
 DOCS = ROOT / "docs"
@@ -19,7 +21,7 @@ COMMANDS = [
     for line in block.splitlines()
     if "soft.yaml" not in line
 ]
-PAGES = ("library.md", "migration.md", "data.md", "pruning.md")
+PAGES = ("library.md", "lottery.md", "migration.md", "data.md", "pruning.md")
 
 
 def block(language):
@@ -98,3 +100,17 @@ def test_the_command_on_data_of_ones_own_parses(workdir, monkeypatch, capsys):
         main([*shlex.split(command)[1:], "--print_config"])
     assert stopped.value.code == 0
     assert yaml.safe_load(capsys.readouterr().out)["data"]["class_path"] == "my_data.Blobs"
+
+
+@pytest.mark.parametrize("command", [line for block in blocks("lottery.md", "bash") for line in block.splitlines()])
+def test_every_lottery_parses(command, workdir, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    lottery, others = parse(shlex.split(command)[2:])
+    assert lottery.name in {"lenet", "late", "controls", "once"}
+    assert configuration(others)["model"]["sparsity"] == 0
+
+
+def test_the_options_of_a_lottery_are_those_of_the_page():
+    named = re.findall(r"^\| `--([a-z-]+)` \|", (DOCS / "lottery.md").read_text(), re.MULTILINE)
+    options = [action.option_strings[-1].removeprefix("--") for action in lottery_parser()._actions]
+    assert named == [option for option in options if option != "help"]

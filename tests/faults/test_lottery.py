@@ -1,8 +1,9 @@
 """Lotteries whose command or level is killed at any moment."""
 
-import os
+import contextlib
 import signal
 import time
+from pathlib import Path
 
 import mlflow
 import psutil
@@ -13,6 +14,7 @@ from psn_lightning.checkpoints.stored_layers import read_layers
 from tests.faults.running import assert_equal, finished, start, store_of
 from tests.sweeps.lottery.conftest import FIT
 
+FOLDER = Path("mlruns") / "lotteries" / "mine"
 ARGUMENTS = [
     "lottery",
     "--name",
@@ -28,10 +30,11 @@ ARGUMENTS = [
 def tickets(folder):
     """Content of the rewind checkpoint and of all tickets, without times and ids of runs."""
     found = {}
-    for path in sorted((folder / "mlruns" / "lotteries" / "mine").glob("*.ckpt")):
+    for path in sorted((folder / FOLDER).glob("*.ckpt")):
         checkpoint = torch.load(path, weights_only=True)
         checkpoint.pop("psn_lightning.origin")
         checkpoint["callbacks"].pop("EpochTimer")
+        checkpoint["callbacks"].pop("BestAndLast", None)  # has the folder of its run
         found[path.name] = checkpoint
     return found
 
@@ -52,23 +55,41 @@ def whole(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize(("target", "seconds"), [("level", 0.7), ("command", 0.0), ("both", 1.9)])
-def test_kills_leave_the_same_tickets(whole, workdir, target, seconds):
-    """A process is killed three times, at other moments of its work."""
-    for i in range(3):
-        process = start(workdir, *ARGUMENTS, "--retries=9")
-        command, deadline = psutil.Process(process.pid), time.monotonic() + 240
-        while (level := level_process(command)) is None and process.poll() is None:
+MOMENTS = {
+    "before the first step": lambda folder: (folder / "rewind.ckpt").exists(),
+    "within the first fit": lambda folder: len(last_checkpoints(folder)) == 1,
+    "before the fit of a ticket": lambda folder: (folder / "level-01.ckpt").exists(),
+    "within the fit of a ticket": lambda folder: len(last_checkpoints(folder)) == 2,
+    "at the next level": lambda folder: (folder / "level-02.ckpt").exists(),
+}
+"""Moments of a lottery that has the folder; the first look at which it is so."""
+
+
+def last_checkpoints(folder):
+    return list(folder.parent.parent.glob("*/*/checkpoints/last.ckpt"))
+
+
+@pytest.mark.parametrize("target", ["level", "command", "both"])
+def test_kills_leave_the_same_tickets(whole, workdir, target):
+    """A lottery is killed at five moments, one after the other."""
+    n_killed = 0
+    for is_time in MOMENTS.values():
+        process = start(workdir, *ARGUMENTS, "--retries=0")
+        command, deadline, level = psutil.Process(process.pid), time.monotonic() + 240, None
+        while process.poll() is None and not ((level := level_process(command)) and is_time(workdir / FOLDER)):
             assert time.monotonic() < deadline
-            time.sleep(0.05)
-        time.sleep(seconds + 0.4 * i)
-        if target == "both" and process.poll() is None:
-            os.kill(process.pid, signal.SIGSTOP)
-        if target != "command" and level is not None and level.is_running():
-            level.kill()
+            time.sleep(0.01)
+        if target == "both":
+            process.send_signal(signal.SIGSTOP)
+        with contextlib.suppress(psutil.NoSuchProcess):  # the level has just ended
+            if target != "command" and level is not None:
+                level.kill()
+                n_killed += 1
         if target != "level":
             process.kill()
+            n_killed += 1
         process.communicate(timeout=240)
+    assert n_killed > 2
     finished(start(workdir, *ARGUMENTS))
     one, other = tickets(whole), tickets(workdir)
     assert list(one) == ["level-01.ckpt", "level-02.ckpt", "level-03.ckpt", "rewind.ckpt"]

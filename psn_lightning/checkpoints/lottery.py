@@ -44,8 +44,9 @@ def make_ticket(
     rewind checkpoint. Optimizer states are empty, and what callbacks know of the earlier fit is dropped.
 
     Args:
-        rewind: Checkpoint of optimizer step k of the first fit, see :class:`RewindPoint`; not changed.
-        trained: Last checkpoint of the level before; its connections are those that may stay.
+        rewind: Checkpoint of optimizer step k of the first fit, see :class:`RewindPoint`; not changed. A dict with the
+            entry ``state_dict`` is enough.
+        trained: Last checkpoint of the level before, on the same device; its connections are those that may stay.
         share: Share of the connections to prune, in [0, 1).
         levels: Number of levels to prune at once (one shot); the count is that of so many levels.
         scope: ``layer``: the share is pruned from every layer; ``network``: from all layers together.
@@ -77,9 +78,9 @@ def make_ticket(
         states = ticket["callbacks"].items()
         ticket["callbacks"] = {key: state for key, state in states if not key.startswith(_OF_THE_EARLIER_FIT)}
     if KEY in ticket:
-        left = sum(map(len, kept.values()))
-        whole = sum(len(layer.positions) for layer in start.values())
-        ticket[KEY] = {**ticket[KEY], "run_id": None, "ticket": f"{left} of {whole} connections"}
+        left, whole = sum(map(len, kept.values())), sum(len(layer.positions) for layer in start.values())
+        how = f"by {scope}{' in one shot' if levels > 1 else ''}, {rewind_to} of step {rewind['global_step']}"
+        ticket[KEY] = {**ticket[KEY], "run_id": None, "ticket": f"{left} of {whole} connections {how}"}
     return ticket
 
 
@@ -96,7 +97,7 @@ def redraw_ticket(ticket: Mapping[str, Any], drawn: Mapping[str, Any]) -> dict[s
     Raises:
         SettingError: If the other network lacks a connection of the ticket.
     """
-    control = {**copy.deepcopy(dict(ticket)), "state_dict": copy.deepcopy(dict(drawn))}
+    control = _make_control(ticket, drawn, "redrawn")
     layers = read_layers(ticket["state_dict"])
     _set_connections(control["state_dict"], {name: layer.positions for name, layer in layers.items()})
     return control
@@ -117,9 +118,9 @@ def shuffle_ticket(ticket: Mapping[str, Any], rewind: Mapping[str, Any], seed: i
     drawn = {}
     for i, (name, layer) in enumerate(layers.items()):
         rng = np.random.default_rng([seed, i])
-        chosen = rng.choice(start[name].positions.numpy(), len(layer.positions), replace=False, shuffle=False)
-        drawn[name] = torch.from_numpy(np.sort(chosen))
-    control = {**copy.deepcopy(dict(ticket)), "state_dict": copy.deepcopy(rewind["state_dict"])}
+        chosen = rng.choice(len(start[name].positions), len(layer.positions), replace=False, shuffle=False)
+        drawn[name] = start[name].positions[torch.from_numpy(np.sort(chosen)).to(layer.positions.device)]
+    control = _make_control(ticket, rewind["state_dict"], "shuffled")
     _set_connections(control["state_dict"], drawn)
     return control
 
@@ -160,7 +161,7 @@ def _select_largest(layers: Mapping[str, StoredLayer], share: float, levels: int
     if scope == "network" and layers:
         sizes = [len(scores) for scores in magnitudes.values()]
         every = torch.cat(list(magnitudes.values()))
-        is_kept = torch.zeros(len(every), dtype=torch.bool)
+        is_kept = torch.zeros(len(every), dtype=torch.bool, device=every.device)
         is_kept[select_top(every, count_kept(len(every), share, levels))] = True
         chosen = dict(zip(layers, (part.nonzero().squeeze(1) for part in torch.split(is_kept, sizes)), strict=True))
     else:
@@ -171,6 +172,14 @@ def _select_largest(layers: Mapping[str, StoredLayer], share: float, levels: int
             f"nothing is left of {', '.join(empty)} (layer collapse): prune fewer levels or a smaller share"
         )
     return {name: layers[name].positions[indices] for name, indices in chosen.items()}
+
+
+def _make_control(ticket: Mapping[str, Any], state_dict: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Copy a ticket with another state dict, and say so in its description."""
+    control = {**copy.deepcopy(dict(ticket)), "state_dict": copy.deepcopy(dict(state_dict))}
+    if KEY in control:
+        control[KEY] = {**control[KEY], "ticket": f"{control[KEY]['ticket']}, {name}"}
+    return control
 
 
 def _set_connections(state_dict: dict[str, Any], kept: Mapping[str, Tensor]) -> None:

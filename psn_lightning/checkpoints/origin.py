@@ -38,7 +38,7 @@ class Origin:
     version: str = __version__
     """Version of this package that wrote the checkpoint."""
     ticket: str | None = None
-    """Number of connections of a lottery ticket; None for other checkpoints."""
+    """Description of a lottery ticket; None for other checkpoints."""
 
 
 class DamagedError(SettingError):

@@ -55,7 +55,7 @@ def read_layers(state_dict: Mapping[str, Any]) -> dict[str, StoredLayer]:
     """Read the sparse layers of a state dict.
 
     Args:
-        state_dict: State dict of a module, on the CPU.
+        state_dict: State dict of a module.
 
     Returns:
         Layers by name, in the order of the state dict; empty for a dense module.
@@ -113,7 +113,7 @@ def write_connections(
         state_dict.update({layer.key + name: entry for name, entry in make_csr_state(connectivity, values).items()})
         return
     weight, mask = state_dict[layer.key], state_dict[layer.key + _MASK]
-    mask.copy_(torch.zeros(mask.numel(), dtype=torch.bool).index_fill_(0, positions, True).view(mask.shape))
+    mask.copy_(mask.new_zeros(mask.numel()).index_fill_(0, positions, True).view(mask.shape))
     with torch.no_grad():  # in place: a tied weight has several keys and one tensor
         weight.zero_()
         weight[mask] = values

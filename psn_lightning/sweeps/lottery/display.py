@@ -31,6 +31,7 @@ class Display:
         self._progress = Progress(*columns, console=self._console)
         self._all = self._progress.add_task(lottery.name, total=n_levels)
         self._epochs = self._progress.add_task("", total=self._n_epochs, visible=False)
+        self._title = ""
 
     def __enter__(self) -> Display:
         self._progress.start()
@@ -47,15 +48,13 @@ class Display:
 
     def show_start(self, level: Level) -> None:
         """Show that a level starts."""
-        left = self._lottery.describe_share(level.number)
-        self._progress.reset(self._epochs, total=self._n_epochs, visible=True, description=f"{level.name}, {left} left")
+        self._title = f"{level.name}, {self._lottery.describe_share(level.number)} left"
+        self._progress.reset(self._epochs, total=self._n_epochs, visible=True, description=self._title)
 
     def show_epoch(self, epochs: int, value: float | None) -> None:
         """Show the number of epochs of the present level, and the metric after the last of them."""
-        text = "" if value is None else f", {value:.4f}"
-        (task,) = [task for task in self._progress.tasks if task.id == self._epochs]
-        description = task.description.split(" left")[0] + f" left{text}"
-        self._progress.update(self._epochs, completed=epochs, description=description)
+        title = self._title if value is None else f"{self._title}, {value:.4f}"
+        self._progress.update(self._epochs, completed=epochs, description=title)
 
     def show_result(self, level: Level, results: Mapping[Level, Result], is_new: bool) -> None:
         """Show a level that is finished."""

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from psn_lightning import Magnitude, prune, sparse_layers
 from psn_lightning.checkpoints.stored_layers import read_layers
+from psn_lightning.commands.compare import compare
 from psn_lightning.data import Digits
 from psn_lightning.sweeps.lottery.files import Level
 from psn_lightning.task import SparseClassifier
@@ -103,11 +104,20 @@ def test_the_runs_say_which_level_and_how_many_connections(lottery):
     )
     assert [run.data.tags["role"] for run in (dense, level, control)] == ["dense", "ticket", "redraw"]
     assert [run.data.tags["level"] for run in (dense, level, control)] == ["0", "1", "1"]
-    assert [run.data.tags.get("ticket") for run in (dense, level, control)] == [None, *["1344 of 1920 connections"] * 2]
+    ticket = "1344 of 1920 connections by layer, weights of step 0"
+    assert [run.data.tags.get("ticket") for run in (dense, level, control)] == [None, ticket, f"{ticket}, redrawn"]
     assert {run.data.tags["mlflow.parentRunId"] for run in (dense, level, control)} == {lottery.parent.id}
     assert [run.info.run_name for run in (level, control)] == ["mine-level-01", "mine-level-01-redraw"]
     history = lottery.client.get_metric_history(level.info.run_id, "sparsity/realised")
     assert [(m.step, m.value) for m in history] == [(step, pytest.approx(0.3, abs=1e-3)) for step in (0, 11, 23)]
+
+
+def test_a_comparison_tells_tickets_from_the_dense_network(lottery):
+    runs = [lottery.client.get_run(result.run) for result in lottery.results.values()]
+    comparison = compare(runs, ["test/accuracy"])
+    assert len(comparison.mean) == len(lottery.results) == 7
+    assert list(comparison.settings) == ["ticket"]
+    assert sorted(comparison.mean["test/accuracy"]) == sorted(result.value for result in lottery.results.values())
 
 
 def test_a_level_that_was_stopped_goes_on_in_its_own_run_and_ends_the_same(lottery, run_lottery, final):

@@ -13,6 +13,7 @@ from psn_lightning.callbacks.lightning_private import get_average_model, is_accu
 from psn_lightning.callbacks.steps import count_total_steps
 from psn_lightning.checkpoints.best_and_last import has_batches_left
 from psn_lightning.errors import SettingError
+from psn_lightning.nn import sparse_layers
 
 
 class RewindPoint(Checkpoint):
@@ -31,7 +32,7 @@ class RewindPoint(Checkpoint):
 
     def __init__(self, step: int, path: str | Path) -> None:
         if step < 0:
-            raise SettingError(f"rewind {step} must be an optimizer step: 0, before the first one, or later")
+            raise SettingError(f"rewinding to step {step}: give an optimizer step, 0 (before the first one) or later")
         self.step = step
         self.path = Path(path)
 
@@ -45,19 +46,25 @@ class RewindPoint(Checkpoint):
             if isinstance(callback, DynamicTopology | Prune) or get_average_model(callback) is not None:
                 raise SettingError(
                     f"a lottery prunes between its fits, and {type(callback).__name__} would change connections or "
-                    "weights within them: leave it out of trainer.callbacks"
+                    "weights within them: leave it out"
                 )
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save before the first step.
 
         Raises:
-            SettingError: If the step is not within the run.
+            SettingError: If the module has no sparse layer, or the step is not within the run.
         """
+        if not sparse_layers(pl_module):
+            raise SettingError(
+                f"{type(pl_module).__name__} has no sparse layer that a lottery could prune: call sparsify first, or "
+                "add the callback Sparsify, with sparsity 0 for a dense start"
+            )
         total = count_total_steps(trainer)
         if self.step >= total:
             raise SettingError(
-                f"rewind {self.step}: the run has {total:g} optimizer steps, so that nothing would be left to train"
+                f"rewinding to step {self.step}: the run has {total:g} optimizer steps, so that none would be left to "
+                "train"
             )
         self._save_if_due(trainer)
 

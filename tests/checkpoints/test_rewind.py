@@ -51,8 +51,15 @@ def test_callbacks_that_change_connections_are_refused(callback, tmp_path):
 
 
 def test_a_step_outside_of_the_run_is_refused(tmp_path):
-    with pytest.raises(SettingError, match="rewind -1 must be an optimizer step"):
+    with pytest.raises(SettingError, match="rewinding to step -1: give an optimizer step"):
         RewindPoint(-1, tmp_path / "x.ckpt")
     run = trainer(RewindPoint(6, tmp_path / "x.ckpt"), max_epochs=1, enable_checkpointing=True)
-    with pytest.raises(SettingError, match="rewind 6: the run has 6 optimizer steps"):
+    with pytest.raises(SettingError, match="rewinding to step 6: the run has 6 optimizer steps"):
         run.fit(task(), batches("resnet"))
+
+
+def test_a_module_without_sparse_layers_is_refused_before_it_trains(tmp_path):
+    run = trainer(RewindPoint(0, tmp_path / "x.ckpt"), max_epochs=1, enable_checkpointing=True)
+    with pytest.raises(SettingError, match="Plain has no sparse layer"):
+        run.fit(plain("resnet"), batches("resnet"))
+    assert run.global_step == 0

@@ -24,12 +24,12 @@ FIT = [
 ]  # two epochs of 12 steps
 
 
-def run_in_process(*arguments, stop=None):
+def run_in_process(*arguments, stop=None, fit=FIT):
     """Run a lottery without processes of its own; returns its files, results, settings and parent run.
 
-    With a callback ``stop`` the first try of every level is stopped by it.
+    With a callback ``stop`` the first try of every level is stopped by it; ``fit`` are the arguments of the fits.
     """
-    lottery, others = parse(["--name", "mine", *FIT, *arguments])
+    lottery, others = parse(["--name", "mine", *fit, *arguments])
     config = configuration(others)
     parent, files, results = LotteryRun(lottery, config), LotteryFiles(lottery.name), {}
     with contextlib.ExitStack() as stack:

@@ -15,6 +15,8 @@ from psn_lightning.commands.compare import compare
 from psn_lightning.data import Digits
 from psn_lightning.sweeps.lottery.files import Level
 from psn_lightning.task import SparseClassifier
+from tests.commands.test_own_model import CODE
+from tests.conftest import QUIET
 from tests.faults.running import assert_equal
 from tests.helpers.models import trainer
 
@@ -141,3 +143,28 @@ def test_a_metric_that_the_fits_do_not_have_is_named_with_those_that_they_have(r
     message = capfd.readouterr().err
     assert "--metric val/accuracy: the fits have no such metric, only" in message
     assert "test/accuracy" in message
+
+
+@pytest.fixture
+def own_model(workdir, monkeypatch):
+    """A LightningModule with dropout and a loader that shuffles, made sparse by a callback."""
+    (workdir / "their_lottery.py").write_text(CODE)
+    monkeypatch.syspath_prepend(str(workdir))
+    sparsify = '[{"class_path": "Sparsify", "init_args": {"sparsity": 0.0, "exclude": ["net.3"]}}]'
+    model = ["--model=their_lottery.MyModel", "--data=their_lottery.MyData", f"--trainer.callbacks={sparsify}"]
+    return [*model, *QUIET, "--trainer.max_epochs=2", "--metric=val_acc"]
+
+
+def test_a_model_of_ones_own_has_tickets_and_controls(run_lottery, own_model, final):
+    made = run_lottery("--levels=1", "--share=0", "--control", "redraw", fit=own_model)
+    dense, level, redraw = final(made)
+    assert_equal(level["state_dict"], dense["state_dict"])
+    assert {result.connections for result in made.results.values()} == {20 * 48}
+    assert not torch.equal(redraw["state_dict"]["net.0.weight"], dense["state_dict"]["net.0.weight"])
+
+
+def test_a_dense_model_of_ones_own_is_told_what_it_lacks(run_lottery, own_model, capfd):
+    fit = [argument for argument in own_model if not argument.startswith("--trainer.callbacks")]
+    with pytest.raises(AssertionError, match="2 == 0"):
+        run_lottery("--levels=1", fit=[*fit, "--trainer.max_epochs=1"])
+    assert "MyModel has no sparse layer that a lottery could prune" in capfd.readouterr().err

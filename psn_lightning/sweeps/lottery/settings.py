@@ -121,7 +121,7 @@ def parser() -> CommandParser:
     """Parser of the command's own arguments; all others are those of ``psn-train fit``."""
     parser = CommandParser(
         prog="psn-train lottery",
-        description=__doc__,
+        description="Find lottery tickets: prune the smallest trained weights, rewind the others, train again.",
         epilog="All other arguments are those of psn-train fit: --config conf/mnist_dense.yaml --model.hidden …",
         allow_abbrev=False,
     )

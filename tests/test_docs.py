@@ -26,13 +26,24 @@ PAGES = ("library.md", "migration.md", "data.md", "pruning.md", "wirings.md", "m
 
 
 def block(language):
-    (code,) = re.findall(rf"```{language}\n(.*?)```", DYNAMICS, re.DOTALL)
+    (code,) = re.findall(rf"```{language}\n(.*?)```", DYNAMICS.split("## A rule of your own")[1], re.DOTALL)
     return code
 
 
 def blocks(page, language):
     """Blocks of a page; ``python`` are ours and run, ``python theirs`` are another package's lines."""
     return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
+
+
+def test_a_rule_held_to_a_structure(workdir, client):
+    (code,) = re.findall(r"```yaml\n(.*?)```", DYNAMICS.split("## Structures")[1].split("##")[0], re.DOTALL)
+    (workdir / "held.yaml").write_text(code)
+    start = ["--model.sparsity=0.5", "--model.topology=Uniform", "--trainer.max_epochs=8"]
+    assert main(["fit", "--config", str(CONF / "quickstart.yaml"), "--config", "held.yaml", *QUIET, *start]) == 0
+    run = only_run(client)
+    assert run.data.tags["rule"] == "NMRule"
+    assert run.data.metrics["fan_in/ccv"] == 0
+    assert run.data.metrics["topology/overlap_with_initial/fc1"] < 1
 
 
 def test_a_rule_of_ones_own_by_class_path(workdir, client, monkeypatch):

@@ -22,6 +22,8 @@ from .callbacks import TrainingCost as TrainingCost
 from .checkpoints import GeneratorState as GeneratorState
 from .checkpoints import PortableMoments as PortableMoments
 from .checkpoints import ReplayOrder as ReplayOrder
+from .checkpoints import RewindPoint as RewindPoint
+from .checkpoints import make_ticket as make_ticket
 from .data import ClassificationData as ClassificationData
 from .data import Rows as Rows
 from .data import Source as Source

@@ -21,6 +21,7 @@ HELP = f"""psn-train {__version__}: sparse training on PyTorch Lightning, tracke
   psn-train data [NAME …] [--download]              data sets on this machine
   psn-train sync                                    send to MLflow what was queued while it was away
   psn-train sweep --config …                        many runs: a search or a grid; the same command goes on
+  psn-train lottery --name … --config …             lottery ticket: prune, rewind, train; the same command goes on
   psn-train compare [FILTER]                        runs as a table, mean ± std over seeds
   psn-train reproduce NAME | --list                 a table or figure of the paper, into results/runs.jsonl
   psn-train report                                  the paper's tables, figures and claims beside ours
@@ -41,6 +42,7 @@ COMMANDS = {
     "sync": ("commands.sync:run", None),
     "compare": ("commands.compare:run", None),
     "sweep": ("sweeps.command:run", "sweeps"),
+    "lottery": ("sweeps.lottery.command:run", "sweeps"),
     "reproduce": ("paper.reproduce:run", "paper"),
     "report": ("paper.report.command:run", "paper"),
 }

@@ -14,6 +14,7 @@ from psn_lightning.cli import main
 from psn_lightning.data import DATASETS
 from psn_lightning.nn import Mixture
 from psn_lightning.sweeps.command import configuration, plan_of
+from psn_lightning.sweeps.lottery.settings import configuration as lottery_configuration
 from psn_lightning.sweeps.sweep import Sweep, parse
 from tests.conftest import CONF, QUIET, only_run, require
 
@@ -220,3 +221,13 @@ def test_every_key_of_mixtures_is_explained_and_has_its_default():
             if line.strip().startswith(f"{key}:"):
                 shown = {"None": "null", "True": "true"}.get(str(default), default)
                 assert f"default {shown}" in line or f"default: {shown}" in line, line
+
+
+def test_the_lottery_overlays_mnist_and_every_key_is_explained(workdir, monkeypatch):
+    path = CONF / "lottery" / "lenet_mnist.yaml"
+    config = lottery_configuration(["--config", str(CONF / "mnist_dense.yaml"), "--config", str(path)])
+    assert config["model"]["hidden"] == [300, 100]
+    assert config["data"]["init_args"]["batch_size"] == 60
+    assert config["model"]["lr"] == 0.0012
+    for line in path.read_text().splitlines():
+        assert not line.strip() or "# " in line, f"{path.name}: {line}"

@@ -9,6 +9,8 @@ import pytest
 import yaml
 
 from psn_lightning.cli import main
+from psn_lightning.sweeps.lottery.settings import configuration, parse
+from psn_lightning.sweeps.lottery.settings import parser as lottery_parser
 from tests.conftest import CONF, QUIET, ROOT, only_run
 
 DOCS = ROOT / "docs"
@@ -20,7 +22,7 @@ COMMANDS = [
     if "soft.yaml" not in line
 ]
 MIXTURES = re.findall(r"^psn-train .*$", (DOCS / "mixture.md").read_text(), re.MULTILINE)
-PAGES = ("library.md", "migration.md", "data.md", "pruning.md", "wirings.md", "mixture.md", "methods.md")
+PAGES = ("library.md", "migration.md", "data.md", "pruning.md", "wirings.md", "mixture.md", "methods.md", "lottery.md")
 
 
 def block(language):
@@ -174,3 +176,17 @@ def test_every_wiring_is_on_the_page():
     tests = re.findall(r"`((?:tests/[\w/]+/)?test_\w+\.py)`", page)
     assert len(tests) >= 10
     assert all((ROOT / t if "/" in t else ROOT / "tests" / "topology" / "wirings" / t).is_file() for t in tests)
+
+
+@pytest.mark.parametrize("command", [line for block in blocks("lottery.md", "bash") for line in block.splitlines()])
+def test_every_lottery_parses(command, workdir, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    lottery, others = parse(shlex.split(command)[2:])
+    assert lottery.name in {"lenet", "late", "controls", "once"}
+    assert configuration(others)["model"]["sparsity"] == 0
+
+
+def test_the_options_of_a_lottery_are_those_of_the_page():
+    named = re.findall(r"^\| `--([a-z-]+)` \|", (DOCS / "lottery.md").read_text(), re.MULTILINE)
+    options = [action.option_strings[-1].removeprefix("--") for action in lottery_parser()._actions]
+    assert named == [option for option in options if option != "help"]

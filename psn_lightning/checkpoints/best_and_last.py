@@ -125,7 +125,7 @@ class BestAndLast(ModelCheckpoint):
         """
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         stop, step = self._stop.is_requested(trainer), trainer.global_step
-        if is_accumulating(trainer) or not _has_batches_left(trainer):
+        if is_accumulating(trainer) or not has_batches_left(trainer):
             return
         due = self.every_n_steps and step - self._saved_step >= self.every_n_steps
         if stop or due or trainer.should_stop or step == trainer.max_steps:
@@ -140,7 +140,7 @@ class BestAndLast(ModelCheckpoint):
             SIGTERMException: If a stop was requested.
         """
         super().on_train_epoch_end(trainer, pl_module)
-        if _has_batches_left(trainer):
+        if has_batches_left(trainer):
             return  # the run stops within the epoch; on_train_batch_end has saved
         self._save_last(trainer)
         if self._stop.is_requested(trainer, exchange=True):
@@ -175,7 +175,7 @@ def _choose_metric(names: Iterable[str]) -> str | None:
     return next((name for word in ("acc", *_LOW) for name in validated if word in name.lower()), None)
 
 
-def _has_batches_left(trainer: pl.Trainer) -> bool:
+def has_batches_left(trainer: pl.Trainer) -> bool:
     """Return whether the epoch has further batches."""
     progress = trainer.fit_loop.epoch_loop.batch_progress
     return progress.current.ready < trainer.num_training_batches and not progress.is_last_batch

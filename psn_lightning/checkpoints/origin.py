@@ -37,6 +37,8 @@ class Origin:
     """MLflow run; None if the run was not tracked."""
     version: str = __version__
     """Version of this package that wrote the checkpoint."""
+    ticket: str | None = None
+    """Description of a lottery ticket; None for other checkpoints."""
 
 
 class DamagedError(SettingError):
@@ -114,7 +116,10 @@ def _parse_origin(path: Path, checkpoint: Any) -> Origin | None:
     if not isinstance(run_id, str | None):
         raise TypeError(f"run_id {run_id!r} is not a string")
     Version(version)
-    return Origin(path, step, flatten(config) if config else {}, run_id, version)
+    ticket = told.get("ticket")
+    if not isinstance(ticket, str | None):
+        raise TypeError(f"ticket {ticket!r} is not a string")
+    return Origin(path, step, flatten(config) if config else {}, run_id, version, ticket)
 
 
 def check_state(path: Path, checkpoint: Mapping[str, Any], goes_on: bool) -> None:

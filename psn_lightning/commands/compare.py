@@ -144,7 +144,7 @@ def compare(runs: Sequence[Run], metrics: Sequence[str] | None = None) -> Compar
     finished = [run for run in runs if run.info.status == "FINISHED" and run.data.params]
     if not finished:
         raise SettingError(f"none of {len(runs)} runs has finished: give another filter, or wait for the runs")
-    settings = pd.DataFrame([{_SEED: "", **decisive(run.data.params)} for run in finished])
+    settings = pd.DataFrame([{_SEED: "", **decisive(run.data.params), **_get_ticket(run)} for run in finished])
     settings = settings.fillna("")
     seeds = settings.pop(_SEED)
     known = {key for run in finished for key in run.data.metrics}
@@ -169,6 +169,11 @@ def compare(runs: Sequence[Run], metrics: Sequence[str] | None = None) -> Compar
         n=groups.count(),
         left_out={reason: count for reason, count in left_out.items() if count},
     )
+
+
+def _get_ticket(run: Run) -> dict[str, str]:
+    """Lottery ticket that a run has trained: its configuration is that of the dense network."""
+    return {"ticket": run.data.tags["ticket"]} if "ticket" in run.data.tags else {}
 
 
 def _find_redundant(settings: pd.DataFrame) -> dict[str, str]:

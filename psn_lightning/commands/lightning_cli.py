@@ -233,6 +233,8 @@ class PSNCLI(LightningCLI):
         if self.subcommand != "fit":
             return tracking
         origin, changed = self._start.origin, self._start.changed
+        if origin and origin.ticket:
+            tracking.add_tags({"ticket": origin.ticket})  # model.sparsity is that of the network before pruning
         if origin and origin.run_id and not changed:
             tracking.resume(origin.run_id, origin.step, origin.path)
         elif origin and changed:

@@ -28,7 +28,7 @@ def configuration(sweep: Sweep) -> dict[str, Any]:
             suit a run of a sweep.
     """
     given = [part for path in sweep.base for part in ("--config", str(path.absolute))]
-    config = apply_settings(_resolve(given), sweep.settings)
+    config = apply_settings(resolve(given), sweep.settings)
     values = {key: [v.low, v.high] if isinstance(v, Range) else list(v) for key, v in sweep.space.items()}
     seeds = values.pop("seed_everything", [config["seed_everything"]])  # no object depends on them
     with tempfile.TemporaryDirectory() as folder:
@@ -37,10 +37,10 @@ def configuration(sweep: Sweep) -> dict[str, Any]:
             chosen = {key: listed[min(i, len(listed) - 1)] for key, listed in values.items()}
             cell = apply_settings(config, decode_settings(chosen, sweep.space))
             path.write_text(yaml.safe_dump(cell))
-            _build(path)
+            build(path)
             _check(cell, seeds)
         path.write_text(yaml.safe_dump(apply_settings(config, {"trainer.devices": 1})))
-        return _resolve(["--config", str(path)])
+        return resolve(["--config", str(path)])
 
 
 def _check(config: dict[str, Any], seeds: Sequence[Any]) -> None:
@@ -57,10 +57,16 @@ def _check(config: dict[str, Any], seeds: Sequence[Any]) -> None:
             raise SettingError(f"seed_everything {seed} must be an integer from 0 to {2**32 - 1}")
 
 
-def _build(path: Path) -> None:
+def build(path: Path) -> None:
     """Create all objects of a run but its data, to find impossible values.
 
     A topology that cannot be reached passes: it ends its own trial alone.
+
+    Args:
+        path: Complete configuration.
+
+    Raises:
+        SettingError: If a value is impossible.
     """
     logging.disable(logging.WARNING)
     try:
@@ -74,8 +80,12 @@ def _build(path: Path) -> None:
         logging.disable(logging.NOTSET)
 
 
-def _resolve(arguments: Sequence[str]) -> dict[str, Any]:
-    """Configuration that ``psn-train fit … --print_config`` prints."""
+def resolve(arguments: Sequence[str]) -> dict[str, Any]:
+    """Configuration that ``psn-train fit … --print_config`` prints.
+
+    Args:
+        arguments: Command line after ``psn-train fit``.
+    """
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
         PSNCLI(["fit", *arguments, "--print_config"])

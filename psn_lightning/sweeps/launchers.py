@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
@@ -36,6 +36,36 @@ def fork_context() -> ForkServerContext:
     return context
 
 
+def start_process(
+    context: ForkServerContext, target: Callable[..., None], arguments: tuple[Any, ...]
+) -> ForkServerProcess:
+    """Start a process that may be asked to stop from its first moment on.
+
+    Args:
+        context: Context of the fork server, see :func:`fork_context`.
+        target: Function that the process runs; it unblocks SIGTERM when it can handle it.
+        arguments: Arguments of the function.
+
+    Raises:
+        SettingError: If the fork server died meanwhile.
+    """
+    process = context.Process(target=target, args=arguments)
+    # The fork server that is started here inherits the mask: a SIGTERM to all processes of the command, as of
+    # timeout(1), would otherwise end it before its workers. A worker unblocks the signal when it can handle it.
+    # The resource tracker, which the fork server needs, unblocks the signal where it is started: so it comes first.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        process.start()
+    except (EOFError, ConnectionError) as error:
+        raise SettingError(
+            "the process that starts workers died, perhaps because memory is short: start the same command again"
+        ) from error
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return process
+
+
 class LocalLauncher:
     """Starts each worker as a process of this machine.
 
@@ -60,21 +90,7 @@ class LocalLauncher:
         """
         threads = max(1, torch.get_num_threads() // self.workers)
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), **_gpu_of(slot)}
-        process = self._context.Process(target=start_local, args=(plan, ticket, threads, environment))
-        # The fork server that is started here inherits the mask: a SIGTERM to all processes of the command, as of
-        # timeout(1), would otherwise end it before its workers. A worker unblocks the signal when it can handle it.
-        # The resource tracker, which the fork server needs, unblocks the signal where it is started: so it comes first.
-        resource_tracker.ensure_running()
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        try:
-            process.start()
-        except (EOFError, ConnectionError) as error:
-            raise SettingError(
-                "the process that starts workers died, perhaps because memory is short: start the same command again"
-            ) from error
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        return process
+        return start_process(self._context, start_local, (plan, ticket, threads, environment))
 
     def pause(self, workers: Collection[Any], seconds: float) -> None:
         """Wait until one of some workers has ended, or for some seconds."""

@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
-from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 
 import optuna
-import yaml
-from mlflow import MlflowClient
 from mlflow.entities import RunStatus, RunTag
 
-from psn_lightning.checkpoints.flat import flatten
-from psn_lightning.errors import SettingError
 from psn_lightning.sweeps.liveness import failure_reason
+from psn_lightning.sweeps.parent_run import ParentRun
 from psn_lightning.sweeps.plan import Plan, best_trial, parent_run, set_parent_run
 from psn_lightning.sweeps.study_figures import draw_study
 from psn_lightning.sweeps.tickets import TICKET, State, trial_value
-from psn_lightning.tracking import MLflowLogger
 from psn_lightning.tracking.mlflow_private import MLFLOW_PARENT_RUN_ID
-from psn_lightning.tracking.processes import identity
-from psn_lightning.tracking.provenance import provenance
-from psn_lightning.tracking.store import PROCESS_TAG, STAGE_TAG, patiently
+from psn_lightning.tracking.store import STAGE_TAG, patiently
 
-_PATIENCE_SECONDS = 30.0  # that the run waits for MLflow, or for the process that created the study
+_PATIENCE_SECONDS = 30.0  # of waiting for MLflow, or for the process that created the study
 
 
-class StudyRun:
-    """Run of a study: RUNNING within this context; afterwards FINISHED, KILLED if the sweep was stopped, or FAILED.
+class StudyRun(ParentRun):
+    """Run of a study.
 
     Args:
         plan: Study of the run; it is created if it does not exist.
@@ -38,54 +29,17 @@ class StudyRun:
     """
 
     def __init__(self, plan: Plan, text: str) -> None:
+        super().__init__(plan.config, plan.name)
         self._plan = plan
-        self._tracking = MLflowLogger(**{**plan.config["tracking"], "run_name": plan.name, "on_error": "fail"})
         created = plan.create()
         self._study, _ = plan.open()
         deadline = time.monotonic() + (0 if created else _PATIENCE_SECONDS)
         while (run_id := parent_run(self._study)) is None and time.monotonic() < deadline:
             time.sleep(0.2)
-        self._run = run_id or self._create_run(text)
-
-    @property
-    def _client(self) -> MlflowClient:
-        return self._tracking.client
-
-    def _create_run(self, text: str) -> str:
-        """Create the run, and log everything that the study is made of."""
-        tags = provenance() | {STAGE_TAG: "sweep", "study": self._plan.name, "role": "study"}
-        self._tracking.add_tags(tags)
-        self._tracking.log_hyperparams(flatten(yaml.safe_load(text)))
-        self._tracking.log_text(text, "sweep.yaml")
-        tracking = self._plan.config["tracking"]
-        shown = {**self._plan.config, "tracking": {**tracking, "uri": tracking["uri"] and self._tracking.store.shown}}
-        self._tracking.log_text(yaml.safe_dump(shown, sort_keys=False), "config.yaml")
-        self._tracking.hand_over()
-        set_parent_run(self._study, self._tracking.run)
-        return self._tracking.run
-
-    def __enter__(self) -> StudyRun:
-        with self._tracking.store.told():
-            self._client.set_tag(self._run, PROCESS_TAG, json.dumps(identity()))
-            self._client.update_run(self._run, status=RunStatus.to_string(RunStatus.RUNNING))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        status = RunStatus.FINISHED if error is None else RunStatus.FAILED
-        if isinstance(error, SystemExit | KeyboardInterrupt):
-            status = RunStatus.KILLED
-
-        def end() -> None:
-            with self._tracking.store.told():
-                self._client.set_terminated(self._run, RunStatus.to_string(status))
-
-        if error is None:
-            patiently(end, _PATIENCE_SECONDS)
-        else:
-            with suppress(SettingError):
-                end()
+        if run_id is None:
+            run_id = self._create({STAGE_TAG: "sweep", "study": plan.name, "role": "study"}, text, "sweep.yaml")
+            set_parent_run(self._study, run_id)
+        self._run = run_id
 
     def adopt(self, plan: Plan) -> None:
         """Nest the runs of another study in this run; the study is created if it does not exist."""

@@ -99,7 +99,7 @@ class Sweep:
     storage: str | None = None
 
     def __post_init__(self) -> None:
-        self._check_name()
+        check_name(self.name, "study")
         if not self.space or not self.base:
             raise SettingError("a sweep needs a base (configurations) and a space (settings that differ)")
         for key, values in self.space.items():
@@ -114,14 +114,6 @@ class Sweep:
         self._check_sampler()
         self._check_seeds()
         self._check_launcher()
-
-    def _check_name(self) -> None:
-        usual = re.fullmatch(rf"[\w.\- ]{{1,{_LONGEST_NAME}}}", self.name) and self.name.strip(". ")
-        if not usual or len(self.name.encode()) > _LONGEST_NAME:
-            raise SettingError(
-                f"name {self.name[:_LONGEST_NAME]!r} of the study must be a word of letters, digits, '-', '_', '.' and "
-                f"blanks, of at most {_LONGEST_NAME} bytes: files are named after it"
-            )
 
     def _check_seeds(self) -> None:
         if self.seeds is not None and "seed_everything" in self.space:
@@ -154,6 +146,24 @@ class Sweep:
                 f"objective {self.objective}: a search would choose by the test set; use val/… with "
                 "data.init_args.val_fraction, or sampler grid, which chooses nothing"
             )
+
+
+def check_name(name: str, kind: str) -> None:
+    """Check a name.
+
+    Args:
+        name: Name of a study or lottery.
+        kind: Which of them, for the message.
+
+    Raises:
+        SettingError: If files cannot be named after it.
+    """
+    usual = re.fullmatch(rf"[\w.\- ]{{1,{_LONGEST_NAME}}}", name) and name.strip(". ")
+    if not usual or len(name.encode()) > _LONGEST_NAME:
+        raise SettingError(
+            f"name {name[:_LONGEST_NAME]!r} of the {kind} must be a word of letters, digits, '-', '_', '.' and "
+            f"blanks, of at most {_LONGEST_NAME} bytes: files are named after it"
+        )
 
 
 def parse(arguments: Sequence[str]) -> tuple[Sweep, str]:

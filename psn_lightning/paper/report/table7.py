@@ -146,7 +146,7 @@ STATEMENTS = (
     Statement(
         "CHT (section 4)",
         "at 99% better than other dynamic methods and the dense network",
-        ("cht", "chts", "chtss"),
+        ("cht", "chts", "chts brf", "chtss"),
         beats((*_DYNAMIC, DENSE), "99%"),
     ),
     Statement("DNM (section 4)", "at 99% better than classical sparse starts", ("dnm",), beats(_CLASSICAL, "99%")),

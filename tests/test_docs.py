@@ -38,8 +38,22 @@ def blocks(page, language):
 def test_a_rule_held_to_a_structure(workdir, client):
     (code,) = re.findall(r"```yaml\n(.*?)```", DYNAMICS.split("## Structures")[1].split("##")[0], re.DOTALL)
     (workdir / "held.yaml").write_text(code)
-    start = ["--model.sparsity=0.5", "--model.allocation=uniform", "--trainer.max_epochs=8"]
-    assert main(["fit", "--config", str(CONF / "quickstart.yaml"), "--config", "held.yaml", *QUIET, *start]) == 0
+    start = ["--model.sparsity=0.5", "--model.allocation=uniform", "--model.topology=Uniform"]
+    assert (
+        main(
+            [
+                "fit",
+                "--config",
+                str(CONF / "quickstart.yaml"),
+                "--config",
+                "held.yaml",
+                *QUIET,
+                *start,
+                "--trainer.max_epochs=8",
+            ]
+        )
+        == 0
+    )
     run = only_run(client)
     assert run.data.tags["rule"] == "NMRule"
     assert run.data.metrics["fan_in/ccv"] == 0  # two of every four

@@ -98,9 +98,9 @@ class NMRule(_Held, StructuredRule):
         for name, layer in layers.items():
             if layer.n_in % self.m or layer.n_initial * self.m != layer.n_positions * self.n:
                 raise SettingError(
-                    f"{name}: {self.n}:{self.m} needs a number of inputs that {self.m} divides and a sparsity of "
-                    f"{1 - self.n / self.m:g}; this {layer.n_out} × {layer.n_in} layer has {layer.n_initial} active: use "
-                    "a uniform allocation and a topology of an exact count, such as Uniform"
+                    f"{name}: {self.n}:{self.m} needs a number of inputs that {self.m} divides and sparsity "
+                    f"{1 - self.n / self.m:g}, not the {layer.n_initial} connections of this {layer.n_out} × "
+                    f"{layer.n_in} layer: use a uniform allocation and a topology of an exact count, such as Uniform"
                 )
 
     def group_size(self, layer: LayerState) -> int:

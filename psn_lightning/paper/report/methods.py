@@ -83,19 +83,27 @@ def as_published_table(runs: Runs) -> Table:
         own = [100 - late_accuracy(run) for run in of_method(runs, method)]
         found = layout.mean(method)
         low, high = (0.0, 0.0) if found is None else found.interval(LEVEL)
-        printed = published.METHOD_ERRORS.get(method)
+        best = statistics.fmean(100 - best_accuracy(run) for run in of_method(runs, method))
+        is_best = method in published.BEST_METHOD_ERRORS
+        printed = (published.BEST_METHOD_ERRORS if is_best else published.METHOD_ERRORS).get(method)
         rows.append(
             [
                 method,
                 f"{number(statistics.fmean(own))} ({len(own)})",
                 NOTHING if found is None else interval(100 - high, 100 - low),
-                NOTHING if printed is None else number(printed, 1),
-                NOTHING if printed is None else number(statistics.fmean(own) - printed, sign=True),
+                number(best),
+                NOTHING if printed is None else f"{printed:g}{', best' if is_best else ''}",
+                NOTHING
+                if printed is None
+                else number((best if is_best else statistics.fmean(own)) - printed, sign=True),
             ]
         )
-    note = "Test error, mean over the last three epochs; conf/reproduce/methods-as-published.yaml has the recipe."
-    columns = ["method", "error, % (n)", "95%", "printed", "ours − printed"]
-    return Table(f"As published, LeNet-300-100: {runs.dataset()}", note, columns, rows)
+    note = (
+        'Test error in per cent, mean over the last three epochs; "best" compares the best epoch, which their paper prints. '
+        "conf/reproduce/methods-as-published.yaml has the recipes."
+    )
+    columns = ["method", "error (n)", "95%", "best epoch", "printed", "ours − printed"]
+    return Table(f"As published: {runs.dataset()}", note, columns, rows)
 
 
 def _rank_methods(runs: Runs, title: str) -> Table:

@@ -16,10 +16,15 @@ from examples.resnet import SmallResNet
 from examples.vit import SmallViT
 from psn_lightning.callbacks import (
     GMP,
+    MEST,
     SET,
+    CHTs,
+    CHTss,
     EpochTimer,
     EquilibriumMonitor,
+    ExplorationMonitor,
     GradientRatio,
+    GraNet,
     MaskReapply,
     MixtureLogger,
     NumericalGuard,
@@ -52,6 +57,12 @@ METHODS = {
     "SRigL": [SRigL(period=10, end=1.0)],
     "GMP": [GMP(period=5)],
     "RigLVariant": [RigLVariant(period=10, end=1.0, gradient_steps=5, grown_value="initial", moments="reset")],
+}
+RECENT = {
+    "EM&S": [MEST(soft=True, period=10, begin=0)],
+    "GraNet": [GraNet(period=10, begin=0)],
+    "CHTs": [CHTs(period=10, begin=0, end=1.0, removal="importance")],
+    "CHTss": [CHTss(period=10, begin=0, end=1.0)],
 }
 PRUNING = {
     "SNIP": [Prune(SNIP(), 0.9, at=[0, 20])],
@@ -164,6 +175,7 @@ def make_trainer(gpu, *callbacks, checkpoints=False, **arguments):
         NumericalGuard(),
         *([BestAndLast()] if checkpoints else []),
         *(MaskReapply(), PortableMoments(), GradientRatio(), TopologyLogger(), TrainingCost(), EquilibriumMonitor()),
+        ExplorationMonitor(),
         EpochTimer(),
         *(GeneratorState(), OptimizerSettings([]), After(gpu)),
     ]
@@ -189,10 +201,10 @@ def make_model(**arguments):
 
 def copies(method):
     """Fresh callbacks of a method: a callback belongs to one Trainer."""
-    return copy.deepcopy({**METHODS, **PRUNING}[method])
+    return copy.deepcopy({**METHODS, **PRUNING, **RECENT}[method])
 
 
-@pytest.mark.parametrize("method", [*METHODS, *PRUNING])
+@pytest.mark.parametrize("method", [*METHODS, *PRUNING, *RECENT])
 def test_no_devices_are_mixed_and_the_numbers_are_the_cpus(method):
     with PretendedGpu() as gpu:
         task = make_model()

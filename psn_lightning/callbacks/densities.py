@@ -85,14 +85,15 @@ class ACDC(DynamicTopology):
     """AC/DC: phases of dense and of sparse training in turn, from a dense start to a sparse end.
 
     Source: Peste et al., 2021, arXiv 2106.12379, Algorithm 1: warm-up until 10% of the run, phases of 5%, the last
-    dense one until 85%.
+    dense one until 85%; so do the defaults in a run of 20 epochs. With an even number of updates the warm-up takes one
+    phase longer.
 
     Args:
         final_sparsity: Sparsity of all updated layers together in sparse phases, in [0, 1).
         period: Length of a phase: optimizer steps (int) or epochs (float).
         begin: End of the dense warm-up: an optimizer step (int), a share of the run (float), or None for one period.
-        end: End of the phases, after which the network stays sparse: an optimizer step (int) or a share of the run
-            (float).
+        end: End of the phases, exclusive, after which the network stays sparse: an optimizer step (int) or a share of
+            the run (float).
         layers: Glob patterns of the names of the layers to update; all sparse layers by default.
         seed: Seed of the rule's random numbers; the seed of seed_everything by default.
 
@@ -105,7 +106,7 @@ class ACDC(DynamicTopology):
         final_sparsity: float = 0.9,
         period: int | float = 1.0,
         begin: int | float | None = 0.1,
-        end: int | float = 0.85,
+        end: int | float = 0.86,
         layers: list[str] | None = None,
         seed: int | None = None,
     ) -> None:

@@ -89,6 +89,11 @@ class DynamicTopology(pl.Callback):
                 f"{self.schedule.begin}): lower the period or train longer"
             )
 
+    @property
+    def is_at_target(self) -> bool:
+        """Whether the network has the density that the method ends at; read after an optimizer step."""
+        return not self.rule.ends_at_target or all(updater.step > updater.window.last for updater in self._updaters)
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Make an updater for each optimizer, and check that all processes have the same connections."""
         check_equal_connectivity(trainer, pl_module)

@@ -57,7 +57,10 @@ class ExplorationMonitor(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the shares."""
-        shares = {f"topology/explored/{name}": float(marks.float().mean()) for name, marks in self.explored.items()}
+        shares = {
+            f"topology/explored/{name}": int(marks.count_nonzero()) / len(marks)
+            for name, marks in self.explored.items()
+        }
         if shares:
             log_epoch(trainer, shares)
 

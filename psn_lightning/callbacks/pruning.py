@@ -103,6 +103,11 @@ class Prune(Sparsify):
         if stage == "fit":
             refuse_csr_counts(trainer, layers_of(pl_module), "pruning")
 
+    @property
+    def is_at_target(self) -> bool:
+        """Whether the last point is behind the run."""
+        return self._done >= len(self.points)
+
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Find the steps of the points, and prune if one of them is before the first step.
 

@@ -28,7 +28,8 @@ LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 class BestAndLast(ModelCheckpoint):
     """Saves the checkpoints ``best.ckpt``, ``last.ckpt`` and ``previous.ckpt``.
 
-    ``best.ckpt`` is the checkpoint with the best value of a metric that is evaluated after every epoch. ``last.ckpt``
+    ``best.ckpt`` is the checkpoint with the best value of a metric that is evaluated after every epoch; where the
+    sparsity changes, it is the latest one until the network has its final sparsity. ``last.ckpt``
     is written after every epoch, every ``every_n_steps`` optimizer steps, and at the end of a run that stops within an
     epoch by ``max_steps``, ``max_time`` or a stop signal (Ctrl-C, SIGTERM); always between two optimizer steps. A
     second Ctrl-C stops immediately. ``previous.ckpt`` is the ``last.ckpt`` before the present one.
@@ -59,6 +60,7 @@ class BestAndLast(ModelCheckpoint):
         self._stop = StopRequest()
         self._saved_step = 0
         self._has_warned = False
+        self._was_denser = False
 
     @property
     def state_key(self) -> str:
@@ -87,7 +89,25 @@ class BestAndLast(ModelCheckpoint):
                 rank_zero_warn(
                     f"no logged metric ranks the checkpoints, {BEST} will be the latest one: set monitor to a metric"
                 )
+        if not trainer.sanity_checking:
+            self._forget_denser(trainer)
         super().on_validation_end(trainer, pl_module)
+
+    def _forget_denser(self, trainer: pl.Trainer) -> None:
+        """Let the present evaluation be the best so far, if the one before it was of a denser network."""
+        if self._was_denser:
+            self.best_k_models, self.best_model_score = {}, None
+            self._set_monitor(self.monitor)
+        self._was_denser = any(not getattr(callback, "is_at_target", True) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of Lightning's callback, and whether the network of the last evaluation was denser than at the end."""
+        return {**super().state_dict(), "was_denser": self._was_denser}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the state of :meth:`state_dict`."""
+        self._was_denser = state_dict["was_denser"]
+        super().load_state_dict(state_dict)
 
     def _set_monitor(self, monitor: str | None) -> None:
         self.monitor = monitor

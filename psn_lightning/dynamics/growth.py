@@ -51,6 +51,10 @@ class Candidates:
         """Select the ``count`` positions with the highest scores in the whole layer, except those in ``taken``."""
         if count == 0:
             return taken[:0]
+        if count == self.layer.n_positions - len(taken):  # all of them, whatever their scores
+            absent = torch.ones(self.layer.n_positions, dtype=torch.bool, device=taken.device)
+            absent[taken] = False
+            return absent.nonzero().squeeze(1)
         best = RunningTop(count)
         for first, mask, scores in self.iterate_blocks(taken):
             best.add(scores, ~mask, first * self.layer.n_in)
@@ -70,9 +74,13 @@ class Candidates:
             Flat positions, ascending.
         """
         n_in, size = self.layer.n_in, rule.group_size(self.layer)
-        unstructured = torch.cat([kept, self.select_best(kept, count)])
-        salient = torch.bincount(unstructured // size, minlength=self.layer.n_positions // size)
-        target = rule.fan_in(salient, self.layer)
+        n_groups = self.layer.n_positions // size
+
+        def count_salient() -> Tensor:
+            unstructured = torch.cat([kept, self.select_best(kept, count)])
+            return torch.bincount(unstructured // size, minlength=n_groups)
+
+        target = rule.fan_in(count_salient, self.layer).to(before.device)
         # Connections of ablated neurons are dropped first, so that the other neurons lose fewer.
         stays = target[before // size] > 0
         scores = scores.masked_fill(~stays, -torch.inf)

@@ -71,7 +71,7 @@ class TopologyUpdater:
         self.step = 0
         """Number of the next optimizer step, from 0."""
         self.generator = torch.Generator().manual_seed(seed)
-        self._initial_counts = check_layers(layers, rule)
+        self._initial_counts = check_layers(layers, self.rule)
         self._is_owed = False  # whether the last update is due again, because its step was skipped
         self._prepared: dict[str, SparseLayer] = {}  # layers that record a gradient or are updated in the next step
         self.prepare_step()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,34 +13,44 @@ from numpy.typing import NDArray
 from psn_lightning.kernels.pool import cast, compile_kernel, get_own_share, run_kernel
 
 
-def sum_paths(
-    links: NDArray[np.float64],
-    first: int,
-    of_neurons: NDArray[np.float64],
-    of_inputs: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """Sum the weights of the paths u – z₁ – z₂ – v between neurons u of a block and inputs v.
+class PathSums:
+    """Sums of the weights of all paths u – z₁ – z₂ – v between neurons u and inputs v of a layer.
 
     Args:
         links: Links of the graph, 0 or 1, shape ``(n_out, n_in)``.
-        first: First neuron of the block.
-        of_neurons: Factor of neuron z₂ for neuron u at [u, z₂], shape ``(neurons, n_out)``.
-        of_inputs: Factor of input z₁ for input v at [z₁, v], shape ``(n_in, n_in)``.
-
-    Returns:
-        Sums over paths of the product of both factors, shape ``(neurons, n_in)``.
+        of_inputs: Factor of input z₁ for input v at [z₁, v], float64, shape ``(n_in, n_in)``.
     """
-    n_out, n_in = links.shape
-    rows, columns = np.nonzero(links), np.nonzero(links.T)
-    inputs, feeds = rows[1].astype(np.int64), columns[1].astype(np.int64)
-    starts = np.concatenate([[0], np.cumsum(np.bincount(rows[0], minlength=n_out))]).astype(np.int64)
-    feed_starts = np.concatenate([[0], np.cumsum(np.bincount(columns[0], minlength=n_in))]).astype(np.int64)
-    of_neurons, of_inputs = np.ascontiguousarray(of_neurons), np.ascontiguousarray(of_inputs)
-    sums = np.zeros((len(of_neurons), n_in))
-    arrays = (starts, inputs, feed_starts, feeds, of_neurons, of_inputs, sums)
-    sizes = (n_out, n_in, len(inputs), first, len(of_neurons))
-    run_kernel(_compile_sum(), torch.get_num_threads(), *sizes, *(array.ctypes.data for array in arrays))
-    return sums
+
+    def __init__(self, links: NDArray[Any], of_inputs: NDArray[np.float64]) -> None:
+        self._n_out, self._n_in = links.shape
+        self._starts, self._inputs = _list_links(links)
+        self._feed_starts, self._feeds = _list_links(links.T)
+        self._of_inputs = np.ascontiguousarray(of_inputs)
+
+    def compute(self, first: int, of_neurons: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Compute the sums of a block of neurons.
+
+        Args:
+            first: First neuron of the block.
+            of_neurons: Factor of neuron z₂ for neuron u at [u, z₂], float64, shape ``(neurons, n_out)``.
+
+        Returns:
+            Sums over paths of the product of both factors, shape ``(neurons, n_in)``.
+        """
+        of_neurons = np.ascontiguousarray(of_neurons)
+        sums = np.zeros((len(of_neurons), self._n_in))
+        lists = (self._starts, self._inputs, self._feed_starts, self._feeds)
+        arrays = (*lists, of_neurons, self._of_inputs, sums)
+        sizes = (self._n_out, self._n_in, len(self._inputs), first, len(of_neurons))
+        run_kernel(_compile_sum(), torch.get_num_threads(), *sizes, *(array.ctypes.data for array in arrays))
+        return sums
+
+
+def _list_links(links: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """List the columns of the links row by row: where each row starts, and the columns."""
+    rows, columns = np.nonzero(links)
+    counts = np.bincount(rows, minlength=len(links))
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), columns.astype(np.int64)
 
 
 @functools.cache

@@ -151,7 +151,9 @@ class Training(RuleBasedStateMachine):
                 gradient = layer.dense_gradient()  # scores are compared to the last bit
             active = self.slow.masks[name].flatten().nonzero().squeeze(1).tolist()
             random = torch.zeros(weight.shape, dtype=torch.float64)
-            if isinstance(method, SETRule) and int(fraction * len(active)) > 0:  # else no number is drawn
+            n_grown = int(fraction * len(active))
+            n_free = weight.numel() - len(active) + n_grown
+            if isinstance(method, SETRule) and 0 < n_grown < n_free:  # else no number is drawn
                 random = torch.rand(weight.shape, generator=generator, dtype=torch.float64)
             expected[name] = connections_after(
                 method, fraction, weight.shape, weight.flatten().tolist(), gradient.flatten().tolist(), active,

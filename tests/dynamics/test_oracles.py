@@ -77,7 +77,7 @@ def test_rigl_on_a_convolution_position_by_position(seed):
         if updater.is_due:
             assert np.array_equal(layer.dense_gradient().view(5, 3, 3, 3).numpy(), gradient)
             ties += gradient.size - len(np.unique(abs(gradient)))
-            slow.update(gradient, updater.fraction)
+            slow.update(gradient, updater.describe_update().fraction)
         else:
             slow.step(gradient, 2**-7)
         updater.before_step()

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from psn_lightning.dynamics import CosineSchedule, RigLRule, TopologyUpdater
+from psn_lightning.dynamics import ACDCRule, CosineSchedule, RigLRule, TopologyUpdater
 from psn_lightning.nn import SparseMLP
 from psn_lightning.topology import Bernoulli, Topology
 
@@ -13,14 +13,14 @@ class Loop:
 
     Args:
         storage: Storage of the network's layers.
-        rule: Rule that scores the connections; RigL by default.
+        rule: Rule that scores the connections; RigL by default. The network is 80% sparse, and dense for AC/DC.
         schedule: Schedule of the updates; every tenth step by default.
         make: Function that makes the updater from layers, rule, schedule and optimizer.
         **settings: Further arguments of the updater.
     """
 
     def __init__(self, storage="masked", rule=None, schedule=None, make=TopologyUpdater, **settings):
-        topology = Topology(Bernoulli(), 0.8)
+        topology = Topology(Bernoulli(), 0.0 if isinstance(rule, ACDCRule) else 0.8)
         self.network = SparseMLP([64, 48, 32, 10], topology, storage=storage, seed=3).double()
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=0.01)
         schedule = schedule or CosineSchedule(0.3, 10, 10, 1000)

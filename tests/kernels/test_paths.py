@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from psn_lightning.kernels.paths import sum_paths
+from psn_lightning.kernels.paths import PathSums
 
 
 @given(st.integers(1, 7), st.integers(1, 8), st.floats(0, 1), st.integers(0, 999))
@@ -18,5 +18,5 @@ def test_sums_are_those_of_loops(n_out, n_in, density, seed):
             for z2 in np.flatnonzero(links[:, z1]):
                 for v in np.flatnonzero(links[z2]):
                     expected[u - first, v] += of_neurons[u - first, z2] * of_inputs[z1, v]
-    sums = sum_paths(links.astype(np.float64), first, of_neurons, of_inputs)
+    sums = PathSums(links, of_inputs).compute(first, of_neurons)
     np.testing.assert_allclose(sums, expected, rtol=1e-12)

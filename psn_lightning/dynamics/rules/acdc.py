@@ -10,6 +10,7 @@ from torch import Tensor
 from psn_lightning.dynamics.rules.network_scope import check_starts_denser, count_largest
 from psn_lightning.dynamics.rules.rule import Rule
 from psn_lightning.dynamics.views import Block, Connections, LayerState, Update
+from psn_lightning.errors import SettingError
 from psn_lightning.topology import check_sparsity
 
 
@@ -29,6 +30,7 @@ class ACDCRule(Rule):
 
     needs_gradient = False
     keeps_count = False
+    ends_at_target = True
 
     def __init__(self, final_sparsity: float = 0.9) -> None:
         check_sparsity(final_sparsity)
@@ -36,8 +38,11 @@ class ACDCRule(Rule):
         self._remaining: dict[str, int] = {}
 
     def check(self, layers: Mapping[str, LayerState]) -> None:
-        """Check that the network starts denser than its compressed phases."""
+        """Check that the network starts dense, and keeps a connection for each layer."""
         check_starts_denser(layers, self.final_sparsity)
+        for name, layer in layers.items():
+            if layer.n_initial < layer.n_positions:
+                raise SettingError(f"{name} has sparsity {1 - layer.n_initial / layer.n_positions:.4f}: start dense")
 
     def prepare(self, layers: Mapping[str, Connections], update: Update) -> None:
         """Count the connections of each layer after the update."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from psn_lightning.dynamics.rules.cannistraci_hebb import LARGEST, LinkScores, ScoreName, percolate
+from psn_lightning.dynamics.rules.cannistraci_hebb import LARGEST, LinkScores, ScoreName, check_score, percolate
 from psn_lightning.dynamics.rules.rule import Rule
 from psn_lightning.dynamics.views import Block, Change, Connections, LayerState, Update
 from psn_lightning.errors import SettingError
+
+_MANY_PATHS = 2e9  # of a layer: several seconds on one thread
 
 
 class CHTRule(Rule):
@@ -25,8 +28,8 @@ class CHTRule(Rule):
 
     Args:
         score: Score of a candidate, see :class:`~psn_lightning.dynamics.rules.cannistraci_hebb.LinkScores`.
-        chain: Names of the layers that feed each other directly, first to last, for percolation; an empty list
-            switches percolation off. All updated layers in their order by default.
+        chains: Names of layers that feed each other directly, first to last, for percolation: several such lists, or
+            none to switch percolation off. By default one of all updated layers, in their order.
         stop_overlap: Overlap above which a layer's topology is final, in (0, 1]; 1 never.
 
     Raises:
@@ -36,15 +39,15 @@ class CHTRule(Rule):
     needs_gradient = False
 
     def __init__(
-        self, score: ScoreName = "CH3-L3p", chain: Sequence[str] | None = None, stop_overlap: float = 0.9
+        self, score: ScoreName = "CH3-L3p", chains: Sequence[Sequence[str]] | None = None, stop_overlap: float = 0.9
     ) -> None:
-        if score not in get_args(ScoreName):
-            raise SettingError(f"score {score!r} is not one of {', '.join(get_args(ScoreName))}")
+        check_score(score)
         if not 0 < stop_overlap <= 1:
             raise SettingError(f"stop_overlap {stop_overlap} is not in (0, 1]: 1 never stops")
         self.score: ScoreName = score
-        self.chain = None if chain is None else list(chain)
+        self.chains = chains
         self.stop_overlap = stop_overlap
+        self._checked_chains: Sequence[Sequence[str]] | None = None
         self._stopped: set[str] = set()
         self._kept: Mapping[str, Tensor] = {}
         self._n_grown: dict[str, int] = {}
@@ -58,20 +61,27 @@ class CHTRule(Rule):
                     f"{name}: Cannistraci-Hebb scores compare all pairs of neurons and all pairs of inputs, and this "
                     f"{layer.n_out} × {layer.n_in} layer has more than {int(LARGEST**0.5)} of one: use another rule"
                 )
-        for name in self.chain or ():
-            if name not in layers:
-                raise SettingError(f"chain names {name!r}, which is not an updated layer: {', '.join(layers)}")
-        shapes = self._list_chain(layers)
-        for (name, n_out, _), (following, _, n_in) in pairwise(shapes):
-            if n_in % n_out:
-                raise SettingError(
-                    f"{name} has {n_out} neurons and does not feed the {n_in} inputs of {following}: give chain the "
-                    "names of the layers that feed each other, or an empty list"
+            if self.score == "CH3-L3p" and (n := _estimate_paths(layer)) > _MANY_PATHS:
+                warnings.warn(
+                    f"{name}: CH3-L3p sums some {n:.0e} paths in every update, which takes minutes: CH2-L3n takes "
+                    "products of matrices instead",
+                    stacklevel=2,
                 )
+        self._checked_chains = self._list_chains(layers)
+        for chain in self._checked_chains:
+            if isinstance(chain, str) or any(name not in layers for name in chain) or len(set(chain)) < len(chain):
+                raise SettingError(
+                    f"chains has {chain!r}, which is not a list of different updated layers: {', '.join(layers)}"
+                )
+            for before, after in pairwise(layers[name] for name in chain):
+                if after.n_in % before.n_out:
+                    raise SettingError(
+                        f"{before.name} has {before.n_out} neurons and does not feed the {after.n_in} inputs of "
+                        f"{after.name}: give chains the layers that feed each other, or an empty list"
+                    )
 
-    def _list_chain(self, layers: Mapping[str, LayerState]) -> list[tuple[str, int, int]]:
-        names = layers if self.chain is None else self.chain
-        return [(name, layers[name].n_out, layers[name].n_in) for name in names if name in layers]
+    def _list_chains(self, layers: Mapping[str, LayerState]) -> Sequence[Sequence[str]]:
+        return [list(layers)] if self.chains is None else self.chains
 
     def counts(self, layer: LayerState, update: Update) -> tuple[int, int]:
         """Compute how many connections to replace; none of a layer whose topology is final."""
@@ -83,8 +93,9 @@ class CHTRule(Rule):
 
     def after_drop(self, kept: Mapping[str, Tensor], layers: Mapping[str, LayerState]) -> Mapping[str, Tensor]:
         """Percolate, and prepare the scores of the candidates."""
-        percolated = percolate(dict(kept), self._list_chain(layers))
-        self._kept = {n: kept[n] if n in self._stopped else percolated[n] for n in kept}
+        # An update may have fewer layers than were checked; those around a missing one do not feed each other.
+        chains = self._list_chains(layers) if self._checked_chains is None else self._checked_chains
+        self._kept = percolate(kept, layers, chains, self._stopped)
         self._n_grown = {name: layers[name].n_active - len(positions) for name, positions in self._kept.items()}
         self._scores = {}
         return self._kept
@@ -119,3 +130,8 @@ class CHTRule(Rule):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Restore the names of the layers whose topology is final."""
         self._stopped = set(state_dict["stopped"])
+
+
+def _estimate_paths(layer: LayerState) -> float:
+    """Estimate the number of paths of length 3 of a layer with evenly spread connections."""
+    return layer.n_initial**3 / layer.n_out / layer.n_in

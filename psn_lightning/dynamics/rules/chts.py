@@ -10,6 +10,7 @@ from torch import Tensor
 
 from psn_lightning.dynamics.rules.cannistraci_hebb import ScoreName
 from psn_lightning.dynamics.rules.cht import CHTRule
+from psn_lightning.dynamics.rules.network_scope import replace_down_to
 from psn_lightning.dynamics.schedules import SigmoidSchedule
 from psn_lightning.dynamics.selection import select_top
 from psn_lightning.dynamics.views import Block, Connections, LayerState, Update
@@ -32,7 +33,7 @@ class CHTsRule(CHTRule):
         removal: Quantity q of a connection: ``magnitude`` or ``importance``.
         score: Score of a candidate, see :class:`~psn_lightning.dynamics.rules.cannistraci_hebb.LinkScores`.
         temperature: Exponent T at the last update, at least 1.
-        chain: Names of the layers that feed each other directly, see :class:`CHTRule`.
+        chains: Layers that feed each other directly, see :class:`CHTRule`.
 
     Raises:
         SettingError: If an argument is out of range.
@@ -43,9 +44,9 @@ class CHTsRule(CHTRule):
         removal: Removal = "magnitude",
         score: ScoreName = "CH3-L3p",
         temperature: float = 3.0,
-        chain: Sequence[str] | None = None,
+        chains: Sequence[Sequence[str]] | None = None,
     ) -> None:
-        super().__init__(score, chain, stop_overlap=1.0)
+        super().__init__(score, chains, stop_overlap=1.0)
         if removal not in get_args(Removal):
             raise SettingError(f"removal {removal!r} is not one of {', '.join(get_args(Removal))}")
         if not 1 <= temperature < float("inf"):
@@ -60,7 +61,11 @@ class CHTsRule(CHTRule):
 
     def drop_scores(self, connections: Connections, generator: torch.Generator) -> Tensor:
         """T log q plus Gumbel noise, whose highest are such a draw; shape ``(n_connections,)``, float64."""
-        return self._exponent * self.measure(connections).log() + draw_gumbel(connections.weight, generator)
+        return self.draw_scores(self.measure(connections), generator)
+
+    def draw_scores(self, quantity: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw the scores of connections from their quantities q."""
+        return self._exponent * quantity.log() + draw_gumbel(quantity, generator)
 
     def measure(self, connections: Connections) -> Tensor:
         """Compute the quantity q of each connection, float64, shape ``(n_connections,)``."""
@@ -82,25 +87,27 @@ class CHTssRule(CHTsRule):
     Args:
         final_sparsity: Sparsity of each layer after the last update, in [0, 1).
         removal: Quantity q of a connection: ``magnitude`` or ``importance``.
-        score: Score of a candidate, see :class:`~psn_lightning.dynamics.rules.cannistraci_hebb.LinkScores`.
+        score: Score of a candidate, see :class:`~psn_lightning.dynamics.rules.cannistraci_hebb.LinkScores`. At half of
+            the density there are too many paths for CH3-L3p.
         temperature: Exponent T at the last update, at least 1.
-        chain: Names of the layers that feed each other directly, see :class:`CHTRule`.
+        chains: Layers that feed each other directly, see :class:`CHTRule`.
 
     Raises:
         SettingError: If an argument is out of range.
     """
 
     keeps_count = False
+    ends_at_target = True
 
     def __init__(
         self,
         final_sparsity: float = 0.9,
         removal: Removal = "importance",
-        score: ScoreName = "CH3-L3p",
+        score: ScoreName = "CH2-L3n",
         temperature: float = 3.0,
-        chain: Sequence[str] | None = None,
+        chains: Sequence[Sequence[str]] | None = None,
     ) -> None:
-        super().__init__(removal, score, temperature, chain)
+        super().__init__(removal, score, temperature, chains)
         check_sparsity(final_sparsity)
         self.final_sparsity = final_sparsity
         self._remaining: dict[str, int] = {}
@@ -109,10 +116,15 @@ class CHTssRule(CHTsRule):
         """Check also that each layer starts denser than it ends, with a connection left."""
         super().check(layers)
         for name, layer in layers.items():
-            if not 0 < self._count_final(layer) <= layer.n_initial:
+            if self._count_final(layer) == 0:
                 raise SettingError(
-                    f"{name}: final_sparsity {self.final_sparsity} leaves {self._count_final(layer)} of "
-                    f"{layer.n_initial} connections: start denser (the paper: 0.5), or change final_sparsity"
+                    f"{name}: final_sparsity {self.final_sparsity} leaves no connection of this {layer.n_out} × "
+                    f"{layer.n_in} layer: lower final_sparsity or widen the layer"
+                )
+            if layer.n_initial < self._count_final(layer):
+                raise SettingError(
+                    f"{name}: initial sparsity {1 - layer.n_initial / layer.n_positions:.4f} is above final_sparsity "
+                    f"{self.final_sparsity}: start denser (the paper: 0.5) or raise final_sparsity"
                 )
 
     def _count_final(self, layer: LayerState) -> int:
@@ -129,16 +141,14 @@ class CHTssRule(CHTsRule):
 
     def counts(self, layer: LayerState, update: Update) -> tuple[int, int]:
         """Compute how many connections to prune and to replace."""
-        remaining = self._remaining[layer.name]
-        n_replaced = int(update.fraction * remaining)
-        return layer.n_active - remaining + n_replaced, n_replaced
+        return replace_down_to(self._remaining[layer.name], layer, update.fraction)
 
     def drop_scores(self, connections: Connections, generator: torch.Generator) -> Tensor:
         """Scores of the soft removal, minus infinity for what is pruned first."""
-        scores = super().drop_scores(connections, generator)
-        pruned = torch.ones_like(scores, dtype=torch.bool)
-        pruned[select_top(self.measure(connections), self._remaining[connections.layer.name])] = False
-        return scores.masked_fill(pruned, -torch.inf)
+        quantity = self.measure(connections)
+        pruned = torch.ones_like(quantity, dtype=torch.bool)
+        pruned[select_top(quantity, self._remaining[connections.layer.name])] = False
+        return self.draw_scores(quantity, generator).masked_fill(pruned, -torch.inf)
 
 
 def measure_importance(connections: Connections) -> Tensor:

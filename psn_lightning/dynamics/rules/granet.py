@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from psn_lightning.dynamics.rules.network_scope import check_starts_denser, count_largest
+from psn_lightning.dynamics.rules.network_scope import check_starts_denser, count_largest, replace_down_to
 from psn_lightning.dynamics.rules.rigl import RigLRule
 from psn_lightning.dynamics.views import Connections, LayerState, Update
 from psn_lightning.errors import SettingError
@@ -16,7 +16,8 @@ class GraNetRule(RigLRule):
 
     Every update prunes the smallest |weight| of all layers together, down to the sparsity
     s_t = s_f + (s_i − s_f)(1 − p / until)³, where p is the progress; then it drops the smallest |weight| of each layer
-    and grows as many connections where the |gradient| is largest, like RigL. s_i is the sparsity at the start.
+    and grows as many connections where the |gradient| is largest, like RigL. s_i is the sparsity at the start. The
+    largest |weight| of every layer stays, so that none is emptied.
 
     Args:
         final_sparsity: Sparsity of all layers together after pruning (s_f), in [0, 1).
@@ -27,6 +28,7 @@ class GraNetRule(RigLRule):
     """
 
     keeps_count = False
+    ends_at_target = True
 
     def __init__(self, final_sparsity: float = 0.9, until: float = 0.5) -> None:
         check_sparsity(final_sparsity)
@@ -49,6 +51,4 @@ class GraNetRule(RigLRule):
 
     def counts(self, layer: LayerState, update: Update) -> tuple[int, int]:
         """Compute how many connections to prune and to replace."""
-        remaining = self._remaining[layer.name]
-        n_replaced = int(update.fraction * remaining)
-        return layer.n_active - remaining + n_replaced, n_replaced
+        return replace_down_to(self._remaining[layer.name], layer, update.fraction)

@@ -31,6 +31,7 @@ class MESTRule(SETRule):
         self.gradient_weight = gradient_weight
         self.soft = soft
         self.keeps_count = not soft
+        self.ends_at_target = soft
 
     def counts(self, layer: LayerState, update: Update) -> tuple[int, int]:
         """Compute how many connections to drop and to grow."""

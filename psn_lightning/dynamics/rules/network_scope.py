@@ -12,24 +12,39 @@ from psn_lightning.errors import SettingError
 
 
 def count_largest(layers: Mapping[str, Connections], total: int) -> dict[str, int]:
-    """Count how many of the ``total`` largest |weight| of all layers are in each layer.
+    """Count how many of the ``total`` largest |weight| of all layers are in each layer; at least 1 in each.
 
     Args:
         layers: Active connections by layer name.
-        total: Number of connections to select; if there are fewer, all are selected.
+        total: Number of connections to select, at least one for each layer; if there are fewer, all are selected.
 
     Returns:
         Numbers of connections by layer name.
     """
-    magnitudes = torch.cat([connections.weight.abs() for connections in layers.values()])
+    parts = [connections.weight.abs() for connections in layers.values()]
+    for part in parts:
+        part[part.argmax()] = torch.inf  # no layer is emptied
+    magnitudes = torch.cat(parts)
     largest = torch.zeros(len(magnitudes), dtype=torch.bool, device=magnitudes.device)
     largest[select_top(magnitudes, min(total, len(magnitudes)))] = True
-    parts = torch.split(largest, [len(connections.weight) for connections in layers.values()])
-    return {name: int(part.sum()) for name, part in zip(layers, parts, strict=True)}
+    counts = [int(part.sum()) for part in torch.split(largest, [len(part) for part in parts])]
+    return dict(zip(layers, counts, strict=True))
+
+
+def replace_down_to(remaining: int, layer: LayerState, fraction: float) -> tuple[int, int]:
+    """Count the connections to drop and to grow to prune a layer, and to replace a share of what remains.
+
+    Args:
+        remaining: Number of connections after the update.
+        layer: Sizes of the layer.
+        fraction: Share of the remaining connections to replace.
+    """
+    n_replaced = int(fraction * remaining)
+    return layer.n_active - remaining + n_replaced, n_replaced
 
 
 def check_starts_denser(layers: Mapping[str, LayerState], final_sparsity: float) -> None:
-    """Check that a network that is to be pruned starts denser than it ends, and keeps a connection for each layer.
+    """Check that a network that is to be pruned starts denser than it ends, and can keep a connection in each layer.
 
     Args:
         layers: Sizes of the layers by name.
@@ -46,6 +61,6 @@ def check_starts_denser(layers: Mapping[str, LayerState], final_sparsity: float)
         )
     if initial < final:
         raise SettingError(
-            f"initial sparsity {1 - initial / positions:.4f} is above final_sparsity {final_sparsity}: start denser "
-            "(GraNet: 0.5) or raise final_sparsity"
+            f"initial sparsity {1 - initial / positions:.4f} is above final_sparsity {final_sparsity}: start denser or "
+            "raise final_sparsity"
         )

@@ -28,6 +28,7 @@ class MagnitudePruningRule(Rule):
 
     needs_gradient = False
     keeps_count = False
+    ends_at_target = True
 
     def __init__(self, final_sparsity: float = 0.9) -> None:
         check_sparsity(final_sparsity)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -26,6 +26,8 @@ class Rule(ABC):
     """Whether a connection that has just been dropped is a candidate for growth."""
     keeps_count: bool = True
     """Whether an update leaves every layer the number of connections that it has."""
+    ends_at_target: bool = False
+    """Whether the network has the density of the method after the last update only, and another one before."""
 
     def check(self, layers: Mapping[str, LayerState]) -> None:  # noqa: B027  # most rules work on any layer
         """Check that the rule can update the layers; called before training.
@@ -140,11 +142,12 @@ class StructuredRule(Rule):
         return layer.n_in
 
     @abstractmethod
-    def fan_in(self, salient: Tensor, layer: LayerState) -> Tensor:
+    def fan_in(self, count_salient: Callable[[], Tensor], layer: LayerState) -> Tensor:
         """Compute the fan-in of every neuron, or group of inputs, after the update.
 
         Args:
-            salient: Fan-in that an unstructured update would give each group, int64, shape ``(n_groups,)``.
+            count_salient: Function that returns the fan-in which an unstructured update would give each group, int64,
+                shape ``(n_groups,)``.
             layer: Sizes of the layer.
 
         Returns:

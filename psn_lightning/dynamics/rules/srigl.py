@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
@@ -29,6 +29,8 @@ class SRigLRule(RigLRule, StructuredRule):
         SettingError: If ``gamma_sal`` is not in [0, 1].
     """
 
+    keeps_count = False  # the fan-in is rounded down
+
     def __init__(self, gamma_sal: float = 0.3) -> None:
         if not 0 <= gamma_sal <= 1:
             raise SettingError(f"gamma_sal {gamma_sal} is not in [0, 1]: 0 ablates no neuron")
@@ -43,10 +45,11 @@ class SRigLRule(RigLRule, StructuredRule):
                     f"{layer.n_out} neurons: lower the sparsity"
                 )
 
-    def fan_in(self, salient: Tensor, layer: LayerState) -> Tensor:
+    def fan_in(self, count_salient: Callable[[], Tensor], layer: LayerState) -> Tensor:
         """Equal fan-in for the neurons that stay, 0 for ablated neurons."""
         threshold = math.ceil(self.gamma_sal * (layer.n_initial // layer.n_out))  # exact comparison of integers
         fewest = -(-layer.n_initial // layer.n_in)  # fewer neurons have no room for all connections
+        salient = count_salient()
         stays = salient >= threshold
         if int(stays.sum()) < fewest:
             stays[salient.argsort(descending=True, stable=True)[:fewest]] = True

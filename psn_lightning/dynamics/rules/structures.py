@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -30,6 +30,7 @@ class _Held(Rule):
         self.needs_gradient = rule.needs_gradient
         self.may_return = rule.may_return
         self.keeps_count = rule.keeps_count
+        self.ends_at_target = rule.ends_at_target
 
     def check(self, layers: Mapping[str, LayerState]) -> None:
         """Check that the rule can update the layers."""
@@ -91,6 +92,8 @@ class NMRule(_Held, StructuredRule):
         self.m = m
         if not rule.keeps_count:
             raise SettingError(f"{type(rule).__name__} changes the number of connections, which {n}:{m} fixes")
+        if not rule.may_return:
+            raise SettingError(f"{type(rule).__name__} forbids what fills a group of {n}:{m}: what was just dropped")
 
     def check(self, layers: Mapping[str, LayerState]) -> None:
         """Check that groups of M fit into the inputs of each layer, and that it has N/M of its connections."""
@@ -107,16 +110,17 @@ class NMRule(_Held, StructuredRule):
         """Return M."""
         return self.m
 
-    def fan_in(self, salient: Tensor, layer: LayerState) -> Tensor:
+    def fan_in(self, count_salient: Callable[[], Tensor], layer: LayerState) -> Tensor:
         """Return N for every group."""
-        return torch.full_like(salient, self.n)
+        return torch.full((layer.n_positions // self.m,), self.n)
 
 
 class UnitRule(_Held):
     """Rule held to units: ``size`` consecutive inputs of a neuron that are all connected or all absent.
 
     By default a unit is a whole neuron, of a convolution a whole output channel. A unit's score is the mean of its
-    connections' scores, and counts are rounded down to whole units. The network starts dense, or with whole units.
+    connections' scores, and a layer has whole units, at least as many as the rule asks
+    for. The network starts dense, or with whole units.
 
     Args:
         rule: Rule that scores the connections.
@@ -158,7 +162,9 @@ class UnitRule(_Held):
         """Compute how many connections to drop and to grow, in whole units."""
         size = self._get_size(layer)
         n_drop, n_grow = super().counts(layer, update)
-        return n_drop // size * size, n_grow // size * size
+        target = -(-(layer.n_active - n_drop + n_grow) // size) * size
+        n_drop = n_drop // size * size
+        return n_drop, max(0, min(target, layer.n_positions) - (layer.n_active - n_drop))
 
     def drop_scores(self, connections: Connections, generator: torch.Generator) -> Tensor:
         """Mean score of the connection's unit, shape ``(n_connections,)``."""

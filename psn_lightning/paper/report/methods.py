@@ -99,7 +99,7 @@ def as_published_table(runs: Runs) -> Table:
             ]
         )
     note = (
-        'Test error in per cent, mean over the last three epochs; "best" compares the best epoch, which their paper prints. '
+        'Test error in per cent, mean over the last three epochs; "best" compares the best epoch, as its paper does. '
         "conf/reproduce/methods-as-published.yaml has the recipes."
     )
     columns = ["method", "error (n)", "95%", "best epoch", "printed", "ours − printed"]

@@ -13,8 +13,6 @@ from tests.helpers.loops import Loop
 @pytest.mark.parametrize("n_updates", [4, 5])
 def test_phases_alternate_and_the_last_is_sparse(storage, n_updates):
     loop = Loop(storage, ACDCRule(0.9), ConstantSchedule(1.0, 5, 5, 5 + 5 * n_updates), skip_step_on_update=False)
-    for layer in loop.layers.values():
-        layer.set_active(torch.arange(layer.n_out * layer.n_in))
     positions = sum(layer.n_out * layer.n_in for layer in loop.layers.values())
     counts = []
     for step in range(5 + 5 * n_updates):
@@ -46,6 +44,6 @@ def test_what_is_kept_is_largest_in_the_whole_network():
     assert kept.min() >= gone.max()
 
 
-def test_a_start_sparser_than_the_sparse_phases_is_refused():
-    with pytest.raises(SettingError, match="final_sparsity"):
-        ACDCRule(0.5).check({"fc1": LayerState("fc1", 10, 10, 20, 20)})
+def test_a_sparse_start_is_refused():
+    with pytest.raises(SettingError, match="start dense"):
+        ACDCRule(0.9).check({"fc1": LayerState("fc1", 10, 10, 50, 50)})

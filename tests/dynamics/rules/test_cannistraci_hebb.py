@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from psn_lightning.dynamics.rules.cannistraci_hebb import LinkScores, percolate, sum_paths_densely
+from psn_lightning.dynamics.views import LayerState
 from psn_lightning.errors import SettingError
-from psn_lightning.kernels.paths import sum_paths
+from psn_lightning.kernels.paths import PathSums
 
 graphs = st.builds(
     lambda n_out, n_in, density, seed: np.random.default_rng(seed).random((n_out, n_in)) < density,
@@ -59,7 +60,7 @@ def test_paths_are_summed_alike_with_and_without_numba(links, seed):
     rng, (n_out, n_in), first = np.random.default_rng(seed), links.shape, len(links) // 3
     of_neurons, of_inputs = rng.random((n_out - first, n_out)), rng.random((n_in, n_in))
     graph = links.astype(float)
-    compiled = sum_paths(graph, first, of_neurons, of_inputs)
+    compiled = PathSums(graph, of_inputs).compute(first, of_neurons)
     plain = sum_paths_densely(torch.from_numpy(graph), first, torch.from_numpy(of_neurons), torch.from_numpy(of_inputs))
     np.testing.assert_allclose(compiled, plain.numpy(), rtol=1e-12, atol=1e-15)
 
@@ -80,32 +81,47 @@ chains = st.tuples(
 def draw_chain(widths, kernels, density, seed):
     """Masks of layers that feed each other; an input of a layer has as many positions as its kernel."""
     rng = np.random.default_rng(seed)
-    masks, shapes = {}, []
+    masks, layers = {}, {}
     for i, (n_in, n_out) in enumerate(pairwise(widths)):
         positions = n_in * (kernels[i] if i else 1)
         masks[f"l{i}"] = rng.random((n_out, positions)) < density
-        shapes.append((f"l{i}", n_out, positions))
-    return masks, shapes
+        layers[f"l{i}"] = LayerState(f"l{i}", n_out, positions, int(masks[f"l{i}"].sum()), 0)
+    return masks, layers
 
 
-def percolate_slowly(masks, shapes):
+def percolate_slowly(masks, layers, fixed=()):
     """Remove links at neurons that have links on one side only, until nothing changes."""
     masks = {name: mask.copy() for name, mask in masks.items()}
     changed = True
     while changed:
         changed = False
-        for (name, n_out, _), (following, _, _) in pairwise(shapes):
-            before, after = masks[name], masks[following].reshape(len(masks[following]), n_out, -1)
-            for z in range(n_out):
+        for name, following in pairwise(layers):
+            before = masks[name]
+            after = masks[following].reshape(len(masks[following]), len(before), -1)
+            for z in range(len(before)):
                 if before[z].any() != after[:, z].any():
-                    before[z] = after[:, z] = False
-                    changed = True
+                    for links, layer in ((before[z], name), (after[:, z], following)):
+                        changed |= bool(links.any()) and layer not in fixed
+                        links[:] &= layer in fixed
     return masks
 
 
-@given(chains)
-def test_percolation_reaches_the_fixed_point(chain):
-    masks, shapes = draw_chain(*chain)
-    kept = {name: torch.from_numpy(np.flatnonzero(mask)) for name, mask in masks.items()}
-    for name, mask in percolate_slowly(masks, shapes).items():
-        assert percolate(kept, shapes)[name].tolist() == np.flatnonzero(mask).tolist()
+def positions_of(masks):
+    return {name: torch.from_numpy(np.flatnonzero(mask)) for name, mask in masks.items()}
+
+
+@given(chains, st.sets(st.sampled_from(["l0", "l1", "l2", "l3"])))
+def test_percolation_reaches_the_fixed_point(chain, fixed):
+    masks, layers = draw_chain(*chain)
+    found = percolate(positions_of(masks), layers, [list(layers)], fixed)
+    for name, mask in percolate_slowly(masks, layers, fixed).items():
+        assert found[name].tolist() == np.flatnonzero(mask).tolist()
+
+
+def test_a_layer_that_is_not_updated_counts_as_connected():
+    masks, layers = draw_chain([6, 5, 4, 5, 3], [1] * 4, 0.2, 0)
+    kept = positions_of({name: mask for name, mask in masks.items() if name != "l1"})
+    found = percolate(kept, layers, [list(layers)])
+    assert found["l0"].tolist() == kept["l0"].tolist()
+    pair = percolate_slowly({name: masks[name] for name in ("l2", "l3")}, ["l2", "l3"])
+    assert found["l2"].tolist() == np.flatnonzero(pair["l2"]).tolist()

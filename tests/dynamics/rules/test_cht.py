@@ -9,10 +9,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from psn_lightning.dynamics import Change, CHTRule, ConstantSchedule, LayerState, Update, update_network
+from psn_lightning.dynamics import (
+    Change,
+    CHTRule,
+    ConstantSchedule,
+    LayerState,
+    TopologyUpdater,
+    Update,
+    update_network,
+)
 from psn_lightning.errors import SettingError
-from psn_lightning.nn import sparse_layers, sparsify
-from psn_lightning.topology import Connectivity
+from psn_lightning.nn import SparseMLP, sparse_layers, sparsify
+from psn_lightning.topology import Bernoulli, Connectivity, Topology
 from tests.dynamics.rules.test_cannistraci_hebb import enumerate_scores, percolate_slowly
 from tests.helpers.layers import STORAGES, sparse_linear
 from tests.helpers.loops import Loop
@@ -42,14 +50,13 @@ def test_an_update_against_its_definition(widths, density, fraction, score, seed
         return
     before = {name: layer.mask.numpy().copy() for name, layer in layers.items()}
     weights = {name: layer.parameter.detach().abs().numpy().copy() for name, layer in layers.items()}
-    shapes = [(name, layer.n_out, layer.n_in) for name, layer in layers.items()]
     changes = update_network(layers, CHTRule(score), Update(fraction), None, torch.Generator().manual_seed(seed))
     dropped = {}
     for name, mask in before.items():
         order = sorted(np.flatnonzero(mask), key=lambda i, name=name: (-weights[name].flat[i], i))
         dropped[name] = np.zeros_like(mask)
         dropped[name].flat[order[: len(order) - int(fraction * len(order))]] = True
-    kept = percolate_slowly(dropped, shapes)
+    kept = percolate_slowly(dropped, layers)
     for name, layer in layers.items():
         after, count = layer.mask.numpy(), int(before[name].sum())
         assert after.sum() == count
@@ -76,7 +83,7 @@ def test_a_layer_that_grows_what_it_has_dropped_is_final(storage):
     assert not torch.equal(loop.masks()["fc2"], masks["fc2"])
 
 
-def test_layers_that_do_not_feed_each_other_need_a_chain():
+def test_layers_that_do_not_feed_each_other_need_chains():
     torch.manual_seed(0)
     model = torch.nn.ModuleDict(
         {"a": torch.nn.Linear(12, 10), "b": torch.nn.Linear(12, 10), "c": torch.nn.Linear(10, 8)}
@@ -84,12 +91,34 @@ def test_layers_that_do_not_feed_each_other_need_a_chain():
     sparsify(model, 0.5)
     layers = sparse_layers(model)
     states = {n: LayerState(n, layer.n_out, layer.n_in, 10, 10) for n, layer in layers.items()}
-    with pytest.raises(SettingError, match="chain"):
+    with pytest.raises(SettingError, match="give chains"):
         CHTRule().check(states)
-    CHTRule(chain=[]).check(states)
-    CHTRule(chain=["b", "c"]).check(states)
-    with pytest.raises(SettingError, match="'d'"):
-        CHTRule(chain=["a", "d"]).check(states)
+    CHTRule(chains=[]).check(states)
+    CHTRule(chains=[["b", "c"]]).check(states)
+    for wrong in ([["a", "d"]], [["b", "b"]], ["bc"]):
+        with pytest.raises(SettingError, match="chains has"):
+            CHTRule(chains=wrong).check(states)
+
+
+@pytest.mark.parametrize("widths", [[64, 48, 32, 24, 10], [64, 48, 48, 48, 10]])
+def test_a_frozen_layer_of_a_chain_is_left_out(widths):
+    network = SparseMLP(widths, Topology(Bernoulli(), 0.9))
+    layers = network.sparse_layers()
+    layers["fc2"].parameter.requires_grad_(False)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    updater = TopologyUpdater(layers, CHTRule(stop_overlap=1.0), ConstantSchedule(0.3, 1, 0, 5), optimizer)
+    before = {name: layer.mask.clone() for name, layer in layers.items()}
+    network(torch.randn(8, 64)).sum().backward()
+    changes = updater.before_step()
+    # fc1 and fc3 do not feed each other: nothing percolates, so exactly the share of the schedule was replaced.
+    assert {name: change.contested for name, change in changes.items()} == {
+        name: int(0.3 * int(before[name].sum())) / int(before[name].sum()) for name in ("fc1", "fc3")
+    }
+
+
+def test_a_layer_with_too_many_paths_is_told_so():
+    with pytest.warns(UserWarning, match="fc1: CH3-L3p sums"):
+        CHTRule().check({"fc1": LayerState("fc1", 1024, 784, 400_000, 400_000)})
 
 
 def test_convolutions_are_percolated_by_channel():

@@ -85,6 +85,10 @@ def test_importance_is_a_share_of_the_neuron_and_one_of_the_input():
     connections = Connections(LayerState("l", 2, 2, 4, 4), torch.arange(4), weight, lambda: weight)
     expected = [1 / 4 + 1 / 3, 3 / 4 + 3 / 5, 2 / 4 + 2 / 3, 2 / 4 + 2 / 5]
     assert measure_importance(connections).tolist() == pytest.approx(expected)
+    silent = Connections(
+        LayerState("l", 2, 2, 3, 3), torch.tensor([0, 1, 2]), torch.tensor([0.0, 0.0, 1.0]), lambda: weight
+    )
+    assert measure_importance(silent).tolist() == [0.0, 0.0, 2.0]  # also where all weights of a neuron are 0
     alike = Connections(LayerState("l", 3, 5, 15, 15), torch.arange(15), torch.full((15,), 0.3), lambda: weight)
     assert measure_importance(alike).tolist() == pytest.approx([1 / 5 + 1 / 3] * 15)
 
@@ -108,8 +112,10 @@ def test_chtss_follows_its_sigmoid_to_the_final_sparsity(storage, removal):
 
 
 def test_chtss_starts_denser_than_it_ends():
-    with pytest.raises(SettingError, match="fc1: final_sparsity"):
+    with pytest.raises(SettingError, match=r"fc1: initial sparsity 0\.8000"):
         CHTssRule(0.5).check({"fc1": LayerState("fc1", 10, 10, 20, 20)})
+    with pytest.raises(SettingError, match=r"fc1: final_sparsity 0\.999"):
+        CHTssRule(0.999).check({"fc1": LayerState("fc1", 10, 10, 50, 50)})
 
 
 @pytest.mark.parametrize("arguments", [{"removal": "noise"}, {"temperature": 0.5}])

@@ -52,6 +52,16 @@ def test_the_network_ends_at_its_final_sparsity_and_no_layer_has_to():
     assert len({round(counts[name] / sizes[name], 3) for name in sizes}) > 1
 
 
+def test_no_layer_is_emptied():
+    loop = Loop("masked", GraNetRule(0.95), ConstantSchedule(0.3, 5, 5, 40))
+    loop.layers["fc2"].set_values(1e-4 * loop.layers["fc2"].active_values())
+    loop.optimizer.param_groups[0]["lr"] = 1e-7
+    loop.train(40)
+    counts = {name: int(mask.sum()) for name, mask in loop.masks().items()}
+    assert counts["fc2"] == 1
+    assert sum(counts.values()) == round(0.05 * sum(mask.numel() for mask in loop.masks().values()))
+
+
 @pytest.mark.parametrize(
     ("rule", "n_initial", "match"),
     [(GraNetRule(0.5), 20, "initial sparsity 0.8000"), (GraNetRule(0.999), 100, "leaves 0 connections")],

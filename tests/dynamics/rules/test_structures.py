@@ -16,9 +16,11 @@ from psn_lightning.dynamics import (
     SETRule,
     SRigLRule,
     UnitRule,
+    Update,
     update_layer,
 )
 from psn_lightning.errors import SettingError
+from psn_lightning.paper.variant_updater import RigLVariantRule
 from psn_lightning.topology import Connectivity
 from tests.helpers.layers import STORAGES, sparse_linear
 from tests.helpers.loops import Loop
@@ -91,10 +93,23 @@ def test_units_move_whole_by_their_mean_scores(storage, size, fraction, seed, un
     before = active.nonzero().flatten().tolist()
     n_moved = int(fraction * len(before) * width) // width
     kept = sorted(before, key=lambda u: -means[u])[: len(before) - n_moved]
-    grown = sorted(set(range(n_units)) - set(kept), key=lambda u: -gains[u])[:n_moved]
+    grown = sorted(set(range(n_units)) - set(kept), key=lambda u: -gains[u])[: len(before) - len(kept)]
     expected = torch.zeros(n_units, dtype=torch.bool)
     expected[kept + grown] = True
     assert torch.equal(layer.mask.view(-1, width), expected[:, None].expand(-1, width))
+
+
+@pytest.mark.parametrize("wanted", [(10, 9), (0, 15), (20, 20), (19, 0), (100, 1)])
+def test_counts_are_rounded_up_to_whole_units(wanted):
+    class Wanted(RigLRule):
+        def counts(self, layer, update):
+            return wanted
+
+    n_drop, n_grow = UnitRule(Wanted(), 10).counts(LayerState("fc1", 20, 10, 100, 100), Update(0.3))
+    target = 100 - wanted[0] + wanted[1]
+    assert n_drop % 10 == n_grow % 10 == 0
+    assert n_drop <= wanted[0]
+    assert target <= 100 - n_drop + n_grow < target + 10
 
 
 def test_gradual_pruning_of_whole_neurons_through_a_run():
@@ -124,6 +139,7 @@ def test_a_resumed_loop_is_held_as_well():
         (lambda: NMRule(RigLRule(), 4, 4), "0 < n < m"),
         (lambda: NMRule(MagnitudePruningRule(0.5)), "MagnitudePruningRule"),
         (lambda: NMRule(SRigLRule()), "SRigLRule"),
+        (lambda: NMRule(RigLVariantRule(may_return=False)), "RigLVariantRule"),
         (lambda: UnitRule(CHTRule()), "CHTRule"),
         (lambda: UnitRule(RigLRule(), 0), "size 0"),
         (lambda: NMRule(RigLRule()).check({"fc1": LayerState("fc1", 4, 6, 12, 12)}), "fc1: 2:4"),

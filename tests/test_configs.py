@@ -72,6 +72,7 @@ PRUNED = {"gmp", "acdc", "static"}  # of what is left nothing has moved
 
 def test_the_rules_are_there():
     methods = ["acdc", "cht", "chts", "chtss", "gmp", "granet", "mest", "rigl", "set", "srigl", "static"]
+    methods += ["str", "topkast"]
     assert sorted([*methods, *RECIPES]) == RULES
 
 

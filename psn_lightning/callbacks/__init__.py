@@ -7,6 +7,7 @@ from psn_lightning.callbacks.equilibrium import EquilibriumMonitor
 from psn_lightning.callbacks.exploration import ExplorationMonitor
 from psn_lightning.callbacks.gradients import GradientRatio
 from psn_lightning.callbacks.guards import NumericalGuard
+from psn_lightning.callbacks.latent import STR, TopKAST
 from psn_lightning.callbacks.masks import MaskReapply
 from psn_lightning.callbacks.methods import MEST, SET, RigL, SRigL
 from psn_lightning.callbacks.mixtures import MixtureLogger
@@ -22,6 +23,7 @@ __all__ = [
     "GMP",
     "MEST",
     "SET",
+    "STR",
     "CHTs",
     "CHTss",
     "DynamicTopology",
@@ -39,6 +41,7 @@ __all__ = [
     "RigL",
     "SRigL",
     "Sparsify",
+    "TopKAST",
     "TopologyLogger",
     "TrainingCost",
 ]

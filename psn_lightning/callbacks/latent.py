@@ -79,7 +79,8 @@ class LatentWeights(StartDense, ABC, Generic[Layer]):
         """Make the latent weights, or restore them, before Lightning restores the optimizers.
 
         Raises:
-            SettingError: If a layer is not dense at the start of the run, or an optimizer unscales gradients itself.
+            SettingError: If a layer is not dense at the start of the run, the checkpoint has the latent weights of other
+                layers, or an optimizer unscales gradients itself.
         """
         self.release(trainer)
         restored, self._restored = self._restored, None
@@ -92,7 +93,13 @@ class LatentWeights(StartDense, ABC, Generic[Layer]):
             self._handles.append(optimizer.register_step_post_hook(lambda *_: self._end_step(trainer, pl_module)))
         if restored is not None and not restored["layers"]:
             return  # a checkpoint from after the fit
-        for name, layer in select_layers(pl_module, self.layers).items():
+        layers = select_layers(pl_module, self.layers)
+        if restored is not None and restored["layers"].keys() != layers.keys():
+            raise SettingError(
+                f"the checkpoint has latent weights of {', '.join(restored['layers'])}, not of {', '.join(layers)}: "
+                "resume with the layers of the checkpoint"
+            )
+        for name, layer in layers.items():
             assert isinstance(layer, MaskedLayer)
             if restored is None and not layer.full:
                 raise SettingError(

@@ -3,6 +3,7 @@
 import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.pytorch.plugins import MixedPrecision
 from torch.func import functional_call
 from torch.nn import functional as F
 
@@ -307,6 +308,14 @@ def test_only_the_named_layers(method):
     assert sparse == {f"net.encoder.layers.{i}.linear1" for i in range(2)}
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_checkpoint_of_other_layers_is_refused(method, tmp_path):
+    first = digits_trainer(METHODS[method](layers=["fc1"]), SaveAt(3, tmp_path), max_steps=4)
+    first.fit(dense(), data := Digits(batch_size=64))
+    with pytest.raises(SettingError, match="latent weights of fc1, not of fc2: resume with"):
+        digits_trainer(METHODS[method](layers=["fc2"])).fit(dense(), data, ckpt_path=tmp_path / "3.ckpt")
+
+
 @pytest.mark.skipif(ACCELERATOR != "cpu", reason="storage of the CPU")
 @pytest.mark.parametrize("method", METHODS)
 def test_with_clipping_and_bfloat16(method):
@@ -323,3 +332,23 @@ def test_a_layer_that_is_made_sparse_by_hand_stays_dense_at_zero():
     trainer(METHODS["topkast"](), max_epochs=1).fit(module, batches("resnet"))
     assert "net.fc" not in sparse_layers(module)
     assert all(not layer.full for layer in sparse_layers(module).values())
+
+
+@pytest.mark.skipif(ACCELERATOR != "cpu", reason="a scaler of the CPU")
+@pytest.mark.parametrize("method", METHODS)
+def test_a_step_that_the_scaler_skips_leaves_everything_as_it_was(method):
+    class Never(pl.Callback):
+        def on_train_batch_end(self, trainer, pl_module, *_):
+            for latent, theta in zip(callback.latent.values(), self.first, strict=True):
+                assert torch.equal(latent.latent, theta)
+
+        def on_train_start(self, trainer, pl_module):
+            self.first = [latent.latent.clone() for latent in callback.latent.values()]
+
+    callback, watch = METHODS[method](), Watch()
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**126)  # overflows until it has been lowered
+    run = trainer(callback, MaskReapply(), watch, Never(), max_steps=4,
+                  plugins=[MixedPrecision("16-mixed", "cpu", scaler)])  # fmt: skip
+    run.fit(plain("transformer"), batches("transformer"))
+    assert scaler.get_scale() < 2.0**126
+    assert watch.stray == 0

@@ -282,7 +282,7 @@ class Phases(pl.Callback):
         self.steps += self.gpu.phase == "step"
 
 
-WAITS_OF_AN_UPDATE = {"static": 0, "RigL": 28, "SET": 34, "SRigL": 48, "GMP": 26, "RigLVariant": 40, "TopKAST": 28}
+WAITS_OF_AN_UPDATE = {"static": 0, "RigL": 28, "SET": 34, "SRigL": 48, "GMP": 26, "RigLVariant": 40, "TopKAST": 13}
 
 
 @pytest.mark.parametrize("method", WAITS_OF_AN_UPDATE)

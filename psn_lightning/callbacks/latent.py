@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 import lightning.pytorch as pl
 from torch.optim import Optimizer
 
-from psn_lightning.callbacks.averages import find_average_models, follow_connections
+from psn_lightning.callbacks.averages import follow_connections
 from psn_lightning.callbacks.dynamic import DynamicTopology
 from psn_lightning.callbacks.layers import log_epoch, select_layers
 from psn_lightning.callbacks.pruning import Prune
@@ -79,7 +79,7 @@ class LatentWeights(StartDense, ABC, Generic[Layer]):
         """Make the latent weights, or restore them, before Lightning restores the optimizers.
 
         Raises:
-            SettingError: If a layer is not dense at the start of the run, the checkpoint has the latent weights of other
+            SettingError: If a layer is not dense at the start of the run, a checkpoint has the latent weights of other
                 layers, or an optimizer unscales gradients itself.
         """
         self.release(trainer)
@@ -317,9 +317,10 @@ class STR(LatentWeights[SoftThresholdLayer]):
 
     def _end_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compute the effective weights; averages follow their connections, which may change in every step."""
+        ends = any(latent.is_stepping for latent in self.latent.values())
         super()._end_step(trainer, pl_module)
-        if any(True for _ in find_average_models(trainer)):
-            follow_connections(trainer, pl_module)
+        if ends:
+            follow_connections(trainer, pl_module)  # waits for the device only where there is an average
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the thresholds."""

@@ -2,7 +2,8 @@
 
 Between two optimizer steps the layer is an ordinary masked layer: the parameter holds the effective weights, the mask
 their connections, so that evaluation, checkpoints, averages and export need to know nothing of the method. For the time
-of a step the parameter holds the latent weights, and its gradient is the loss's gradient to them.
+of a step the parameter holds the latent weights, and its gradient is the loss's gradient to them. What is written into
+the parameter between two steps lasts until the next one.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ class LatentLayer(ABC):
         self.layer = layer
         self.latent = layer.parameter.detach().clone()
         """Latent weights θ, in the shape of the parameter."""
-        self._is_stepping = False
+        self.is_stepping = False
+        """Whether the parameter holds the latent weights, between :meth:`before_step` and :meth:`after_step`."""
 
     @property
     def own_parameter(self) -> nn.Parameter | None:
@@ -58,17 +60,17 @@ class LatentLayer(ABC):
     def before_step(self) -> None:
         """Give the optimizer the latent weights and the gradient to them; nothing for a weight without gradient."""
         weight = self.layer.parameter
-        if weight.grad is None or self._is_stepping:
+        if weight.grad is None or self.is_stepping:
             return
-        self._is_stepping = True
+        self.is_stepping = True
         self._convert_gradient(weight.grad)
         weight.copy_(self.latent)
 
     @torch.no_grad()
     def after_step(self) -> None:
         """Keep the latent weights, and compute the effective ones; nothing unless :meth:`before_step` preceded."""
-        if self._is_stepping:
-            self._is_stepping = False
+        if self.is_stepping:
+            self.is_stepping = False
             self._take_step(self.layer.parameter)
 
     def release(self) -> None:

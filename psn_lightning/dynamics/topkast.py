@@ -71,33 +71,32 @@ class TopKASTLayer(LatentLayer):
         return mask.view(self.latent.shape)
 
     def compute_penalty(self) -> Tensor:
-        """Compute the penalty of the present θ, a scalar."""
-        active, waiting = self._norms()
-        return self.penalty * (active + waiting * self._waiting_factor)
+        """Compute the penalty of the present θ between two steps, a scalar."""
+        active: Tensor = torch.linalg.vector_norm(self.layer.parameter.detach())  # θ_A, and 0 elsewhere
+        waiting: Tensor = torch.linalg.vector_norm(self._waiting_weights())
+        return self.penalty * (active + self._waiting_factor * waiting)
 
     @property
     def _waiting_factor(self) -> float:
         """1 / D, the number of positions for each connection."""
         return self.latent.numel() / self.n_forward
 
+    def _waiting_weights(self) -> Tensor:
+        """θ_{B∖A}, and 0 elsewhere."""
+        return torch.where(self.backward & ~self._active, self.latent, 0)
+
     @property
     def _active(self) -> Tensor:
         return self.layer.mask.view(self.latent.shape)
 
-    def _norms(self) -> tuple[Tensor, Tensor]:
-        """‖θ_A‖ and ‖θ_{B∖A}‖."""
-        active = self._active
-        inside, waiting = (torch.where(m, self.latent, 0) for m in (active, self.backward & ~active))
-        return torch.linalg.vector_norm(inside), torch.linalg.vector_norm(waiting)
-
     def _convert_gradient(self, gradient: Tensor) -> None:
-        gradient.masked_fill_(~self.backward, 0)
-        if self.penalty == 0:
-            return
-        # The gradient of a norm is θ / ‖θ‖; of a norm of zeros the subgradient 0 is taken.
-        active, waiting = (self.penalty / torch.where(norm > 0, norm, 1) for norm in self._norms())
-        scale = torch.where(self._active, active, waiting * self._waiting_factor)
-        gradient.add_(torch.where(self.backward, scale * self.latent, 0))
+        self.layer.mask_gradient()
+        if self.penalty > 0:
+            waiting = self._waiting_weights()
+            for weights, factor in ((self.layer.parameter, 1.0), (waiting, self._waiting_factor)):
+                norm = torch.linalg.vector_norm(weights)
+                # The gradient of a norm is θ / ‖θ‖; of a norm of zeros the subgradient 0 is taken.
+                gradient.addcmul_(weights, factor * self.penalty / torch.where(norm > 0, norm, 1))
 
     def _take_step(self, stepped: Tensor) -> None:
         self.latent = torch.where(self.backward, stepped, self.latent)

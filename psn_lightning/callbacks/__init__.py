@@ -7,14 +7,15 @@ from psn_lightning.callbacks.equilibrium import EquilibriumMonitor
 from psn_lightning.callbacks.exploration import ExplorationMonitor
 from psn_lightning.callbacks.gradients import GradientRatio
 from psn_lightning.callbacks.guards import NumericalGuard
-from psn_lightning.callbacks.latent import STR, TopKAST
 from psn_lightning.callbacks.masks import MaskReapply
 from psn_lightning.callbacks.methods import MEST, SET, RigL, SRigL
 from psn_lightning.callbacks.mixtures import MixtureLogger
 from psn_lightning.callbacks.progress import Progress
 from psn_lightning.callbacks.pruning import Prune
 from psn_lightning.callbacks.recording import EpochTimer, LastEvaluation, TopologyLogger
+from psn_lightning.callbacks.soft_threshold import STR
 from psn_lightning.callbacks.sparsify import Sparsify
+from psn_lightning.callbacks.topkast import TopKAST
 from psn_lightning.callbacks.training_cost import TrainingCost
 
 __all__ = [

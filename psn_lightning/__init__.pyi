@@ -3,6 +3,7 @@ from .callbacks import CHT as CHT
 from .callbacks import GMP as GMP
 from .callbacks import MEST as MEST
 from .callbacks import SET as SET
+from .callbacks import STR as STR
 from .callbacks import CHTs as CHTs
 from .callbacks import CHTss as CHTss
 from .callbacks import DynamicTopology as DynamicTopology
@@ -17,6 +18,7 @@ from .callbacks import Prune as Prune
 from .callbacks import RigL as RigL
 from .callbacks import Sparsify as Sparsify
 from .callbacks import SRigL as SRigL
+from .callbacks import TopKAST as TopKAST
 from .callbacks import TopologyLogger as TopologyLogger
 from .callbacks import TrainingCost as TrainingCost
 from .checkpoints import GeneratorState as GeneratorState
@@ -35,6 +37,7 @@ from .dynamics import ConstantSchedule as ConstantSchedule
 from .dynamics import CosineSchedule as CosineSchedule
 from .dynamics import CubicSchedule as CubicSchedule
 from .dynamics import GraNetRule as GraNetRule
+from .dynamics import LatentLayer as LatentLayer
 from .dynamics import LinearSchedule as LinearSchedule
 from .dynamics import MagnitudePruningRule as MagnitudePruningRule
 from .dynamics import MESTRule as MESTRule
@@ -44,9 +47,11 @@ from .dynamics import Rule as Rule
 from .dynamics import Schedule as Schedule
 from .dynamics import SETRule as SETRule
 from .dynamics import SigmoidSchedule as SigmoidSchedule
+from .dynamics import SoftThresholdLayer as SoftThresholdLayer
 from .dynamics import SRigLRule as SRigLRule
 from .dynamics import StepSchedule as StepSchedule
 from .dynamics import StructuredRule as StructuredRule
+from .dynamics import TopKASTLayer as TopKASTLayer
 from .dynamics import TopologyUpdater as TopologyUpdater
 from .dynamics import UnitRule as UnitRule
 from .dynamics import update_layer as update_layer

@@ -18,6 +18,7 @@ from psn_lightning.callbacks import (
     GMP,
     MEST,
     SET,
+    STR,
     CHTs,
     CHTss,
     EpochTimer,
@@ -33,6 +34,7 @@ from psn_lightning.callbacks import (
     RigL,
     Sparsify,
     SRigL,
+    TopKAST,
     TopologyLogger,
     TrainingCost,
 )
@@ -56,6 +58,8 @@ METHODS = {
     "SET": [SET(period=10, end=1.0)],
     "SRigL": [SRigL(period=10, end=1.0)],
     "GMP": [GMP(period=5)],
+    "TopKAST": [TopKAST(period=10)],
+    "STR": [STR(initial=-4.0)],
     "RigLVariant": [RigLVariant(period=10, end=1.0, gradient_steps=5, grown_value="initial", moments="reset")],
 }
 RECENT = {
@@ -145,8 +149,9 @@ class Before(pl.Callback):
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         rules = [callback for callback in trainer.callbacks if isinstance(callback, DynamicTopology)]
         updates = any(updater.is_due for rule in rules for updater in rule._updaters)
+        selects = any(isinstance(callback, TopKAST) and callback.is_due(trainer) for callback in trainer.callbacks)
         reads = batch_idx == 0 or (trainer.global_step + 1) % trainer.log_every_n_steps == 0 or trainer.is_last_batch
-        self.gpu.phase = "update" if updates else "report" if reads else "step"
+        self.gpu.phase = "update" if updates or selects else "report" if reads else "step"
 
 
 class After(pl.Callback):
@@ -199,6 +204,11 @@ def make_model(**arguments):
     return SparseClassifier(64, 10, **{**defaults, **arguments})
 
 
+def model_of(method):
+    """Model from which a method starts."""
+    return make_model(sparsity=0.0 if method in {"TopKAST", "STR"} else 0.8)
+
+
 def copies(method):
     """Fresh callbacks of a method: a callback belongs to one Trainer."""
     return copy.deepcopy({**METHODS, **PRUNING, **RECENT}[method])
@@ -207,11 +217,11 @@ def copies(method):
 @pytest.mark.parametrize("method", [*METHODS, *PRUNING, *RECENT])
 def test_no_devices_are_mixed_and_the_numbers_are_the_cpus(method):
     with PretendedGpu() as gpu:
-        task = make_model()
+        task = model_of(method)
         make_trainer(gpu, *copies(method)).fit(task, Digits(batch_size=64))
         found = {name: value.inner for name, value in task.state_dict().items() if isinstance(value, GpuTensor)}
     assert found
-    expected = make_model()
+    expected = model_of(method)
     host = PretendedGpu()  # not entered: a run on the CPU
     on_cpu = {"accelerator": "cpu", "strategy": "auto"}
     make_trainer(host, *copies(method), **on_cpu).fit(expected, Digits(batch_size=64))
@@ -236,12 +246,12 @@ def test_a_run_goes_on(method, tmp_path):
     data, lengths = Digits(batch_size=64), {"max_epochs": -1, "default_root_dir": tmp_path, "checkpoints": True}
     with PretendedGpu() as gpu:
         trainer = make_trainer(gpu, *copies(method), StopAt(17), max_steps=46, **lengths)
-        trainer.fit(make_model(), data)
+        trainer.fit(model_of(method), data)
     (last,) = tmp_path.rglob("last.ckpt")
     torch.save(to_cpu(torch.load(last, map_location="cpu", weights_only=False)), tmp_path / "plain.ckpt")
     with PretendedGpu() as gpu:
         trainer = make_trainer(gpu, *copies(method), max_steps=30, **lengths)
-        trainer.fit(make_model(), data, ckpt_path=str(tmp_path / "plain.ckpt"), weights_only=False)
+        trainer.fit(model_of(method), data, ckpt_path=str(tmp_path / "plain.ckpt"), weights_only=False)
     assert trainer.global_step == 30
 
 
@@ -249,7 +259,7 @@ def test_a_run_goes_on(method, tmp_path):
 def test_a_plain_step_never_waits(method):
     with PretendedGpu() as gpu:
         make_trainer(gpu, *copies(method), Progress(), enable_progress_bar=True).fit(
-            make_model(), Digits(batch_size=64)
+            model_of(method), Digits(batch_size=64)
         )
     found = gpu.waits("step", "between steps")
     assert all("callbacks/progress.py" in line for _, _, line in found), found  # the bar, four times a second at most
@@ -284,14 +294,14 @@ class Phases(pl.Callback):
         self.steps += self.gpu.phase == "step"
 
 
-WAITS_OF_AN_UPDATE = {"static": 0, "RigL": 28, "SET": 34, "SRigL": 48, "GMP": 26, "RigLVariant": 40}
+WAITS_OF_AN_UPDATE = {"static": 0, "RigL": 28, "SET": 34, "SRigL": 48, "GMP": 26, "RigLVariant": 40, "TopKAST": 13}
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", WAITS_OF_AN_UPDATE)
 def test_an_update_waits_no_more_often_than_it_did(method):
     with PretendedGpu() as gpu:
         watch = Updates()
-        make_trainer(gpu, *copies(method), watch).fit(make_model(), Digits(batch_size=64))
+        make_trainer(gpu, *copies(method), watch).fit(model_of(method), Digits(batch_size=64))
     waits = gpu.waits("update").total()
     assert waits <= WAITS_OF_AN_UPDATE[method] * watch.count, gpu.waits("update")
     assert (waits > 0) == (method != "static")
@@ -304,7 +314,9 @@ class Updates(pl.Callback):
         self.count = 0
 
     def on_train_batch_end(self, trainer, *_):
-        self.count += any(isinstance(callback, DynamicTopology) and callback.changes for callback in trainer.callbacks)
+        for callback in trainer.callbacks:
+            self.count += isinstance(callback, DynamicTopology) and bool(callback.changes)
+            self.count += isinstance(callback, TopKAST) and 0 < callback._selected == trainer.global_step - 1
 
 
 class Poison(pl.Callback):
@@ -329,7 +341,7 @@ class Poison(pl.Callback):
 @pytest.mark.parametrize("step", [7, 22])  # within an epoch of 23 steps, where the host does not look; the last one
 def test_a_gradient_that_is_not_finite_changes_nothing_and_is_told_later(method, step, tmp_path):
     with PretendedGpu() as gpu:
-        task, poison = make_model(), Poison(step)
+        task, poison = model_of(method), Poison(step)
         trainer = make_trainer(gpu, *copies(method), poison, default_root_dir=tmp_path)
         with pytest.raises(DivergedError, match=rf"(?s)at step {step}\. .*before the step") as stopped:
             trainer.fit(task, Digits(batch_size=64))
@@ -419,7 +431,7 @@ def test_precisions(method, precision, tmp_path):
         plugins = [MixedPrecision(precision, "cpu", scaler)]
     chosen = {"plugins": plugins} if plugins else {"precision": precision}
     with PretendedGpu() as gpu:
-        task = make_model()
+        task = model_of(method)
         table = PredictionTable(str(tmp_path / "predictions.csv"))
         trainer = make_trainer(gpu, *copies(method), table, inference_mode=False, **chosen)
         trainer.fit(task, Digits(batch_size=64))

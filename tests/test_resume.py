@@ -16,11 +16,13 @@ import torch
 from psn_lightning.callbacks import (
     GMP,
     SET,
+    STR,
     EquilibriumMonitor,
     GradientRatio,
     MaskReapply,
     RigL,
     SRigL,
+    TopKAST,
     TopologyLogger,
     TrainingCost,
 )
@@ -42,6 +44,8 @@ RULES = {
     "SET": lambda: SET(period=0.4),
     "SRigL": lambda: SRigL(period=7),
     "GMP": lambda: GMP(period=7),
+    "TopKAST": lambda: TopKAST(period=7),
+    "STR": lambda: STR(initial=-4.0, weight_decay=0.01),
 }
 
 
@@ -77,7 +81,7 @@ class Record(pl.Callback):
 def run(rule, folder, stops=(), checkpoint=None, extra=(), loop=None, **arguments):
     """Train; returns (task, trainer, record), also when the run was stopped."""
     pl.seed_everything(11)
-    sparsity = 0.0 if rule == "GMP" else 0.8
+    sparsity = 0.0 if rule in {"GMP", "TopKAST", "STR"} else 0.8
     task = SparseClassifier(64, 10, hidden=[48, 32], topology=Bernoulli(), sparsity=sparsity, **arguments)
     record = Record()
     trainer = pl.Trainer(

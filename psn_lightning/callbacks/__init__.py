@@ -13,7 +13,9 @@ from psn_lightning.callbacks.mixtures import MixtureLogger
 from psn_lightning.callbacks.progress import Progress
 from psn_lightning.callbacks.pruning import Prune
 from psn_lightning.callbacks.recording import EpochTimer, LastEvaluation, TopologyLogger
+from psn_lightning.callbacks.soft_threshold import STR
 from psn_lightning.callbacks.sparsify import Sparsify
+from psn_lightning.callbacks.topkast import TopKAST
 from psn_lightning.callbacks.training_cost import TrainingCost
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "GMP",
     "MEST",
     "SET",
+    "STR",
     "CHTs",
     "CHTss",
     "DynamicTopology",
@@ -39,6 +42,7 @@ __all__ = [
     "RigL",
     "SRigL",
     "Sparsify",
+    "TopKAST",
     "TopologyLogger",
     "TrainingCost",
 ]

@@ -17,16 +17,16 @@ from torch.utils.data import DataLoader, IterableDataset
 from psn_lightning.callbacks.averages import follow_connections
 from psn_lightning.callbacks.layers import layers_of, seed_of_run
 from psn_lightning.callbacks.ranks import check_equal_connectivity, refuse_csr_counts
-from psn_lightning.callbacks.sparsify import Sparsify
+from psn_lightning.callbacks.sparsify import StartDense
 from psn_lightning.callbacks.steps import count_steps_of_each, count_total_steps
 from psn_lightning.errors import SettingError
-from psn_lightning.nn import InitName, sparse_layers
+from psn_lightning.nn import InitName
 from psn_lightning.nn.torch_private import is_held
 from psn_lightning.pruning import Saliency, Scope, Shuffle, classify, prune
 from psn_lightning.topology import check_sparsity
 
 
-class Prune(Sparsify):
+class Prune(StartDense):
     """Removes the connections that a saliency finds least important, at one or several points of a run.
 
     A dense module gets full masks first, as by :class:`Sparsify`; our own model starts dense with ``sparsity: 0``.
@@ -63,7 +63,7 @@ class Prune(Sparsify):
         forward: Callable[[nn.Module, Any], tuple[Tensor, Tensor]] | None = None,
         seed: int | None = None,
     ) -> None:
-        super().__init__(0.0, allocation="uniform", seed=seed, print_table=False)
+        super().__init__(seed)
         check_sparsity(sparsity)
         points = at if isinstance(at, list) else [at]
         if not points or any(point < 0 or (isinstance(point, float) and point >= 1) for point in points):
@@ -79,18 +79,6 @@ class Prune(Sparsify):
         self._density = 1.0  # before the first of them
         self._module: weakref.ref[pl.LightningModule] | None = None
         self._is_restored = False
-
-    def apply(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Give a dense module full masks, unless another :class:`Sparsify` makes it sparse.
-
-        Raises:
-            SettingError: If the module cannot be made sparse.
-        """
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, Sparsify) and not isinstance(callback, Prune):
-                callback.apply(trainer, pl_module)
-        if not sparse_layers(pl_module):
-            super().apply(trainer, pl_module)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Check the strategy, and make a dense module sparse.

@@ -142,6 +142,32 @@ class Sparsify(pl.Callback):
         return self.storage if possible or self.storage != "auto" else "masked"
 
 
+class StartDense(Sparsify):
+    """Base class of callbacks that make a dense network sparse in the course of the run.
+
+    A dense module gets full masks, unless another :class:`Sparsify` makes it sparse; our own model starts dense with
+    ``sparsity: 0``.
+
+    Args:
+        seed: Seed of the callback's random numbers; the seed of seed_everything by default.
+    """
+
+    def __init__(self, seed: int | None = None) -> None:
+        super().__init__(0.0, allocation="uniform", seed=seed, print_table=False)
+
+    def apply(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Give a dense module full masks, unless another :class:`Sparsify` makes it sparse.
+
+        Raises:
+            SettingError: If the module cannot be made sparse.
+        """
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, Sparsify) and not isinstance(callback, StartDense):
+                callback.apply(trainer, pl_module)
+        if not sparse_layers(pl_module):
+            super().apply(trainer, pl_module)
+
+
 def sparsify_first(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
     """Apply a :class:`Sparsify` of the trainer now, wherever it is in the list of callbacks.
 

@@ -20,9 +20,10 @@ class TrainingCost(pl.Callback):
     share of all positions, both as means over the backward passes so far; and ``cost/flops``, the floating-point
     operations of the sparse layers so far. A connection takes two operations per row in the forward pass, two for the
     gradient to the inputs and two for its own gradient. Where growth reads the gradient to absent connections, that
-    step computes it for every position. Biases, norms and layers that are not sparse are not counted, nor is the
-    scoring of a saliency before training; a kernel is counted once per row, not at each of its places. Batches without
-    a tensor have no rows to count, and no ``cost/flops``.
+    step computes it for every position; where absent positions train (:class:`TopKAST`, :class:`STR`), for these.
+    Biases, norms and layers that are not sparse are not counted, nor is the scoring of a saliency before training; a
+    kernel is counted once per row, not at each of its places. Batches without a tensor have no rows to count, and no
+    ``cost/flops``.
 
     The count is that of an implementation which stores and multiplies active weights only, as storage csr does.
     """
@@ -31,8 +32,8 @@ class TrainingCost(pl.Callback):
         self._layers: list[SparseLayer] = []
         self._rows = 0.0  # of the present batch, on all processes
         self._passes = 0
-        self._connections = 0  # summed over the passes
-        self._flops = 0.0
+        self._connections: int | Tensor = 0  # summed over the passes, on the device where a sum is not known here
+        self._flops: float | Tensor = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Find the layers, and count from 0 if the run is a new one."""
@@ -50,22 +51,21 @@ class TrainingCost(pl.Callback):
         """Count the connections of this pass."""
         self._passes += 1
         for layer in self._layers:
-            connections = layer.n_connections
-            computed = layer.n_out * layer.n_in if layer.record_dense_gradient else connections
+            connections = layer.count_connections()
             self._connections += connections
-            self._flops += (4 * connections + 2 * computed) * self._rows
+            self._flops += (4 * connections + 2 * layer.count_gradients()) * self._rows
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the cost so far."""
         positions = sum(layer.n_out * layer.n_in for layer in self._layers)
         if positions and self._passes:
-            mean = self._connections / self._passes
-            figures = {"connections": mean, "density": mean / positions, "flops": self._flops}
+            mean = int(self._connections) / self._passes
+            figures = {"connections": mean, "density": mean / positions, "flops": float(self._flops)}
             log_epoch(trainer, {f"cost/{name}": value for name, value in figures.items() if not math.isnan(value)})
 
     def state_dict(self) -> dict[str, Any]:
         """Counts so far."""
-        return {"passes": self._passes, "connections": self._connections, "flops": self._flops}
+        return {"passes": self._passes, "connections": int(self._connections), "flops": float(self._flops)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the counts of :meth:`state_dict`."""

@@ -16,6 +16,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from psn_lightning import __version__
 from psn_lightning.callbacks import DynamicTopology, EquilibriumMonitor, TopologyLogger
+from psn_lightning.callbacks.latent import LatentWeights
 from psn_lightning.callbacks.layers import layers_of
 from psn_lightning.callbacks.lightning_private import log_step_metrics
 from psn_lightning.callbacks.recording import connectivities
@@ -104,11 +105,13 @@ class RunRecord(pl.Callback):
 
     @staticmethod
     def _name_rule(trainer: pl.Trainer) -> str:
-        """Name of the callback that updates the topology, or of a :class:`DynamicTopology`'s rule; else ``static``."""
+        """Name of the callback that changes the masks, or of a :class:`DynamicTopology`'s rule; else ``static``."""
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, DynamicTopology):
                 plain = type(callback) is DynamicTopology
                 return type(callback.rule if plain else callback).__name__
+            if isinstance(callback, LatentWeights):
+                return type(callback).__name__
         return "static"
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:

@@ -29,7 +29,7 @@ _ROWS = (
 
 
 _GROUPS = ("sparsity/", "fan_in/", "fan_out/", "gradient/", "topology/", "equilibrium/", "cost/", "moe/", "time/")
-_LIBRARY_METRICS = (*_GROUPS, "train/loss", "train/auxiliary_loss")
+_LIBRARY_METRICS = (*_GROUPS, "topkast/", "str/", "train/loss", "train/auxiliary_loss")
 """Prefixes of the metrics that callbacks log for any model, and the losses of training steps."""
 
 

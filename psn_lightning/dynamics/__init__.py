@@ -1,6 +1,7 @@
 """Dynamic sparse training without Lightning: rules, schedules, and the engine that applies them."""
 
 from psn_lightning.dynamics.engine import moments_of, update_layer, update_network
+from psn_lightning.dynamics.latent import LatentLayer
 from psn_lightning.dynamics.rules import (
     ACDCRule,
     CHTRule,
@@ -27,6 +28,8 @@ from psn_lightning.dynamics.schedules import (
     StepSchedule,
     Window,
 )
+from psn_lightning.dynamics.soft_threshold import SoftThresholdLayer
+from psn_lightning.dynamics.topkast import TopKASTLayer
 from psn_lightning.dynamics.updater import TopologyUpdater, check_layers
 from psn_lightning.dynamics.views import Block, Change, Connections, LayerState, Update
 
@@ -42,6 +45,7 @@ __all__ = [
     "CosineSchedule",
     "CubicSchedule",
     "GraNetRule",
+    "LatentLayer",
     "LayerState",
     "LinearSchedule",
     "MESTRule",
@@ -53,8 +57,10 @@ __all__ = [
     "SRigLRule",
     "Schedule",
     "SigmoidSchedule",
+    "SoftThresholdLayer",
     "StepSchedule",
     "StructuredRule",
+    "TopKASTLayer",
     "TopologyUpdater",
     "UnitRule",
     "Update",

@@ -74,6 +74,14 @@ class SparseLayer(ABC):
     def n_connections(self) -> int:
         """Number of active connections; counted once after each change, so it may be read in every step."""
 
+    def count_connections(self) -> int | Tensor:
+        """Count the active connections; a scalar on the device where reading :attr:`n_connections` would wait."""
+        return self.n_connections
+
+    def count_gradients(self) -> int | Tensor:
+        """Count the positions whose gradient a backward pass computes: active connections, or all for a rule."""
+        return self.n_out * self.n_in if self.record_dense_gradient else self.n_connections
+
     @property
     @abstractmethod
     def parameter(self) -> nn.Parameter:

@@ -38,6 +38,12 @@ class MaskedLayer(SparseLayer):
     def __init__(self, module: nn.Module, name: str, connectivity: Connectivity) -> None:
         self._module, self._name = module, name
         self._records = False
+        self.trained: Tensor | None = None
+        """Positions that train, active or not: boolean, shape of the parameter; None for the active ones.
+
+        A method whose weights are a function of others (:mod:`psn_lightning.dynamics.latent`) sets it. Gradients and
+        moments are then kept at these positions.
+        """
         self._count: int | None = None  # number of active connections; None until counted
         self._hooked: weakref.ref[nn.Parameter] | None = None
         self._handle: Any = None
@@ -53,8 +59,8 @@ class MaskedLayer(SparseLayer):
         self.attach()
 
     def __getstate__(self) -> dict[str, Any]:
-        """State without the hook: an unpickled layer has its own parameter, see :meth:`attach`."""
-        return {**self.__dict__, "_hooked": None, "_handle": None}
+        """State without the hook and the method of training: an unpickled layer has its own parameter."""
+        return {**self.__dict__, "_hooked": None, "_handle": None, "trained": None}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> MaskedLayer:
         """Copy the layer together with its module, and hook the copied parameter."""
@@ -100,7 +106,7 @@ class MaskedLayer(SparseLayer):
     @unserializable_hook  # type: ignore[untyped-decorator]
     def _masked_gradient(self, gradient: Tensor) -> Tensor | None:
         """Mask the gradient; hook of the parameter. A product would keep NaN, and takes twice as long."""
-        return None if self._records or self.full else torch.where(self._mask, gradient, 0)
+        return None if self._records or self.full else torch.where(self._trained_or_active, gradient, 0)
 
     def _before_load(
         self,
@@ -148,9 +154,14 @@ class MaskedLayer(SparseLayer):
         return self._mask.flatten(1)
 
     @property
+    def _trained_or_active(self) -> Tensor:
+        """Positions of gradients and moments."""
+        return self._mask if self.trained is None else self.trained
+
+    @property
     def full(self) -> bool:
-        """Whether all connections are active; masking is then skipped."""
-        return self.n_connections == self._mask.numel()
+        """Whether all connections are active and train; masking is then skipped."""
+        return self.trained is None and self.n_connections == self._mask.numel()
 
     @property
     def n_connections(self) -> int:
@@ -158,6 +169,14 @@ class MaskedLayer(SparseLayer):
         if self._count is None:
             self._count = int(self._mask.sum())
         return self._count
+
+    def count_connections(self) -> int | Tensor:
+        """Count the active connections without waiting for the device; see :meth:`SparseLayer.count_connections`."""
+        return self._mask.sum() if self._count is None else self._count
+
+    def count_gradients(self) -> int | Tensor:
+        """Count the positions that train; see :meth:`SparseLayer.count_gradients`."""
+        return super().count_gradients() if self.trained is None else self.trained.sum()
 
     @property
     def record_dense_gradient(self) -> bool:
@@ -208,6 +227,18 @@ class MaskedLayer(SparseLayer):
         self._count = None
         return stayed
 
+    @torch.no_grad()
+    def assign(self, weight: Tensor, mask: Tensor) -> None:
+        """Overwrite weights and mask in place, without waiting for the device.
+
+        Args:
+            weight: Weights in the shape of the parameter, whatever they are at absent connections.
+            mask: Boolean mask in the shape of the parameter.
+        """
+        self._mask.copy_(mask)
+        self._count = None
+        self.parameter.copy_(torch.where(mask, weight, 0))
+
     def compress(self, moment: Tensor) -> Tensor:
         """Gather an optimizer tensor by active connection, shape ``(n_connections,)``."""
         return moment[self._mask]
@@ -220,19 +251,19 @@ class MaskedLayer(SparseLayer):
 
     @torch.no_grad()
     def apply_mask(self, moments: Iterable[Tensor] = ()) -> None:
-        """Set weight and moments of absent connections to 0."""
+        """Set the weights of absent connections to 0, and the moments where nothing trains."""
         self.attach()
         if not self.full:
-            absent = ~self._mask
-            for tensor in (self.parameter, *moments):
-                tensor.masked_fill_(absent, 0)  # a product would keep NaN
+            self.parameter.masked_fill_(~self._mask, 0)  # a product would keep NaN
+            for moment in moments:
+                moment.masked_fill_(~self._trained_or_active, 0)
 
     @torch.no_grad()
     def mask_gradient(self) -> None:
-        """Set the gradient of absent connections to 0."""
+        """Set the gradient to 0 where nothing trains."""
         gradient = self.parameter.grad
         if gradient is not None and not self.full:
-            gradient.masked_fill_(~self._mask, 0)
+            gradient.masked_fill_(~self._trained_or_active, 0)
 
     def dense_gradient(self, neurons: slice = slice(None)) -> Tensor:
         """Dense gradient of a block of neurons; see :meth:`SparseLayer.dense_gradient`."""

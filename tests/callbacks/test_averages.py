@@ -5,7 +5,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging, StochasticWeightAveraging
 
-from psn_lightning import MaskReapply, RigL, Sparsify, sparse_layers
+from psn_lightning import STR, MaskReapply, RigL, Sparsify, TopKAST, sparse_layers
 from psn_lightning.callbacks.averages import find_average_models
 from tests.helpers.models import batches, plain, trainer
 
@@ -43,3 +43,21 @@ def test_averages_follow(kind, storage):
         assert layer.connectivity.n_connections == row.connections
         weight = layer.parameter.detach()
         assert layer.storage == "csr" or not weight[~layer.mask.view(weight.shape)].any()
+
+
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [
+        ("ema", lambda: STR(-4.0)),
+        ("ema with buffers", lambda: TopKAST(0.7, 0.5, period=4, end=1.0)),
+        ("swa", lambda: TopKAST(0.7, 0.5, period=4)),
+    ],
+)
+def test_averages_are_those_of_the_effective_weights(kind, method):
+    watch, module = Watch(), plain("transformer", optimizer=lambda m: torch.optim.AdamW(m.parameters(), lr=0.01))
+    run = trainer(method(), AVERAGES[kind](), MaskReapply(), watch, max_epochs=4)
+    run.fit(module, batches("transformer"), batches("transformer"))
+    assert watch.seen > 0
+    for layer in sparse_layers(module).values():
+        assert 0 < layer.n_connections < layer.n_out * layer.n_in
+        assert not layer.parameter.detach().flatten(1)[~layer.mask].any()

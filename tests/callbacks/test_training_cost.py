@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from psn_lightning import SNIP
-from psn_lightning.callbacks import GMP, Prune, RigL, TrainingCost
+from psn_lightning.callbacks import GMP, STR, Prune, RigL, TopKAST, TrainingCost
 from psn_lightning.callbacks.training_cost import count_rows
 from psn_lightning.data import Digits
 from psn_lightning.task import SparseClassifier
@@ -32,7 +32,9 @@ class Watch(pl.Callback):
         self.connections.append(sum(int(layer.mask.sum()) for layer in layers))
         for layer in layers:
             active, places = int(layer.mask.sum()), layer.n_in * layer.n_out
-            self.flops += self.rows * (4 * active + 2 * (places if layer.record_dense_gradient else active))
+            trained = getattr(layer, "trained", None)
+            own = active if trained is None else int(trained.sum())
+            self.flops += self.rows * (4 * active + 2 * (places if layer.record_dense_gradient else own))
 
 
 def train(*callbacks, sparsity=0.8, storage="masked"):
@@ -76,6 +78,15 @@ def test_whatever_varies_is_counted_as_it_is(callback, sparsity, storage):
     assert logged(trainer, "flops") == pytest.approx(watch.flops)
     if sparsity:  # the gradient to absent connections is in it
         assert watch.flops > 6 * watch.connections[0] * 2 * ROWS
+
+
+@pytest.mark.parametrize("callback", [TopKAST(0.9, 0.7, period=5), STR(-4.0)])
+def test_positions_that_train_are_counted_beside_those_that_compute(callback):
+    watch = Watch()
+    trainer, _ = train(callback, watch, sparsity=0.0)
+    assert logged(trainer, "connections") == pytest.approx(sum(watch.connections) / len(watch.connections))
+    assert logged(trainer, "flops") == pytest.approx(watch.flops)
+    assert watch.flops > 6 * sum(watch.connections[:-1]) * 64
 
 
 def test_another_fit_counts_from_zero():

@@ -9,7 +9,7 @@ from pathlib import Path
 import lightning.pytorch as pl
 import torch
 
-from psn_lightning.callbacks import ACDC, MEST, SET, CHTs, CHTss, GraNet, MaskReapply, Prune, RigL, SRigL
+from psn_lightning.callbacks import ACDC, MEST, SET, STR, CHTs, CHTss, GraNet, MaskReapply, Prune, RigL, SRigL, TopKAST
 from psn_lightning.data import Digits
 from psn_lightning.pruning import SNIP
 from psn_lightning.task import SparseClassifier
@@ -25,6 +25,8 @@ RUNS = {
     "MEST-masked": lambda: MEST(period=STEPS // UPDATES, begin=0),
     "CHTs-masked": lambda: CHTs(period=STEPS // UPDATES, begin=0, end=1.0),
     "CHTss-masked": lambda: CHTss(0.9, period=STEPS // UPDATES, begin=0, end=1.0),
+    "TopKAST-masked": lambda: TopKAST(period=STEPS // UPDATES, end=1.0),
+    "STR-masked": lambda: STR(initial=-4.0, weight_decay=0.01),
     "SNIP-masked": lambda: Prune(SNIP(), 0.9, at=[0, 0.5]),
     "RigL-csr": lambda: RigL(period=STEPS // UPDATES, end=1.0),
 }
@@ -63,7 +65,7 @@ def main(folder, processes, name):
     )
     # 1422 training rows, an even number: with an odd one two processes repeat a row in every epoch.
     data = Digits(batch_size=128 // processes, val_fraction=0.01)
-    sparsity = 0.0 if name.startswith("ACDC") else 0.8
+    sparsity = 0.0 if name in {"ACDC-masked", "TopKAST-masked", "STR-masked"} else 0.8
     network = {"hidden": [96, 64], "topology": Bernoulli(), "sparsity": sparsity, "storage": name.split("-")[1]}
     task = SparseClassifier(64, 10, evaluation_split="val", **network)
     trainer.fit(task, data)

@@ -190,7 +190,11 @@ def test_outside_a_checkout_it_says_so(workdir, capsys):
 SHIPPED = sorted(path for path in (CONF / "reproduce").glob("*.yaml") if path.stem != "plan")
 
 
-@pytest.mark.parametrize("name", [path.stem for path in SHIPPED])
+# Every method is built once: half a second each.
+MANY = {name: pytest.param(name, marks=pytest.mark.slow) for name in ("methods", "methods-as-published")}
+
+
+@pytest.mark.parametrize("name", [MANY.get(path.stem, path.stem) for path in SHIPPED])
 def test_the_shipped_ones_can_be(name, workdir, monkeypatch):
     monkeypatch.chdir(ROOT)
     reproduction = load(name)

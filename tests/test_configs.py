@@ -81,7 +81,7 @@ def test_the_rules_are_there():
 @pytest.mark.parametrize("rule", RULES)
 def test_a_rule_overlays_the_quickstart(rule, client):
     overlay = ["--config", str(CONF / "rules" / f"{rule}.yaml")]
-    assert main(["fit", "--config", str(CONF / "quickstart.yaml"), *overlay, *QUIET, "--trainer.max_epochs=5"]) == 0
+    assert main(["fit", "--config", str(CONF / "quickstart.yaml"), *overlay, *QUIET, "--trainer.max_epochs=8"]) == 0
     run = only_run(client)
     assert run.data.tags["rule"].lower() == RECIPES.get(rule, rule)
     if rule == "str":  # without a target, and in 184 steps of Adam

@@ -16,8 +16,8 @@ from tests.conftest import QUIET
 
 PER_LAYER = [
     "sparsity/realised", "fan_in/ccv", "fan_in/min", "fan_in/max", "fan_out/ccv",
-    "topology/dead_neurons", "topology/dead_inputs", "topology/overlap_with_initial", "topology/grown", "topology/explored",
-    "gradient/ratio", "gradient/ratio_active",
+    "topology/dead_neurons", "topology/dead_inputs", "topology/overlap_with_initial", "topology/grown",
+    "topology/explored", "gradient/ratio", "gradient/ratio_active",
     "equilibrium/trajectory", "equilibrium/ccv", "equilibrium/drift", "equilibrium/converged",
 ]  # fmt: skip
 WHOLE = [

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from psn_lightning.paper.record import RecordedRun
 from psn_lightning.paper.report import published
 from psn_lightning.paper.report.contrasts import Contrast, holm
-from psn_lightning.paper.report.layout import Layout
 from psn_lightning.paper.report.runs import Measure, Runs, best_accuracy, last_accuracy, late_accuracy
 from psn_lightning.paper.report.tables import LEVEL, NOTHING, Table
 from psn_lightning.paper.report.verdicts import difference, interval, number, p_value
@@ -77,12 +76,9 @@ def as_published_table(runs: Runs) -> Table:
     Args:
         runs: Runs of ``methods-as-published``.
     """
-    layout = runs.layout(METHOD, late_accuracy)
     rows = []
-    for method in layout.cells:
+    for method in runs.values(METHOD):
         own = [100 - late_accuracy(run) for run in of_method(runs, method)]
-        found = layout.mean(method)
-        low, high = (0.0, 0.0) if found is None else found.interval(LEVEL)
         best = statistics.fmean(100 - best_accuracy(run) for run in of_method(runs, method))
         is_best = method in published.BEST_METHOD_ERRORS
         printed = (published.BEST_METHOD_ERRORS if is_best else published.METHOD_ERRORS).get(method)
@@ -90,7 +86,7 @@ def as_published_table(runs: Runs) -> Table:
             [
                 method,
                 f"{number(statistics.fmean(own))} ({len(own)})",
-                NOTHING if found is None else interval(100 - high, 100 - low),
+                _interval_of_mean(runs, method, turned=True),
                 number(best),
                 NOTHING if printed is None else f"{printed:g}{', best' if is_best else ''}",
                 NOTHING
@@ -108,7 +104,7 @@ def as_published_table(runs: Runs) -> Table:
 
 def _rank_methods(runs: Runs, title: str) -> Table:
     """Accuracies of one sparsity, the best first, with differences to the baselines."""
-    layout = runs.layout(METHOD, late_accuracy)
+    layout = runs.layout(METHOD, late_accuracy, pooled=False)  # paired: some methods vary much more than others
     contrasts = {name: layout.against(name) if name in layout.cells else {} for name in BASELINES}
     corrected = {name: _correct(found) for name, found in contrasts.items()}
     rows, place = [], 0
@@ -123,7 +119,7 @@ def _rank_methods(runs: Runs, title: str) -> Table:
                 NOTHING if method == DENSE else str(place),
                 method,
                 f"{number(mean(runs, method))} ({len(of_method(runs, method))})",
-                _interval_of_mean(layout, method),
+                _interval_of_mean(runs, method),
                 *(number(mean(runs, method, measure)) for measure in (last_accuracy, best_accuracy)),
                 *others,
             ]
@@ -139,9 +135,13 @@ def _correct(contrasts: dict[str, Contrast]) -> dict[str, str]:
     return {method: p_value(p) for method, p in zip(contrasts, corrected, strict=True)}
 
 
-def _interval_of_mean(layout: Layout, method: str) -> str:
-    found = layout.mean(method)
-    return NOTHING if found is None else interval(*found.interval(LEVEL))
+def _interval_of_mean(runs: Runs, method: str, turned: bool = False) -> str:
+    """Interval of a method's mean accuracy, or error if it is turned, from the noise of its own runs."""
+    found = runs.having({METHOD: method}).layout(METHOD, late_accuracy).mean(method)
+    if found is None:
+        return NOTHING
+    low, high = found.interval(LEVEL)
+    return interval(100 - high, 100 - low) if turned else interval(low, high)
 
 
 def _describe_networks(runs: Runs, title: str) -> Table:

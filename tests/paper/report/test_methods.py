@@ -157,9 +157,31 @@ def test_collapse_is_read_off_the_sparsest_layer():
     whole = verdicts(Runs([run("snip"), run("synflow")]))
     assert whole["whole layers can be pruned at high sparsity", "snip"] == "not reproduced"
     assert whole["no layer is pruned completely", "synflow"] == "reproduced"
-    empty = run("snip")
-    empty.metrics["sparsity/realised/fc2"] = 1.0
-    assert verdicts(Runs([empty]))["whole layers can be pruned at high sparsity", "snip"] == "reproduced"
+    # Where pruning would empty a layer it is refused, and nothing is recorded.
+    gone = verdicts(Runs([run("snip"), run("synflow"), run("static random", 0.98)]))
+    assert gone["whole layers can be pruned at high sparsity", "snip"] == "open"
+    assert gone["no layer is pruned completely", "synflow"] == "open"
+
+
+def test_a_method_that_varies_much_does_not_hide_the_others():
+    rng = np.random.default_rng(3)
+    noisy = [
+        run(f"noisy {i}", s, seed, 88.0, ccv=2 + float(rng.normal(0, 0.5)))
+        for i in range(3) for s in (0.9, 0.98) for seed in (1, 2, 3)
+    ]  # fmt: skip
+    found = verdicts(Runs([*mask("static random", 0.1), *mask("eoi", 0.12), *mask("gmp", 0.9), *noisy]))
+    assert found["heterogeneity uniform", "eoi"] == "reproduced"
+    assert found["heterogeneity emergent", "gmp"] == "reproduced"
+
+
+def test_one_seed_and_a_missing_sparsity_or_rival_decide_nothing():
+    one = Runs([*mask("static random", 0.1), run("obd", 0.9, 1, ccv=1.2), run("obd", 0.98, 1, ccv=1.2)])
+    assert verdicts(one)["heterogeneity emergent", "obd"] == "open"
+    half = Runs([*mask("static random", 0.1), *(r for r in mask("gmp", 1.4) if r.cell[SPARSITY] == 0.9)])
+    assert verdicts(half)["heterogeneity emergent", "gmp"] == "open"
+    text = "at 99% better than classical sparse starts"
+    alone = grid({"dnm": 89.0, "static random": 88.0}, [0.99])
+    assert verdicts(alone)[text, "dnm"] == "open"
 
 
 def test_a_method_that_beats_others_does_so_at_the_sparsity_of_the_statement():
@@ -176,7 +198,12 @@ def test_what_papers_print_stands_beside_what_was_measured():
         for method, accuracy in {"snip 95%": 98.3, "dense": 98.0}.items()
         for seed in (1, 2)
     ]
+    runs += [recorded("methods-as-published", "mnist", {METHOD: "cht 99%"}, seed, 98.0) for seed in (1, 2)]
     text = methods_markdown(Runs(runs))
     assert "No run of `psn-train reproduce methods`" in text
     assert "| snip 95% | 1.55 (2) | [" in text
     assert "| 1.6 | −0.05 |" in text
+    (line,) = [line for line in text.splitlines() if line.startswith("| cht 99% |")]
+    *_, best, printed, difference, _ = (cell.strip() for cell in line.split("|"))
+    assert printed == "1.52, best"  # the best epoch is compared, not the last three
+    assert float(difference.replace("−", "-").replace("+", "")) == pytest.approx(float(best) - 1.52, abs=0.006)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
 import lightning.pytorch as pl
-from torch.optim import Optimizer
+from torch.optim import LBFGS, Optimizer
 
 from psn_lightning.callbacks.averages import follow_connections
 from psn_lightning.callbacks.dynamic import DynamicTopology
@@ -80,6 +80,10 @@ class LatentWeights(StartDense, ABC, Generic[Layer]):
         self.release(trainer)
         restored, self._restored = self._restored, None
         for optimizer in trainer.optimizers:
+            if isinstance(optimizer, LBFGS):
+                raise SettingError(
+                    f"LBFGS takes several gradients within a step, and {type(self).__name__} needs one: use Adam or SGD"
+                )
             if getattr(trainer.precision_plugin, "scaler", None) is not None and handles_amp_scaling(optimizer):
                 raise SettingError(
                     f"fused {type(optimizer).__name__} under 16-mixed hides the true gradient: use fused=False, or "

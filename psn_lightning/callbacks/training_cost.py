@@ -33,13 +33,14 @@ class TrainingCost(pl.Callback):
         self._rows = 0.0  # of the present batch, on all processes
         self._passes = 0
         self._connections: int | Tensor = 0  # summed over the passes, on the device where a sum is not known here
-        self._flops: float | Tensor = 0.0
+        self._flops: int | Tensor = 0  # whole numbers: a float32 of the device would drift
+        self._misses_rows = False  # whether a batch had no rows to count
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Find the layers, and count from 0 if the run is a new one."""
         self._layers = list(layers_of(pl_module).values())
         if trainer.global_step == 0:
-            self._passes, self._connections, self._flops = 0, 0, 0.0
+            self._passes, self._connections, self._flops, self._misses_rows = 0, 0, 0, False
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -50,26 +51,31 @@ class TrainingCost(pl.Callback):
     def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Count the connections of this pass."""
         self._passes += 1
+        self._misses_rows |= math.isnan(self._rows)
+        rows = 0 if self._misses_rows else int(self._rows)
         for layer in self._layers:
             connections = layer.count_connections()
             self._connections += connections
-            self._flops += (4 * connections + 2 * layer.count_gradients()) * self._rows
+            self._flops += (4 * connections + 2 * layer.count_gradients()) * rows
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the cost so far."""
         positions = sum(layer.n_out * layer.n_in for layer in self._layers)
         if positions and self._passes:
             mean = int(self._connections) / self._passes
-            figures = {"connections": mean, "density": mean / positions, "flops": float(self._flops)}
-            log_epoch(trainer, {f"cost/{name}": value for name, value in figures.items() if not math.isnan(value)})
+            figures = {"cost/connections": mean, "cost/density": mean / positions}
+            log_epoch(trainer, figures if self._misses_rows else {**figures, "cost/flops": float(self._flops)})
 
     def state_dict(self) -> dict[str, Any]:
         """Counts so far."""
-        return {"passes": self._passes, "connections": int(self._connections), "flops": float(self._flops)}
+        flops = None if self._misses_rows else int(self._flops)
+        return {"passes": self._passes, "connections": int(self._connections), "flops": flops}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the counts of :meth:`state_dict`."""
-        self._passes, self._connections, self._flops = (state_dict[k] for k in ("passes", "connections", "flops"))
+        self._passes, self._connections = state_dict["passes"], state_dict["connections"]
+        self._misses_rows = state_dict["flops"] is None
+        self._flops = state_dict["flops"] or 0
 
 
 def count_rows(batch: Any) -> float:

@@ -9,6 +9,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Checkpoint
 
 from psn_lightning.callbacks import DynamicTopology, Prune
+from psn_lightning.callbacks.latent import LatentWeights
 from psn_lightning.callbacks.lightning_private import get_average_model, is_accumulating
 from psn_lightning.callbacks.steps import count_total_steps
 from psn_lightning.checkpoints.best_and_last import has_batches_left
@@ -43,7 +44,7 @@ class RewindPoint(Checkpoint):
             SettingError: If another callback changes connections, or averages weights.
         """
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, DynamicTopology | Prune) or get_average_model(callback) is not None:
+            if isinstance(callback, DynamicTopology | LatentWeights | Prune) or get_average_model(callback) is not None:
                 raise SettingError(
                     f"a lottery prunes between its fits, and {type(callback).__name__} would change connections or "
                     "weights within them: leave it out"
@@ -59,6 +60,17 @@ class RewindPoint(Checkpoint):
             raise SettingError(
                 f"{type(pl_module).__name__} has no sparse layer that a lottery could prune: call sparsify first, or "
                 "add the callback Sparsify, with sparsity 0 for a dense start"
+            )
+        n = max(1, len(trainer.optimizers))
+        if self.step % n:
+            raise SettingError(
+                f"rewinding to step {self.step}: {n} optimizers step in every batch, so give a multiple of {n}"
+            )
+        plateau = any(config.reduce_on_plateau for config in trainer.lr_scheduler_configs)
+        if self.step and plateau:
+            raise SettingError(
+                f"rewinding to step {self.step}: ReduceLROnPlateau does not go on exactly from a checkpoint; rewind to "
+                "step 0, or use another schedule"
             )
         total = count_total_steps(trainer)
         if self.step >= total:

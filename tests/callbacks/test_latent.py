@@ -300,6 +300,14 @@ def test_wrong_arguments(make, message):
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_an_optimizer_that_takes_several_gradients_in_a_step_is_refused(method):
+    task = dense()
+    task.configure_optimizers = lambda: torch.optim.LBFGS(task.parameters())
+    with pytest.raises(SettingError, match="LBFGS takes several gradients"):
+        digits_trainer(METHODS[method]()).fit(task, Digits(batch_size=64))
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_only_the_named_layers(method):
     module = plain("transformer")
     run = trainer(METHODS[method](layers=["net.encoder.*.linear1"]), MaskReapply(), max_epochs=1)

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from psn_lightning import sparsify
-from psn_lightning.callbacks import Prune, RigL
+from psn_lightning.callbacks import STR, Prune, RigL, TopKAST
 from psn_lightning.checkpoints import BestAndLast, RewindPoint
 from psn_lightning.errors import SettingError
 from psn_lightning.pruning import Magnitude
-from tests.helpers.models import batches, plain, trainer
+from tests.helpers.models import Plain, TwoLayerTransformer, batches, plain, trainer
 
 
 def task():
@@ -43,7 +43,7 @@ def test_it_is_there_before_the_last_checkpoint_of_the_same_step(tmp_path):
     assert not any(is_there for step, is_there in seen if step < 4)
 
 
-@pytest.mark.parametrize("callback", [RigL(period=2), Prune(Magnitude(), 0.5)])
+@pytest.mark.parametrize("callback", [RigL(period=2), Prune(Magnitude(), 0.5), STR(), TopKAST()])
 def test_callbacks_that_change_connections_are_refused(callback, tmp_path):
     run = trainer(callback, RewindPoint(0, tmp_path / "x.ckpt"), max_epochs=1, enable_checkpointing=True)
     with pytest.raises(SettingError, match=f"{type(callback).__name__} would change connections"):
@@ -56,6 +56,23 @@ def test_a_step_outside_of_the_run_is_refused(tmp_path):
     run = trainer(RewindPoint(6, tmp_path / "x.ckpt"), max_epochs=1, enable_checkpointing=True)
     with pytest.raises(SettingError, match="rewinding to step 6: the run has 6 optimizer steps"):
         run.fit(task(), batches("resnet"))
+
+
+class Plateau(Plain):
+    """Learning rate that falls where the loss does not."""
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+        scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": "loss"}}
+
+
+def test_a_schedule_that_does_not_go_on_exactly_is_refused_with_a_later_step(tmp_path):
+    module = Plateau(TwoLayerTransformer())
+    sparsify(module, 0.0)
+    run = trainer(RewindPoint(2, tmp_path / "x.ckpt"), max_epochs=1, enable_checkpointing=True)
+    with pytest.raises(SettingError, match="ReduceLROnPlateau"):
+        run.fit(module, batches("transformer"))
 
 
 def test_a_module_without_sparse_layers_is_refused_before_it_trains(tmp_path):

@@ -18,8 +18,15 @@ METRIC = "test/accuracy"
 
 def test_a_wrong_setting_is_named_before_anything_is_written(workdir, capfd):
     before = sorted(workdir.rglob("*"))
-    for arguments, message in ((["--levels=0"], "levels 0"), (["--model.hiden=3"], "hiden")):
-        assert main([*ARGUMENTS, *arguments]) == 2
+    wrong = {
+        "--levels=0": "levels 0",
+        "--model.hiden=3": "hiden",
+        "--trainer.num_nodes=2": "num_nodes 2",
+        "--trainer.logger=false": "logger false",
+        "--trainer.fast_dev_run=true": "fast_dev_run",
+    }
+    for argument, message in wrong.items():
+        assert main([*ARGUMENTS, argument]) == 2
         error = capfd.readouterr().err
         assert message in error
         assert "Traceback" not in error

@@ -86,7 +86,8 @@ def rank_table(found: AverageRanks, title: str) -> Table:
     places = ", ".join(f"{sparsity:.0%}" for sparsity in found.sparsities)
     note = (
         f"{found.blocks} blocks: each seed at {places}. Friedman's test: p {p_value(found.p)}; two methods differ if "
-        f"their mean ranks are {number(found.critical_difference)} apart (Nemenyi, 5%)."
+        f"their mean ranks are {number(found.critical_difference)} apart (Nemenyi, 5%, for these "
+        "sparsities: blocks of one sparsity are not independent)."
     )
     if found.missing:
         note += f" Without a run in some block, and so not ranked: {', '.join(found.missing)}."

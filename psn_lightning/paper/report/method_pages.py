@@ -16,9 +16,10 @@ _NOTE = f"""\
 Accuracy is the mean over the last three epochs: by then every method has reached the sparsity of its cell.
 Differences to {BASELINES[0]} and {BASELINES[1]} are paired by seed, with the noise of the two methods alone: some vary
 much more than others. With three seeds hardly a difference can be certain; p-values are corrected by Holm over all
-methods. Intervals are those of a method's own runs. Values of layers stand in their order. The density in training is the mean over all steps. TFLOP counts six operations per
-connection and row, where growth reads the gradient to absent connections also two per position without one; scoring
-before training is in the minutes alone, which were measured while other runs shared the machine.
+methods. Intervals are those of a method's own runs. Values of layers stand in their order. The density in training is
+the mean over all steps. TFLOP counts six operations per connection and row, where growth reads the gradient to absent
+connections also two per position without one; scoring before training is in the minutes alone, which were measured
+while other runs shared the machine.
 """
 
 

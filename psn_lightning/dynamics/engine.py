@@ -56,23 +56,14 @@ def update_network(
     rule.prepare(before, update)
     drops = {name: _drop(connections, rule, update, generator) for name, connections in before.items()}
     kept = rule.after_drop({n: drop.kept for n, drop in drops.items()}, {n: c.layer for n, c in before.items()})
-    after, chosen = {}, {}
+    n_grown = {name: drop.target - len(kept[name]) for name, drop in drops.items()}
+    after = {}
     for name, connections in before.items():
-        drop, n_grow = drops[name], drops[name].target - len(kept[name])
         gradient = gradient_of(name, layers[name]) if gradient_of else layers[name].dense_gradient
         candidates = Candidates(connections.layer, rule, generator, gradient)
-        chosen[name] = n_grow
-        if drop.scores is not None and isinstance(rule, StructuredRule):
-            after[name] = candidates.grow_to_fan_in(rule, connections.positions, drop.scores, kept[name], n_grow)
-        elif n_grow == 0 and len(kept[name]) == connections.layer.n_active:
-            after[name] = connections.positions
-        else:
-            taken = kept[name] if rule.may_return else connections.positions
-            after[name] = sort_ascending(torch.cat([kept[name], candidates.select_best(taken, n_grow)]))
-        if after[name] is not connections.positions:
-            _check_not_empty(connections.layer, after[name])
+        after[name] = _grow(candidates, connections, drops[name].scores, kept[name], n_grown[name])
     changes = {
-        name: _apply(layer, before[name], after[name], chosen[name], rule, optimizer, generator)
+        name: _apply(layer, before[name], after[name], n_grown[name], rule, optimizer, generator)
         for name, layer in layers.items()
     }
     rule.after_update(changes)
@@ -175,12 +166,26 @@ def _drop(connections: Connections, rule: Rule, update: Update, generator: torch
     return _Drop(kept, n_active - n_drop + n_grow, scores)
 
 
-def _check_not_empty(layer: LayerState, after: Tensor) -> None:
+def _grow(candidates: Candidates, before: Connections, drop_scores: Tensor | None, kept: Tensor, n_grow: int) -> Tensor:
+    """Return the active positions after the update, ascending; those before it if nothing changes.
+
+    Raises:
+        SettingError: If there would be none.
+    """
+    rule, layer = candidates.rule, before.layer
+    if drop_scores is not None and isinstance(rule, StructuredRule):
+        after = candidates.grow_to_fan_in(rule, before.positions, drop_scores, kept, n_grow)
+    elif n_grow == 0 and len(kept) == layer.n_active:
+        return before.positions
+    else:
+        taken = kept if rule.may_return else before.positions
+        after = sort_ascending(torch.cat([kept, candidates.select_best(taken, n_grow)]))
     if len(after) == 0:
         raise SettingError(
             f"{layer.name}: the update would drop all {layer.n_active} connections of this {layer.n_out} × "
             f"{layer.n_in} layer and grow none: lower the sparsity or widen the layer"
         )
+    return after
 
 
 def _apply(

@@ -74,6 +74,7 @@ def test_what_is_recorded_is_not_run_again(small, client, capfd):
     assert {run.plan for run in from_mlflow.values()} == {plan_digest()}
 
 
+@pytest.mark.services
 def test_a_run_whose_end_mlflow_does_not_know_is_recorded_later(small, client, capfd):
     """It is still in the spool; nothing falls, and the study's own figures are told once."""
     one = ["reproduce", "small", "--seeds", "2", "--only", "profile=bell"]

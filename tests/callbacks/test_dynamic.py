@@ -196,7 +196,7 @@ METHODS = {
 
 # The equilibrium is tabulated for the sparsity of the whole, not for what ERK gives a layer.
 STARTS = [
-    pytest.param(family, allocation, id=f"{family.__name__}-{allocation}")
+    (family, allocation)
     for family in FAMILIES
     for allocation in ("uniform", "erk")
     if (family, allocation) != (LognormalAtEquilibrium, "erk")
@@ -205,8 +205,8 @@ STARTS = [
 
 # Every start under RigL, and a third of them under each of the others.
 RULES_AND_STARTS = [
-    (method, *start)
-    for i, start in enumerate(STARTS)
+    pytest.param(method, family, allocation, id=f"{method}-{family.__name__}-{allocation}")
+    for i, (family, allocation) in enumerate(STARTS)
     for j, method in enumerate(METHODS)
     if method == "RigL" or (i + j) % 3 == 0
 ]

@@ -52,7 +52,7 @@ class GraNet(DynamicTopology):
     Args:
         final_sparsity: Sparsity of all updated layers together after pruning (s_f), in [0, 1).
         drop_fraction: Share of a layer's connections that the first update replaces (r), in (0, 1]; a cosine follows.
-        until: Share of the updates after which the network is no longer pruned, in (0, 1].
+        until: Share of the updates in which the network is pruned, from the first on, in (0, 1].
         period: Time between updates: optimizer steps (int) or epochs (float).
         begin: First update: an optimizer step (int), a share of the run (float), or None for one period after the
             start.

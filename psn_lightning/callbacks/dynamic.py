@@ -190,3 +190,8 @@ class DynamicTopology(pl.Callback):
             state_dict: State from :meth:`state_dict`.
         """
         self._restored = state_dict["updaters"]
+
+
+def changes_of(trainer: pl.Trainer) -> dict[str, Change]:
+    """Return the topology changes of the present batch by layer name; empty without an update."""
+    return next((c.changes for c in trainer.callbacks if isinstance(c, DynamicTopology)), {})  # type: ignore[attr-defined]

@@ -6,7 +6,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-from psn_lightning.callbacks.dynamic import DynamicTopology
+from psn_lightning.callbacks.dynamic import changes_of
 from psn_lightning.callbacks.layers import layers_of, log_now
 from psn_lightning.topology.equilibrium import Settlement, Trajectory, settlement
 from psn_lightning.topology.scaling import coefficient_of_variation
@@ -29,7 +29,7 @@ class EquilibriumMonitor(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Record and log the CCV of the layers that were updated in this batch."""
-        changes = next((c.changes for c in trainer.callbacks if isinstance(c, DynamicTopology)), {})  # type: ignore[attr-defined]
+        changes = changes_of(trainer)
         if not changes:
             return
         step, metrics = trainer.global_step - 1, {}

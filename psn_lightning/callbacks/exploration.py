@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from psn_lightning.callbacks.dynamic import DynamicTopology
+from psn_lightning.callbacks.dynamic import DynamicTopology, changes_of
 from psn_lightning.callbacks.layers import layers_of, log_epoch
 
 _LARGEST = 2**28  # positions of a layer that one byte each are kept for
@@ -49,7 +49,7 @@ class ExplorationMonitor(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Mark the connections of the layers that were updated in this batch."""
-        changes = next((c.changes for c in trainer.callbacks if isinstance(c, DynamicTopology)), {})  # type: ignore[attr-defined]
+        changes = changes_of(trainer)
         if changes:
             layers = layers_of(pl_module)
             for name in changes.keys() & self.explored.keys():

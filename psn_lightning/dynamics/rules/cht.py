@@ -101,7 +101,7 @@ class CHTRule(Rule):
         return self._kept
 
     def grow_scores(self, block: Block, generator: torch.Generator) -> Tensor:
-        """Cannistraci-Hebb scores, below 0 and random where there is no path, shape ``(neurons, n_in)``."""
+        """Cannistraci-Hebb scores; random numbers below 0 at positions without a path; shape ``(neurons, n_in)``."""
         scores = self.score_links(block)
         noise = torch.rand(scores.shape, generator=generator, dtype=torch.float64).to(scores.device)
         return torch.where(scores > 0, scores, noise - 1)

@@ -72,7 +72,7 @@ class CHTsRule(CHTRule):
         return measure_importance(connections) if self.removal == "importance" else connections.weight.abs().double()
 
     def grow_scores(self, block: Block, generator: torch.Generator) -> Tensor:
-        """Logarithm of the score plus Gumbel noise, far below it where there is no path; shape ``(neurons, n_in)``."""
+        """Logarithm of the score plus Gumbel noise, far lower at positions without path; shape ``(neurons, n_in)``."""
         scores = self.score_links(block)
         noise = draw_gumbel(scores, generator)
         return torch.where(scores > 0, scores.log() + noise, noise - 1e6)

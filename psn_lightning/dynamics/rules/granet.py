@@ -21,7 +21,7 @@ class GraNetRule(RigLRule):
 
     Args:
         final_sparsity: Sparsity of all layers together after pruning (s_f), in [0, 1).
-        until: Share of the updates after which the network is no longer pruned, in (0, 1].
+        until: Share of the updates in which the network is pruned, from the first on, in (0, 1].
 
     Raises:
         SettingError: If an argument is out of range.

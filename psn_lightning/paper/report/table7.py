@@ -44,14 +44,7 @@ def is_uniform(runs: Runs, method: str) -> Found:
         runs: Runs of the comparison on one data set.
         method: Method to judge.
     """
-    contrasts = _compare(runs, method, RANDOM, _CCV)
-    words = _describe_ccv(runs, method)
-    if not contrasts:
-        return Verdict.OPEN, words
-    if all(contrast.p_below(_MARGIN) < LEVEL for contrast in contrasts.values()):
-        return (Verdict.OPEN if _find_missing(runs, method) else Verdict.REPRODUCED), words
-    above = min(holm([contrast.p_above(_MARGIN) for contrast in contrasts.values()]))
-    return Verdict.NOT_REPRODUCED if above < LEVEL else Verdict.OPEN, words
+    return _judge_ccv(runs, method, Contrast.p_below, Contrast.p_above)
 
 
 def is_emergent(runs: Runs, method: str) -> Found:
@@ -61,14 +54,7 @@ def is_emergent(runs: Runs, method: str) -> Found:
         runs: Runs of the comparison on one data set.
         method: Method to judge.
     """
-    contrasts = _compare(runs, method, RANDOM, _CCV)
-    words = _describe_ccv(runs, method)
-    if not contrasts:
-        return Verdict.OPEN, words
-    if all(contrast.p_above(_MARGIN) < LEVEL for contrast in contrasts.values()):
-        return (Verdict.OPEN if _find_missing(runs, method) else Verdict.REPRODUCED), words
-    below = min(holm([contrast.p_below(_MARGIN) for contrast in contrasts.values()]))
-    return Verdict.NOT_REPRODUCED if below < LEVEL else Verdict.OPEN, words
+    return _judge_ccv(runs, method, Contrast.p_above, Contrast.p_below)
 
 
 def collapses(runs: Runs, method: str) -> Found:
@@ -178,6 +164,20 @@ def statements_table(runs: Runs, title: str) -> Table:
     return Table(
         f"Table 7, statement by statement: {title}", "", ["row", "statement", "method", "here", "verdict"], rows
     )
+
+
+def _judge_ccv(
+    runs: Runs, method: str, p_for: Callable[[Contrast, float], float], p_against: Callable[[Contrast, float], float]
+) -> Found:
+    """Judge on which side of the margin the fan-in CCV of a method minus a random mask's is, at every sparsity."""
+    contrasts = _compare(runs, method, RANDOM, _CCV)
+    words = _describe_ccv(runs, method)
+    if not contrasts:
+        return Verdict.OPEN, words
+    if all(p_for(contrast, _MARGIN) < LEVEL for contrast in contrasts.values()):
+        return (Verdict.OPEN if _find_missing(runs, method) else Verdict.REPRODUCED), words
+    against = min(holm([p_against(contrast, _MARGIN) for contrast in contrasts.values()]))
+    return Verdict.NOT_REPRODUCED if against < LEVEL else Verdict.OPEN, words
 
 
 def _compare(runs: Runs, method: str, other: str, measure: Measure) -> Mapping[str, Contrast]:

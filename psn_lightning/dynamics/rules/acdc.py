@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from psn_lightning.dynamics.rules.network_scope import check_starts_denser, count_largest
 from psn_lightning.dynamics.rules.rule import Rule
+from psn_lightning.dynamics.rules.targets import check_starts_denser, count_largest
 from psn_lightning.dynamics.views import Block, Connections, LayerState, Update
 from psn_lightning.errors import SettingError
 from psn_lightning.topology import check_sparsity

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from psn_lightning.dynamics.rules.cannistraci_hebb import ScoreName
 from psn_lightning.dynamics.rules.cht import CHTRule
-from psn_lightning.dynamics.rules.network_scope import replace_down_to
+from psn_lightning.dynamics.rules.targets import check_each_starts_denser, count_final, replace_down_to
 from psn_lightning.dynamics.schedules import SigmoidSchedule
 from psn_lightning.dynamics.selection import select_top
 from psn_lightning.dynamics.views import Block, Connections, LayerState, Update
@@ -115,27 +115,14 @@ class CHTssRule(CHTsRule):
     def check(self, layers: Mapping[str, LayerState]) -> None:
         """Check also that each layer starts denser than it ends, with a connection left."""
         super().check(layers)
-        for name, layer in layers.items():
-            if self._count_final(layer) == 0:
-                raise SettingError(
-                    f"{name}: final_sparsity {self.final_sparsity} leaves no connection of this {layer.n_out} × "
-                    f"{layer.n_in} layer: lower final_sparsity or widen the layer"
-                )
-            if layer.n_initial < self._count_final(layer):
-                raise SettingError(
-                    f"{name}: initial sparsity {1 - layer.n_initial / layer.n_positions:.4f} is above final_sparsity "
-                    f"{self.final_sparsity}: start denser (the paper: 0.5) or raise final_sparsity"
-                )
-
-    def _count_final(self, layer: LayerState) -> int:
-        return round((1 - self.final_sparsity) * layer.n_positions)
+        check_each_starts_denser(layers, self.final_sparsity)
 
     def prepare(self, layers: Mapping[str, Connections], update: Update) -> None:
         """Compute the number of connections of each layer after the update."""
         super().prepare(layers, update)
         share = SigmoidSchedule().factor(update.progress)
         for name, connections in layers.items():
-            final = self._count_final(connections.layer)
+            final = count_final(connections.layer, self.final_sparsity)
             target = round(final + (connections.layer.n_initial - final) * share)
             self._remaining[name] = min(target, connections.layer.n_active)
 

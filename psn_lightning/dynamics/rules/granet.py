@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from psn_lightning.dynamics.rules.network_scope import check_starts_denser, count_largest, replace_down_to
 from psn_lightning.dynamics.rules.rigl import RigLRule
+from psn_lightning.dynamics.rules.targets import check_starts_denser, count_largest, replace_down_to
 from psn_lightning.dynamics.views import Connections, LayerState, Update
 from psn_lightning.errors import SettingError
 from psn_lightning.topology import check_sparsity

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from psn_lightning.dynamics.rules.rule import Rule
+from psn_lightning.dynamics.rules.targets import check_each_starts_denser, count_final
 from psn_lightning.dynamics.views import Block, Connections, LayerState, Update
-from psn_lightning.errors import SettingError
 from psn_lightning.topology import check_sparsity
 
 
@@ -34,26 +34,13 @@ class MagnitudePruningRule(Rule):
         check_sparsity(final_sparsity)
         self.final_sparsity = final_sparsity
 
-    def _count_final(self, layer: LayerState) -> int:
-        return round((1 - self.final_sparsity) * layer.n_out * layer.n_in)
-
     def check(self, layers: Mapping[str, LayerState]) -> None:
         """Check that at least one connection of each layer remains, and that it starts denser than it ends."""
-        for name, layer in layers.items():
-            if self._count_final(layer) == 0:
-                raise SettingError(
-                    f"{name}: final_sparsity {self.final_sparsity} leaves no connection of this {layer.n_out} × "
-                    f"{layer.n_in} layer: lower final_sparsity or widen the layer"
-                )
-            if layer.n_initial < self._count_final(layer):
-                raise SettingError(
-                    f"{name}: initial sparsity {1 - layer.n_initial / layer.n_positions:.4f} is above final_sparsity "
-                    f"{self.final_sparsity}: start with a dense model (sparsity 0) or raise final_sparsity"
-                )
+        check_each_starts_denser(layers, self.final_sparsity)
 
     def counts(self, layer: LayerState, update: Update) -> tuple[int, int]:
         """Compute how many connections to drop to reach the sparsity of the schedule; none are grown."""
-        final = self._count_final(layer)
+        final = count_final(layer, self.final_sparsity)
         target = round(final + (layer.n_initial - final) * update.fraction)
         return max(0, layer.n_active - target), 0
 

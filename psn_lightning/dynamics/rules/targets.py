@@ -1,4 +1,4 @@
-"""Counts of rules that compare the weights of all layers."""
+"""Counts that rules which change the density end at, of each layer or of all layers together."""
 
 from __future__ import annotations
 
@@ -64,3 +64,32 @@ def check_starts_denser(layers: Mapping[str, LayerState], final_sparsity: float)
             f"initial sparsity {1 - initial / positions:.4f} is above final_sparsity {final_sparsity}: start denser or "
             "raise final_sparsity"
         )
+
+
+def count_final(layer: LayerState, final_sparsity: float) -> int:
+    """Count the connections of a layer at its final sparsity."""
+    return round((1 - final_sparsity) * layer.n_positions)
+
+
+def check_each_starts_denser(layers: Mapping[str, LayerState], final_sparsity: float) -> None:
+    """Check that each layer starts denser than it ends, and keeps a connection.
+
+    Args:
+        layers: Sizes of the layers by name.
+        final_sparsity: Sparsity of each layer at the end.
+
+    Raises:
+        SettingError: If a layer starts too sparse, or would be empty.
+    """
+    for name, layer in layers.items():
+        final = count_final(layer, final_sparsity)
+        if final == 0:
+            raise SettingError(
+                f"{name}: final_sparsity {final_sparsity} leaves no connection of this {layer.n_out} × {layer.n_in} "
+                "layer: lower final_sparsity or widen the layer"
+            )
+        if layer.n_initial < final:
+            raise SettingError(
+                f"{name}: initial sparsity {1 - layer.n_initial / layer.n_positions:.4f} is above final_sparsity "
+                f"{final_sparsity}: start denser or raise final_sparsity"
+            )

@@ -334,7 +334,7 @@ def test_a_checkpoint_states_the_order_of_the_parameter(monkeypatch):
     first, _ = pair(drawn(150, 90, 0.3))
     state = first.module.state_dict()
     assert state["blocks"].tolist() > [1, 1]
-    monkeypatch.setattr(structure, "_SIDES", (30, 64))  # a version that cuts other blocks
+    monkeypatch.setattr(structure, "_SIDES", (90, 90))  # a version that cuts other blocks
     other = make_csr_linear(first.view.connectivity, torch.zeros(first.view.n_connections).double(), None)
     assert other.structure.blocks != first.module.structure.blocks
     other.load_state_dict(state, strict=False)

@@ -1,1 +1,1 @@
-"""Benchmarks of time and memory: ``make bench``."""
+"""Benchmarks of single questions; the general one is ``psn-train bench``."""

@@ -15,7 +15,7 @@ import time
 import psutil
 import torch
 
-from benchmarks.loops import dense
+from psn_lightning.bench.loops import make_network
 from psn_lightning.pruning import CSTI, OBD, SNIP, GraSP, Magnitude, RandomScores, Saliency, Scope, SynFlow, prune
 
 SALIENCIES: dict[str, Saliency] = {
@@ -34,7 +34,7 @@ def measure(name: str) -> None:
     seconds = []
     before = psutil.Process().memory_info().rss
     for _ in range(3):
-        net = dense(784, [1024, 1024], 10)
+        net = make_network("dense", [784, 1024, 1024, 10], 0.0)
         start = time.perf_counter()
         scope: Scope | None = "layer" if name == "Magnitude" else None  # over the network nothing would be left of one
         prune(net, saliency, 0.99, batches, scope, exclude=["6"])

@@ -23,6 +23,7 @@ HELP = f"""psn-train {__version__}: sparse training on PyTorch Lightning, tracke
   psn-train sweep --config …                        many runs: a search or a grid; the same command goes on
   psn-train lottery --name … --config …             lottery ticket: prune, rewind, train; the same command goes on
   psn-train compare [FILTER]                        runs as a table, mean ± std over seeds
+  psn-train bench [--quick]                         how fast this machine is: layers, steps, updates, epochs
   psn-train reproduce NAME | --list                 a table or figure of the paper, into results/runs.jsonl
   psn-train report                                  the paper's tables, figures and claims beside ours
 
@@ -41,6 +42,7 @@ COMMANDS = {
     "data": ("commands.data:run", None),
     "sync": ("commands.sync:run", None),
     "compare": ("commands.compare:run", None),
+    "bench": ("bench.command:run", "csr"),
     "sweep": ("sweeps.command:run", "sweeps"),
     "lottery": ("sweeps.lottery.command:run", "sweeps"),
     "reproduce": ("paper.reproduce:run", "paper"),

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.gpu_stages.session import Session, matmul_precision
-from benchmarks.loops import dense
+from psn_lightning.bench.loops import make_network
 from psn_lightning.nn import SparseMLP
 from psn_lightning.topology import Topology, Uniform
 
@@ -93,7 +93,7 @@ def _candidates(session: Session, width: int, batch: int) -> dict[str, Callable[
     masked = functools.partial(network, session, *sizes)
 
     def plain() -> nn.Module:
-        return dense(784, [width, width], 10).to(session.device)
+        return make_network("dense", [784, width, width, 10], 0.0).to(session.device)
 
     candidates: dict[str, Callable[[], Step]] = {
         "dense, eager": lambda: make(plain()),

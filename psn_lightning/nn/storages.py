@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 StorageName = Literal["auto", "csr", "masked"]
 
 CSR_WINS_FROM = 0.6
-"""Sparsity from which storage csr is faster than masked on a CPU, measured by ``make bench``."""
+"""Sparsity from which storage csr is faster than masked on a CPU, measured by ``psn-train bench``."""
 CSR_WINS_AT = 2**14
 """Positions of a single Linear from which csr is faster at that sparsity (``python -m benchmarks.crossover``)."""
 

@@ -10,7 +10,10 @@ from psn_lightning.nn import MaskedLayer, SparseMLP
 from psn_lightning.topology import Bernoulli, Connectivity, Topology
 from tests.helpers.layers import STORAGES, drawn, pair, random_linear
 
-KEYS = {"masked": ["weight", "bias", "weight_mask"], "csr": ["in_features", "values", "indptr", "indices", "bias"]}
+KEYS = {
+    "masked": ["weight", "bias", "weight_mask"],
+    "csr": ["blocks", "in_features", "values", "indptr", "indices", "bias"],
+}
 
 
 def loaded(state, storage, seed=4, **shape):

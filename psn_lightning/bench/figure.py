@@ -1,0 +1,102 @@
+"""Figure of measurements: one layer, an epoch, and growth with the number of connections."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+
+from psn_lightning.bench.tables import count_flops, select
+from psn_lightning.bench.timing import Row
+
+_BATCH = 128
+
+
+def draw_figure(path: Path, machine: dict[str, Any], rows: Sequence[Row]) -> None:
+    """Draw the figure; a part that was not measured has no panel, and without a panel there is no figure.
+
+    Args:
+        path: File to write.
+        machine: What :func:`~psn_lightning.bench.machine.describe_machine` returns.
+        rows: Measurements.
+    """
+    measured = {
+        _draw_layers: select(rows, part="layer", batch=_BATCH),
+        _draw_rates: select(rows, part="layer", batch=_BATCH, kind="csr"),
+        _draw_fits: select(rows, part="fit", data="FashionMNIST"),
+        _draw_scale: select(rows, part="scale"),
+    }
+    panels = [draw for draw, own in measured.items() if own]
+    if not panels:
+        return
+    style: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+    with plt.rc_context(style):
+        figure, axes = plt.subplots(
+            1, len(panels), figsize=(4.4 * len(panels), 3.8), layout="constrained", squeeze=False
+        )
+        for draw, panel in zip(panels, axes[0], strict=True):
+            draw(panel, rows)
+        figure.suptitle(
+            f"{machine['processor']}, {machine['threads']} threads, {machine['date']}", fontsize=8, color="0.4"
+        )
+        figure.savefig(path, dpi=130)
+        plt.close(figure)
+
+
+def _list_sparsities(axes: Axes, sparsities: Sequence[float]) -> None:
+    axes.set_xticks(range(len(sparsities)), [f"{s:.1%}".replace(".0", "") for s in sparsities])
+    axes.set_xlabel("sparsity")
+
+
+def _draw_layers(axes: Axes, rows: Sequence[Row]) -> None:
+    """Draw the speed of csr layers relative to dense ones, over the sparsity, by width."""
+    own = select(rows, part="layer", batch=_BATCH)
+    sparsities = sorted({row["sparsity"] for row in own})
+    for width in sorted({row["width"] for row in select(own, kind="dense")}):
+        at = {(row["kind"], row["sparsity"]): row["median"] for row in select(own, width=width)}
+        there = [s for s in sparsities if ("csr", s) in at]
+        speeds = [at["dense", s] / at["csr", s] for s in there]
+        axes.plot([sparsities.index(s) for s in there], speeds, marker="o", label=f"width {width}")
+    axes.axhline(1, color="0.5", linewidth=1)
+    axes.set(yscale="log", ylabel="times as fast as a dense layer", title="csr, forward and backward")
+    _list_sparsities(axes, sparsities)
+    axes.legend(frameon=False)
+
+
+def _draw_rates(axes: Axes, rows: Sequence[Row]) -> None:
+    """Draw the operations per second over the width, below the peak of a dense product."""
+    own = select(rows, part="layer", batch=_BATCH, kind="csr")
+    widths = sorted({row["width"] for row in own})
+    for sparsity in sorted({row["sparsity"] for row in own}):
+        line = sorted((row["width"], count_flops(row) / row["median"] / 1e9) for row in select(own, sparsity=sparsity))
+        axes.plot([widths.index(w) for w, _ in line], [rate for _, rate in line], marker="o", label=f"{sparsity:.1%}")
+    for row in select(rows, part="roofline", kind="dense product"):
+        axes.axhline(row["rate"] / 1e9, color="0.5", linestyle="--", linewidth=1, label="dense product")
+    axes.set_xticks(range(len(widths)), [str(width) for width in widths])
+    axes.set(ylim=(0, None), xlabel="width", ylabel="GFLOP/s of active connections", title="csr, forward and backward")
+    axes.legend(frameon=False)
+
+
+def _draw_fits(axes: Axes, rows: Sequence[Row]) -> None:
+    """Draw the seconds per epoch of the storages and of bare loops."""
+    own = select(rows, part="fit", data="FashionMNIST")
+    names = [f"{row['how']}, {row['kind']} {row['sparsity']:.0%}" for row in own]
+    colors = ["C0" if row["kind"] == "csr" and row["how"] == "fit" else "0.6" for row in own]
+    axes.bar_label(axes.barh(names, [row["median"] for row in own], color=colors), fmt="%.2f", padding=3)
+    axes.invert_yaxis()
+    axes.set(xlabel="seconds per epoch", title="Fashion-MNIST with RigL")
+
+
+def _draw_scale(axes: Axes, rows: Sequence[Row]) -> None:
+    """Draw time and memory over the number of connections."""
+    own = select(rows, part="scale")
+    n = [row["connections"] for row in own]
+    axes.loglog(n, [row["median"] * 1e3 for row in own], marker="o", label="ms per step")
+    axes.loglog(n, [row["bytes"] / 2**20 for row in own], marker="s", label="peak memory, MiB")
+    last = own[-1]["median"] * 1e3 / n[-1]
+    axes.loglog(n, [last * x for x in n], color="0.6", linestyle="--", linewidth=1, label="proportional")
+    axes.set(xlabel="connections", title="784–width–width–10, the same fan-in")
+    axes.legend(frameon=False)

@@ -93,29 +93,34 @@ def draw_layout(ax: Axes) -> None:
 def draw_forward(ax: Axes) -> None:
     """Draw the second part: the forward pass of one tile through one layer."""
     write(ax, 0.1, 8.9, "2  Forward: one tile through one layer", 12, ha="left", weight="bold")
-    active = {1: 0, 3: 1, 6: 2}
     draw_grid(ax, 0.8, 8.0, 8, 4, lambda row, _: BLOCKS[0 if row < 4 else 1])
     for row, (low, high) in enumerate(((8.0, 6.8), (6.8, 5.6))):
         write(ax, 0.4, (low + high) / 2, f"block {row}\nof inputs", 8, rotation="vertical")
     write(ax, 1.4, 5.3, "x  (n_in, width)")
-    for k, (row, place) in enumerate(active.items()):
-        ax.add_patch(Rectangle((3.6 + 0.6 * place, 7.4), 0.6, 0.4, facecolor="white", edgecolor=INK))
-        ax.add_patch(Rectangle((3.6 + 0.6 * place, 6.9), 0.6, 0.4, facecolor=GREY, edgecolor=INK))
-        write(ax, 3.9 + 0.6 * place, 7.6, str(row), 9)
-        write(ax, 3.9 + 0.6 * place, 7.1, f"w{k}", 9)
-        draw_arrow(ax, (2.05, 8.0 - (row + 0.5) * CELL), (3.9 + 0.6 * place, 6.85), 0.25, "#888888")
-        ax.add_patch(Rectangle((0.8, 8.0 - (row + 1) * CELL), 4 * CELL, CELL, fill=False, edgecolor=INK, lw=1.4))
-    write(ax, 4.5, 8.05, "connections of neuron j: indices, values")
-    ax.plot([4.8, 4.8], [6.8, 7.9], color="#b03030", lw=1.4, ls="--")
-    write(
-        ax, 4.5, 5.4, "multiply: gather rows of x,\naccumulate in vector registers,\nblock of inputs by block of inputs"
+    connections = [(0, 1), (0, 3), (2, 0), (1, 5), (2, 4), (2, 6), (3, 2), (5, 1), (4, 6), (4, 7), (5, 5)]
+    draw_grid(
+        ax, 3.0, 7.9, 6, 8, lambda row, column: BLOCKS[column // 4] if (row, column) in connections else "#f4f4f4"
     )
-    draw_arrow(ax, (5.5, 7.1), (6.6, 7.1))
+    for k, (row, column) in enumerate(connections):
+        write(ax, 3.0 + (column + 0.5) * CELL, 7.9 - (row + 0.5) * CELL, str(k), 8)
+    ax.plot([3.0, 5.4], [7.0, 7.0], color="#b03030", lw=1.4)
+    ax.plot([4.2, 4.2], [6.1, 7.9], color="#b03030", lw=1.4)
+    ax.add_patch(Rectangle((4.2, 7.0), 4 * CELL, CELL, fill=False, edgecolor=INK, lw=1.6))
+    write(ax, 4.2, 8.15, "weights in blocks, numbered in their order")
+    draw_arrow(ax, (2.05, 6.65), (4.25, 7.1), 0.15, "#888888")
+    draw_arrow(ax, (2.05, 6.05), (4.85, 7.02), 0.25, "#888888")
+    write(
+        ax,
+        4.4,
+        5.4,
+        "multiply: for each run (framed: one\nneuron, one block) gather rows of x,\nsum in vector registers",
+    )
+    draw_arrow(ax, (5.5, 7.15), (6.55, 7.25))
     draw_grid(ax, 6.8, 8.0, 6, 4, lambda row, _: "#f5b971" if row == 2 else "#fbe3c6")
     write(ax, 6.65, 7.25, "j", 9)
     write(ax, 7.4, 5.9, "z = x Wᵀ + b")
     draw_arrow(ax, (8.15, 7.1), (8.7, 7.1))
-    draw_box(ax, 8.8, 6.75, 1.7, 0.7, "normalize\nLayerNorm, ReLU")
+    draw_box(ax, 8.8, 6.75, 1.7, 0.7, "LayerNorm, ReLU")
     draw_arrow(ax, (10.6, 7.1), (11.15, 7.1))
     draw_grid(ax, 11.3, 8.0, 6, 4, lambda *_: "#cfe8cf")
     write(ax, 11.9, 5.75, "y = x of the next layer;\nlast layer: unpack_tile(z)")
@@ -127,14 +132,14 @@ def draw_backward(ax: Axes) -> None:
     draw_grid(ax, 0.8, 3.9, 6, 4, lambda *_: GRADIENTS[1])
     write(ax, 1.4, 1.85, "g: gradient to y")
     draw_arrow(ax, (2.1, 3.0), (2.65, 3.0))
-    draw_box(ax, 2.75, 2.6, 1.75, 0.8, "normalize_backward\nReLU, LayerNorm")
+    draw_box(ax, 2.75, 2.6, 1.75, 0.8, "sum_gradients,\nnormalize_backward")
     draw_arrow(ax, (4.6, 3.0), (5.15, 3.0))
     draw_grid(ax, 5.3, 3.9, 6, 4, lambda *_: GRADIENTS[0])
     write(ax, 5.9, 1.85, "g: gradient to z")
     boxes = (
-        (3.55, "multiply by input: Σ w · g[j]", "gradient to x = g of the layer before"),
+        (3.55, "multiply_transposed: Σ w·g[j]", "gradient to x = g of the layer before"),
         (2.65, "add_dot_products: x[i] · g[j]", "gradient to values"),
-        (1.75, "sums over columns", "gradients to bias, gain, shift"),
+        (1.75, "sums over the columns", "gradients to bias, gain, shift"),
     )
     for y, name, result in boxes:
         draw_arrow(ax, (6.6, 3.0), (7.05, y + 0.25))

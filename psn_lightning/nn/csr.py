@@ -168,21 +168,19 @@ class CSRLinear(nn.Module, SparseLayer):
                 f"{len(positions)}): use storage masked"
             )
         moments, positions = list(moments), positions.to(torch.int64, copy=True).contiguous()
-        places = torch.from_numpy(locate_positions(self.structure.positions, positions.numpy()))
-        gradient = [] if self.weight.grad is None else [self.weight.grad]
-        # Positions that were absent are located at index n_connections, where a 0 is appended.
-        padded = [torch.cat([self.compress(t), t.new_zeros(1)]) for t in (self.weight, *moments, *gradient)]
-        self._grown = places >= len(self.weight)
-        stayed = len(places) - int(self._grown.sum())
+        gradient, n_before, old = self.weight.grad, len(self.weight), self.structure
+        found = torch.from_numpy(locate_positions(old.positions, positions.numpy()))
+        self._grown = found >= n_before
+        # Place of each connection before the change, in the order of the positions; absent ones lie behind the end.
+        places = torch.cat([old.to_rows(torch.arange(n_before)), torch.tensor([n_before])])[found]
         self.weight.grad = None
         self._set_structure(positions.numpy())
-        moved = [self.structure.from_rows(values.index_select(0, places)) for values in padded]
-        self.weight.data = moved[0]
-        for tensor, values in zip(moments, moved[1:], strict=False):
-            tensor.data = values
-        if gradient:
-            self.weight.grad = moved[-1]
-        return stayed
+        places = self.structure.from_rows(places)
+        for tensor in (self.weight, *moments):
+            tensor.data = _gather(tensor, places)
+        if gradient is not None:
+            self.weight.grad = _gather(gradient, places)
+        return len(found) - int(self._grown.sum())
 
     def compress(self, moment: Tensor) -> Tensor:
         """Return an optimizer tensor by active connection; see :meth:`SparseLayer.compress`."""
@@ -285,6 +283,11 @@ class CSRLinear(nn.Module, SparseLayer):
         if weight.shape != (self.n_out, self.n_in):
             raise ValueError(f"weight of shape {tuple(weight.shape)}, expected {(self.n_out, self.n_in)}")
         return Connections(self.connectivity, weight.flatten()[self.active_positions()])
+
+
+def _gather(values: Tensor, places: Tensor) -> Tensor:
+    """Gather values at given places; 0 for the place behind the end."""
+    return torch.cat([values, values.new_zeros(1)]).index_select(0, places)
 
 
 def _flatten_tiles(tiles: Tensor) -> Tensor:

@@ -8,16 +8,17 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.hooks import unserializable_hook
 
 from psn_lightning.kernels.connections import locate_positions
+from psn_lightning.kernels.gathered import add_products_at
 from psn_lightning.kernels.structure import Structure
 from psn_lightning.kernels.tiled import Stack
 from psn_lightning.kernels.workspace import Stage
 from psn_lightning.nn.layer import SparseLayer
+from psn_lightning.nn.processes import average_over_processes, get_world_size
 from psn_lightning.nn.states import Connections, make_csr_state, read_connections
 from psn_lightning.nn.torch_private import get_backward_id
 from psn_lightning.topology import Connectivity
@@ -160,7 +161,7 @@ class CSRLinear(nn.Module, SparseLayer):
         Raises:
             RuntimeError: If the number of connections changes under DDP, whose buckets have a fixed size.
         """
-        if len(positions) != len(self.weight) and _get_world_size() > 1:
+        if len(positions) != len(self.weight) and get_world_size() > 1:
             raise RuntimeError(
                 f"storage csr cannot change its number of connections under DDP ({len(self.weight)} to "
                 f"{len(positions)}): use storage masked"
@@ -206,16 +207,31 @@ class CSRLinear(nn.Module, SparseLayer):
 
     def dense_gradient(self, neurons: slice = slice(None)) -> Tensor:
         """Dense gradient of a block of neurons, averaged over processes; see :meth:`SparseLayer.dense_gradient`."""
-        if not self._recorded:
-            if _get_world_size() == 1:
-                raise RuntimeError("no dense gradient: set record_dense_gradient = True before the backward pass")
-            # The layer had no part in the loss of this process; the other processes wait in the all-reduce.
+        if not self._has_recorded():
             rows = len(range(*neurons.indices(self.n_out)))
-            return _average_over_processes(torch.zeros(rows, self.n_in, dtype=self.weight.dtype))
+            return average_over_processes(torch.zeros(rows, self.n_in, dtype=self.weight.dtype))
         first, *others = (g[neurons] @ x.T for x, g in self._recorded)
         for other in others:
             first += other
-        return _average_over_processes(first)
+        return average_over_processes(first)
+
+    def gradient_at(self, positions: Tensor) -> Tensor:
+        """Gradient to given positions, averaged over processes; see :meth:`SparseLayer.gradient_at`."""
+        self._has_recorded()
+        total = torch.zeros(len(positions), dtype=self.weight.dtype)
+        for x, g in self._recorded:
+            add_products_at(positions.contiguous().numpy(), x, g, total)
+        return average_over_processes(total)
+
+    def _has_recorded(self) -> bool:
+        """Return whether the layer had a part in the loss of this process; the others wait in the all-reduce.
+
+        Raises:
+            RuntimeError: If it had none, and this is the only process.
+        """
+        if not self._recorded and get_world_size() == 1:
+            raise RuntimeError("no dense gradient: set record_dense_gradient = True before the backward pass")
+        return bool(self._recorded)
 
     def gradient_magnitude(self) -> Tensor:
         """Sum of |gradient| over the active connections of each neuron, shape ``(n_out,)``."""
@@ -284,15 +300,3 @@ class CSRLinear(nn.Module, SparseLayer):
 def _flatten_tiles(tiles: Tensor) -> Tensor:
     """Copy tiles of shape ``(n_tiles, n, width)`` into one matrix of shape ``(n, n_tiles * width)``."""
     return torch.cat(list(tiles), dim=1)
-
-
-def _get_world_size() -> int:
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
-def _average_over_processes(tensor: Tensor) -> Tensor:
-    """Average a tensor over all processes, in place."""
-    if _get_world_size() > 1:
-        dist.all_reduce(tensor)
-        tensor /= _get_world_size()
-    return tensor

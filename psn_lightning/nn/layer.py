@@ -193,17 +193,22 @@ class SparseLayer(ABC):
     def attach(self) -> None:  # noqa: B027  # csr has no need of it
         """Register the hook that masks the gradient; needed after unpickling and after unfreezing the parameter."""
 
+    @abstractmethod
     def gradient_at(self, positions: Tensor) -> Tensor:
         """Gradient of the loss to given positions, active or absent; see :meth:`dense_gradient`.
+
+        Time and memory grow with the number of positions and the rows of the batch, not with ``n_out * n_in``, except
+        that storage masked has the dense gradient already. Under DDP every process has to ask for the same positions.
 
         Args:
             positions: Flat positions, ascending, int64, shape ``(n,)``.
 
         Returns:
             Gradient, shape ``(n,)``.
+
+        Raises:
+            RuntimeError: If :attr:`record_dense_gradient` was False during the backward pass.
         """
-        blocks = blocks_of_neurons(positions, self.n_out, self.n_in)
-        return torch.cat([self.dense_gradient(block).flatten()[own] for block, own in blocks])
 
     @abstractmethod
     def gradient_magnitude(self) -> Tensor:

@@ -272,6 +272,10 @@ class MaskedLayer(SparseLayer):
             raise RuntimeError("no dense gradient: set record_dense_gradient = True before the backward pass")
         return gradient[neurons].flatten(1)
 
+    def gradient_at(self, positions: Tensor) -> Tensor:
+        """Gradient to given positions; see :meth:`SparseLayer.gradient_at`."""
+        return self.dense_gradient().flatten()[positions]
+
     def gradient_magnitude(self) -> Tensor:
         """Sum of |gradient| over the active connections of each neuron, shape ``(n_out,)``."""
         gradient = self.parameter.grad

@@ -73,7 +73,7 @@ LATENT = {"str", "topkast"}  # weights that are not in use are trained too: no r
 
 
 def test_the_rules_are_there():
-    methods = ["acdc", "cht", "chts", "chtss", "gmp", "granet", "mest", "rigl", "set", "srigl", "static"]
+    methods = ["acdc", "cht", "chts", "chtss", "gmp", "granet", "gse", "mest", "rigl", "set", "srigl", "static"]
     methods += ["str", "topkast"]
     assert sorted([*methods, *RECIPES]) == RULES
 

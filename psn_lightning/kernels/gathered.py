@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +32,7 @@ def add_products_at(positions: NDArray[np.int64], x: Tensor, g: Tensor, out: Ten
 
 
 @njit(fastmath=True)  # a sum in any order: without it there are no vectors
-def _multiply_rows(a: Any, b: Any) -> Any:  # pragma: no cover - compiled
+def _multiply_rows(a, b):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
     total = a[0] * b[0]
     for k in range(1, len(a)):
         total += a[k] * b[k]

@@ -17,12 +17,14 @@ from psn_lightning.kernels.gathered import add_products_at
 from psn_lightning.kernels.structure import Structure
 from psn_lightning.kernels.tiled import Stack
 from psn_lightning.kernels.workspace import Stage
+from psn_lightning.nn.activity import Activity, draw_seed, sum_features
 from psn_lightning.nn.layer import SparseLayer
 from psn_lightning.nn.processes import average_over_processes, get_world_size
 from psn_lightning.nn.states import Connections, make_csr_state, read_connections
 from psn_lightning.nn.torch_private import get_backward_id
 from psn_lightning.topology import Connectivity
 
+_COMPARED = 2**12  # connections by which a rescaling of the gradient is found
 _ROUNDING = 1e-3  # largest relative difference between two ways to compute the same gradient
 
 
@@ -199,11 +201,13 @@ class CSRLinear(nn.Module, SparseLayer):
         grown, self._grown = self._grown, None
         if not self._recorded or self.weight.grad is None or grown is None or not grown.any():
             return
-        computed, kept = self.gradient_at(self.active_positions()), ~grown
-        square = computed[kept].square().sum()
-        ratio = float((self.weight.grad[kept] * computed[kept]).sum() / square) if square > 0 else 1.0
+        positions = self.active_positions()
+        new, kept = grown.nonzero().squeeze(1), (~grown).nonzero().squeeze(1)[:_COMPARED]
+        computed, compared = self.gradient_at(positions[new]), self.gradient_at(positions[kept])
+        square = compared.square().sum()
+        ratio = float((self.weight.grad[kept] * compared).sum() / square) if square > 0 else 1.0
         # The gradient may have been rescaled after the backward pass (by AMP or a hook): grown connections follow.
-        self.weight.grad[grown] = computed[grown] * (ratio if abs(ratio - 1) > _ROUNDING else 1.0)
+        self.weight.grad[new] = computed * (ratio if abs(ratio - 1) > _ROUNDING else 1.0)
 
     def dense_gradient(self, neurons: slice = slice(None)) -> Tensor:
         """Dense gradient of a block of neurons, averaged over processes; see :meth:`SparseLayer.dense_gradient`."""
@@ -222,6 +226,20 @@ class CSRLinear(nn.Module, SparseLayer):
         for x, g in self._recorded:
             add_products_at(positions.contiguous().numpy(), x, g, total)
         return average_over_processes(total)
+
+    @property
+    def shows_activity(self) -> bool:
+        """Whether :meth:`activity` can be computed: always."""
+        return True
+
+    def record_activity(self, records: bool) -> None:
+        """Do nothing: inputs and gradients are recorded for the dense gradient."""
+
+    def activity(self, generator: torch.Generator | None = None) -> Activity:
+        """Sums of inputs and gradients over the rows; see :meth:`SparseLayer.activity`."""
+        self._has_recorded()
+        zeros = Activity(self.weight.new_zeros(self.n_out), self.weight.new_zeros(1, self.n_in))
+        return sum_features(self._recorded, zeros, draw_seed(generator))
 
     def _has_recorded(self) -> bool:
         """Return whether the layer had a part in the loss of this process; the others wait in the all-reduce.

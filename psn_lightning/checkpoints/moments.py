@@ -13,13 +13,13 @@ from torch.optim import Optimizer
 from psn_lightning.callbacks.ranks import find_unequal
 from psn_lightning.errors import SettingError
 from psn_lightning.nn import SparseLayer, sparse_layers
-from psn_lightning.nn.states import read_connections
+from psn_lightning.nn.states import Connections, read_connections
 
 
 class PortableMoments(pl.Callback):
     """Converts the moments in a checkpoint to the present storage of the layers.
 
-    Moments have the shape of the parameter: dense for storage masked, ``(n_connections,)`` for storage csr.
+    Moments have the layout of the parameter: dense for storage masked, block by block for storage csr.
     """
 
     def __init__(self) -> None:
@@ -88,35 +88,25 @@ def convert_moments(checkpoint: dict[str, Any], module: torch.nn.Module, optimiz
         for index, entry in state["state"].items():
             if index < len(parameters) and id(parameters[index]) in layers:
                 name, layer = layers[id(parameters[index])]
-                was_csr = f"{name}.values" in checkpoint["state_dict"]
-                positions = (
-                    _read_positions(checkpoint["state_dict"], name, layer) if was_csr != _is_csr(layer) else None
-                )
-                if positions is not None and isinstance(optimizer, torch.optim.Adafactor):
+                was_csr, found = f"{name}.values" in checkpoint["state_dict"], None
+                if was_csr != (layer.storage == "csr"):
+                    found = read_connections(checkpoint["state_dict"], f"{name}.", (layer.n_out, layer.n_in))
+                if found is not None and isinstance(optimizer, torch.optim.Adafactor):
                     raise SettingError(
                         f"{name}: the state of Adafactor cannot be converted to storage {layer.storage}: resume with "
                         "the storage of the checkpoint"
                     )
-                if positions is not None:
-                    entry.update({key: _convert_moment(layer, value, positions) for key, value in entry.items()})
+                if found is not None:
+                    entry.update({key: _convert_moment(layer, value, found) for key, value in entry.items()})
 
 
-def _is_csr(layer: SparseLayer) -> bool:
-    return layer.storage == "csr"
-
-
-def _read_positions(state_dict: dict[str, Any], name: str, layer: SparseLayer) -> Tensor | None:
-    """Read the flat positions of a layer's connections from a state dict of either storage; None if it has none."""
-    found = read_connections(state_dict, f"{name}.", (layer.n_out, layer.n_in))
-    return None if found is None else torch.from_numpy(found.connectivity.keys().copy())
-
-
-def _convert_moment(layer: SparseLayer, moment: Any, positions: Tensor) -> Any:
+def _convert_moment(layer: SparseLayer, moment: Any, found: Connections) -> Any:
     """Convert a moment to the layout of the layer's parameter; other values are returned unchanged."""
     if not isinstance(moment, Tensor):
         return moment
+    positions = torch.from_numpy(found.connectivity.keys().copy())
     if layer.storage == "masked" and moment.shape == positions.shape and moment.dim() == 1:
-        return layer.expand(moment, positions)
+        return layer.expand(found.sort_moment(moment), positions)
     if layer.storage == "csr" and moment.shape == (layer.n_out, layer.n_in):
-        return moment.flatten()[positions]
+        return layer.expand(moment.flatten()[positions], positions)
     return moment

@@ -59,6 +59,37 @@ def get_own_share(job, n):  # type: ignore[no-untyped-def]  # pragma: no cover -
     return thread * n // n_threads, (thread + 1) * n // n_threads
 
 
+@njit
+def get_own_tiles(job, n_tiles):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    """Return the range of tiles that the calling thread works on, its group, its number in the group, and their number.
+
+    Where there are at least two threads for each tile, a group of threads shares one tile, and all threads wait for
+    each other between its parts; threads that are left over wait with them, as a member without a share.
+    """
+    thread, n_threads = get_team(job)
+    n_members = max(1, n_threads // n_tiles)
+    n_groups = min(n_threads // n_members, n_tiles)
+    group, member = thread // n_members, thread % n_members
+    begin, end = group * n_tiles // n_groups, (group + 1) * n_tiles // n_groups
+    if group >= n_groups:
+        group, member = n_groups - 1, n_members
+        begin, end = (n_tiles - 1, n_tiles) if n_members > 1 else (n_tiles, n_tiles)
+    return begin, end, group, member, n_members
+
+
+@njit
+def wait_for_members(job, n_members):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    """Wait for the other threads of the group; see :func:`get_own_tiles`."""
+    if n_members > 1:
+        wait_for_all(job)
+
+
+@njit
+def get_share(member, n_members, n):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    """Return the range ``(begin, end)`` of ``n`` items that a member of a group works on."""
+    return min(member, n_members) * n // n_members, min(member + 1, n_members) * n // n_members
+
+
 @intrinsic
 def cast(typingctx, address, dtype):  # type: ignore[no-untyped-def]
     """Cast an address to a pointer to numbers or records of a type, for ``carray``."""

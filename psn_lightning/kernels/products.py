@@ -1,8 +1,8 @@
 """Products of a sparse layer on one tile: weights with activations, and activations with gradients.
 
-A tile has shape ``(n_features, width)``, feature-major, so that a connection reads one contiguous row. Connections
-are processed in blocks of inputs whose tile rows fit into a core's first-level cache. ``blocks``, shape
-``(n_blocks + 1, n_rows)``, holds at ``[b, j]`` the index of the first connection of row j with an input in block b.
+A tile has shape ``(n_features, width)``, feature-major, so that a connection reads one contiguous row. Connections come
+in two-dimensional blocks, see :class:`~psn_lightning.kernels.structure.Structure`. Threads that share a tile compute
+ranges of its rows.
 """
 
 from __future__ import annotations
@@ -12,40 +12,91 @@ from typing import Any
 
 from llvmlite import ir
 from numba import njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from psn_lightning.kernels.vectors import Emitter, Vectors
 
-_I64 = ir.IntType(64)
+_I64, _I32 = ir.IntType(64), ir.IntType(32)
+_LINE = 64  # bytes that a cache loads at once
 
 
 @njit
-def multiply(width, blocks, indices, order, values, x, bias, out):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
-    """Compute ``out[j, :] = bias[j] + Σ_k values[order[k]] · x[indices[k], :]`` over the connections k of row j.
+def multiply(width, begin, end, edges, starts, indices, values, x, bias, out):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    """Compute ``out[j, :] = bias[j] + Σ_k values[k] · x[input of k, :]`` for ``begin ≤ j < end``.
 
-    ``x`` has shape ``(n_in, width)``, ``out`` has shape ``(n_rows, width)``. ``order`` is None where the values are
-    in the order of the connections, ``bias`` is None without a bias.
+    ``x`` has shape ``(n_in, width)``, ``out`` has shape ``(n_out, width)``.
     """
-    n_blocks, n_rows = len(blocks) - 1, len(out)
-    for j in range(n_rows):
-        first = 0 if bias is None else bias[j]
-        _multiply_row(width, values, order, indices, blocks[0, j], blocks[1, j], x, first, out[j])
-    for b in range(1, n_blocks):
-        for j in range(n_rows):
-            start, stop = blocks[b, j], blocks[b + 1, j]
-            if start < stop:
-                _multiply_row(width, values, order, indices, start, stop, x, None, out[j])
+    out_edges, in_edges = edges
+    n_blocks = len(in_edges) - 1
+    for a in range(len(out_edges) - 1):
+        first, size = out_edges[a], out_edges[a + 1] - out_edges[a]
+        low, high = max(begin, first), min(end, first + size)
+        for b in range(n_blocks if low < high else 0):
+            runs, block = first * n_blocks + b * size - first, x[in_edges[b] :]
+            for j in range(low, high):
+                start, stop = starts[runs + j], starts[runs + j + 1]
+                if b == 0:
+                    _multiply_row(width, values, None, indices, start, stop, block, bias[j], out[j])
+                elif start < stop:
+                    _multiply_row(width, values, None, indices, start, stop, block, None, out[j])
 
 
 @njit
-def add_dot_products(width, blocks, indices, x, g, out):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
-    """Add the gradient to the values: ``out[k] += x[indices[k], :] · g[j, :]`` for every connection k of row j."""
-    n_blocks, n_rows = len(blocks) - 1, len(g)
-    for b in range(n_blocks):
-        for j in range(n_rows):
-            start, stop = blocks[b, j], blocks[b + 1, j]
-            if start < stop:
-                _add_row_dot_products(width, indices, start, stop, x, g[j], out)
+def multiply_transposed(width, begin, end, edges, starts, column_starts, column_indices, order, values, g, out):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    """Compute ``out[i, :] = Σ_k values[k] · g[neuron of k, :]`` over the connections of input i, ``begin ≤ i < end``.
+
+    ``g`` has shape ``(n_out, width)``, ``out`` has shape ``(n_in, width)``.
+    """
+    out_edges, in_edges = edges
+    n_a, n_b = len(out_edges) - 1, len(in_edges) - 1
+    for b in range(n_b):
+        first, size = in_edges[b], in_edges[b + 1] - in_edges[b]
+        low, high = max(begin, first), min(end, first + size)
+        for a in range(n_a if low < high else 0):
+            runs, block = first * n_a + a * size - first, g[out_edges[a] :]
+            rows = out_edges[a + 1] - out_edges[a]
+            own = values[starts[out_edges[a] * n_b + b * rows] : starts[out_edges[a] * n_b + (b + 1) * rows]]
+            _prefetch(own)
+            for i in range(low, high):
+                start, stop = column_starts[runs + i], column_starts[runs + i + 1]
+                if a == 0:
+                    _multiply_row(width, own, order, column_indices, start, stop, block, 0, out[i])
+                elif start < stop:
+                    _multiply_row(width, own, order, column_indices, start, stop, block, None, out[i])
+
+
+@njit
+def add_dot_products(width, begin, end, edges, starts, indices, x, g, out):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    """Add the gradient to the values of neurons j, ``begin ≤ j < end``: ``out[k] += x[input of k, :] · g[j, :]``."""
+    out_edges, in_edges = edges
+    n_blocks = len(in_edges) - 1
+    for a in range(len(out_edges) - 1):
+        first, size = out_edges[a], out_edges[a + 1] - out_edges[a]
+        low, high = max(begin, first), min(end, first + size)
+        for b in range(n_blocks if low < high else 0):
+            runs, block = first * n_blocks + b * size - first, x[in_edges[b] :]
+            for j in range(low, high):
+                start, stop = starts[runs + j], starts[runs + j + 1]
+                if start < stop:
+                    _add_row_dot_products(width, indices, start, stop, block, g[j], out)
+
+
+@intrinsic
+def _prefetch(typingctx, array):  # type: ignore[no-untyped-def]
+    """Ask for the cache lines of an array: they arrive while earlier ones are computed with."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        view = context.make_array(signature.args[0])(context, builder, arguments[0])
+        start = builder.bitcast(view.data, ir.IntType(8).as_pointer())
+        size = builder.mul(builder.extract_value(view.shape, 0), view.itemsize)
+        kind = ir.FunctionType(ir.VoidType(), [start.type, _I32, _I32, _I32])
+        fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        with cgutils.for_range_slice(builder, _I64(0), size, _I64(_LINE)) as (offset, _):
+            builder.call(fetch, [builder.gep(start, [offset]), _I32(0), _I32(3), _I32(1)])
+        return context.get_dummy_value()
+
+    return types.void(array), codegen
 
 
 @intrinsic
@@ -115,5 +166,5 @@ def _add_row_dot_products(  # type: ignore[no-untyped-def]
 
 
 def _load_index(builder: Any, pointer: Any, k: Any) -> Any:
-    """Load element ``k`` of an int32 array as int64."""
-    return builder.sext(builder.load(builder.gep(pointer, [k])), _I64)
+    """Load element ``k`` of an array of indices, none of them negative, as int64."""
+    return builder.zext(builder.load(builder.gep(pointer, [k])), _I64)

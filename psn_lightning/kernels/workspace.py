@@ -21,8 +21,8 @@ _FIELDS = tuple(LAYER.names or ())
 class Stage:
     """One layer of a stack: ``z = x Wᵀ + b`` with sparse ``W``, followed by LayerNorm and ReLU except in the last.
 
-    Its parameters are the values in CSR order, the bias and, with LayerNorm, LayerNorm's weight (gain) and bias
-    (shift).
+    Its parameters are the values in the order of the structure, the bias and, with LayerNorm, LayerNorm's weight (gain)
+    and bias (shift).
     """
 
     structure: Structure
@@ -57,7 +57,7 @@ class Workspace:
         n_threads, self._dtype, self._for_backward = torch.get_num_threads(), dtype, for_backward
         self._width = next((w for w in _TILE_WIDTHS if n_rows > w * (n_threads - 1)), _TILE_WIDTHS[-1])
         self._n_tiles = max(1, -(-n_rows // self._width))
-        self._n_threads = min(n_threads, self._n_tiles)
+        self._n_threads = self._n_tiles * (n_threads // self._n_tiles) or n_threads
         self._table = np.zeros(len(stages), LAYER)
         self._addresses = self._table.view(np.int64)
         self._shape = (self._n_tiles, n_rows, len(stages), self._table.ctypes.data)
@@ -74,10 +74,11 @@ class Workspace:
         """Replace the layers by layers of the same widths with other connections or another epsilon."""
         self.stages = stages  # the table holds addresses of their index arrays: they must stay alive
         slots, self._n_gradients = [], 0
+        self._index_bytes = max(stage.structure.index_bytes for stage in stages)
         for i, stage in enumerate(stages):
-            self._set_fields(i, **stage.structure.describe_rows())
+            self._set_fields(i, **stage.structure.describe_rows(self._index_bytes))
             if self._to_batch is not None if i == 0 else self._for_backward:
-                self._set_fields(i, **stage.structure.describe_columns())
+                self._set_fields(i, **stage.structure.describe_columns(self._index_bytes))
             if stage.epsilon is not None:
                 self._epsilons[i] = stage.epsilon
             for name, size in stage.parameters.items():
@@ -86,7 +87,8 @@ class Workspace:
                 self._n_gradients += size
         self._slots = np.array(slots)
         if self._for_backward:
-            self._shares = torch.empty(self._n_threads - 1, self._n_gradients, dtype=self._dtype)
+            n_groups = min(self._n_threads, self._n_tiles)
+            self._shares = torch.empty(n_groups - 1, self._n_gradients, dtype=self._dtype)
 
     def forward(self, x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
         """Run the forward kernel.
@@ -126,7 +128,8 @@ class Workspace:
         if needs_x:
             if self._to_batch is None:
                 self._to_batch = torch.empty_like(self._inputs[0])
-                self._set_fields(0, **self.stages[0].structure.describe_columns(), to_x=self._to_batch.data_ptr())
+                columns = self.stages[0].structure.describe_columns(self._index_bytes)
+                self._set_fields(0, **columns, to_x=self._to_batch.data_ptr())
             to_x = gradient.new_empty(len(gradient), self._to_batch.shape[1])
         to_parameters = gradient.new_empty(self._n_gradients)
         self._launch(compile_backward, gradient, to_x, to_parameters, self._shares)
@@ -149,7 +152,7 @@ class Workspace:
             self._gradients.append(torch.empty_like(z))
             self._set_fields(i, g=self._gradients[-1].data_ptr())
         if stage.epsilon is not None:
-            y, statistics = torch.empty_like(z) if self._for_backward else z, self._allocate_tiles(2)
+            y, statistics = torch.empty_like(z) if self._for_backward else z, self._allocate_tiles(4)
             self._set_fields(i, y=y.data_ptr(), statistics=statistics.data_ptr(), epsilon=self._epsilons[i].data_ptr())
             self._kept_alive.append(statistics)
             self._inputs.append(y)
@@ -161,7 +164,8 @@ class Workspace:
         for name, value in fields.items():
             self._table[name][i] = value
 
-    def _launch(self, compile_kernel: Callable[[int, int], int], *tensors: Tensor | None) -> None:
-        """Run a kernel on as many threads as torch used when the workspace was made."""
+    def _launch(self, compile_kernel: Callable[[int, int, int], int], *tensors: Tensor | None) -> None:
+        """Run a kernel on the threads that torch used when the workspace was made."""
         addresses = [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
-        run_kernel(compile_kernel(self._dtype.itemsize, self._width), self._n_threads, *self._shape, *addresses)
+        kernel = compile_kernel(self._dtype.itemsize, self._width, self._index_bytes)
+        run_kernel(kernel, self._n_threads, *self._shape, *addresses)

@@ -31,10 +31,11 @@ _ROUNDING = 1e-3  # largest relative difference between two ways to compute the 
 class CSRLinear(nn.Module, SparseLayer):
     """Linear layer that stores the weights of its active connections only.
 
-    The parameter ``weight`` has shape ``(n_connections,)``, in the order of the flat positions. Growth also needs the
-    gradient to absent connections: it is computed on request, block by block, from the activations and gradients
-    that a recording step keeps. State dicts hold ``values``, ``indptr``, ``indices`` and ``in_features``; state dicts
-    of a masked or a dense Linear can be loaded as well.
+    The parameter ``weight`` has shape ``(n_connections,)`` and is in the order in which the kernels read it, see
+    :class:`~psn_lightning.kernels.structure.Structure`; :meth:`active_values` and :meth:`compress` are in the order of
+    the flat positions. Growth also needs the gradient to absent connections: it is computed on request, block by
+    block, from the activations and gradients that a recording step keeps. State dicts hold ``values``, ``indptr``,
+    ``indices``, ``in_features`` and ``blocks``; state dicts of a masked or a dense Linear can be loaded as well.
 
     Args:
         connectivity: Connections of the layer.
@@ -59,9 +60,11 @@ class CSRLinear(nn.Module, SparseLayer):
         self._stack = Stack([])
         self._replace_connections(connectivity, values)
 
-    def _replace_connections(self, connectivity: Connectivity, values: Tensor) -> None:
-        self._set_structure(connectivity.keys())
-        self.weight.data = values.detach().to(self.weight, copy=True)
+    def _replace_connections(
+        self, connectivity: Connectivity, values: Tensor, blocks: tuple[int, int] | None = None
+    ) -> None:
+        self._set_structure(connectivity.keys(), blocks)
+        self.weight.data = self.structure.from_rows(values.to(self.weight))
         self.weight.grad = None
 
     @property
@@ -104,14 +107,13 @@ class CSRLinear(nn.Module, SparseLayer):
     @property
     def connectivity(self) -> Connectivity:
         """Present connections."""
-        indptr = np.concatenate([[0], np.cumsum(self.structure.fan_in)])
         indices = self.structure.positions % self.in_features
-        return Connectivity(self.in_features, self.out_features, indptr, indices)
+        return Connectivity(self.in_features, self.out_features, self.structure.indptr, indices)
 
     @property
     def fan_in(self) -> Tensor:
         """Number of inputs of each neuron, int64, shape ``(n_out,)``."""
-        return torch.from_numpy(self.structure.fan_in)
+        return torch.from_numpy(np.diff(self.structure.indptr))
 
     @property
     def mask(self) -> Tensor:
@@ -131,11 +133,11 @@ class CSRLinear(nn.Module, SparseLayer):
 
     def active_values(self) -> Tensor:
         """Weights of the active connections, shape ``(n_connections,)``, detached."""
-        return self.weight.detach()
+        return self.structure.to_rows(self.weight)
 
     def set_values(self, values: Tensor) -> None:
         """Overwrite the weights of the active connections; see :meth:`SparseLayer.set_values`."""
-        self.weight.data = values.detach().to(self.weight, copy=True)
+        self.weight.data = self.structure.from_rows(values.to(self.weight))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map an input of shape ``(…, in_features)`` to an output of shape ``(…, out_features)``."""
@@ -150,8 +152,8 @@ class CSRLinear(nn.Module, SparseLayer):
         """
         return Stage(self.structure, None if norm is None else norm.eps, self._record_pass)
 
-    def _set_structure(self, positions: NDArray[np.int64]) -> None:
-        self.structure = Structure(positions, self.out_features, self.in_features)
+    def _set_structure(self, positions: NDArray[np.int64], blocks: tuple[int, int] | None = None) -> None:
+        self.structure = Structure(positions, self.out_features, self.in_features, blocks)
         self._stack.connect([self.stage()])
 
     @torch.no_grad()
@@ -172,25 +174,28 @@ class CSRLinear(nn.Module, SparseLayer):
         places = torch.from_numpy(locate_positions(self.structure.positions, positions.numpy()))
         gradient = [] if self.weight.grad is None else [self.weight.grad]
         # Positions that were absent are located at index n_connections, where a 0 is appended.
-        moved = [torch.cat([t, t.new_zeros(1)]).index_select(0, places) for t in (self.weight, *moments, *gradient)]
+        padded = [torch.cat([self.compress(t), t.new_zeros(1)]) for t in (self.weight, *moments, *gradient)]
         self._grown = places >= len(self.weight)
         stayed = len(places) - int(self._grown.sum())
         self.weight.grad = None
+        self._set_structure(positions.numpy())
+        moved = [self.structure.from_rows(values.index_select(0, places)) for values in padded]
         self.weight.data = moved[0]
         for tensor, values in zip(moments, moved[1:], strict=False):
             tensor.data = values
         if gradient:
             self.weight.grad = moved[-1]
-        self._set_structure(positions.numpy())
         return stayed
 
     def compress(self, moment: Tensor) -> Tensor:
-        """Return an optimizer tensor by active connection, shape ``(n_connections,)``: the layout it already has."""
-        return moment
+        """Return an optimizer tensor by active connection; see :meth:`SparseLayer.compress`."""
+        return self.structure.to_rows(moment)
 
     def expand(self, moment: Tensor, positions: Tensor) -> Tensor:
-        """Return an optimizer tensor in the layout of :attr:`parameter`: the layout it already has."""
-        return moment
+        """Return values of connections in the layout of :attr:`parameter`; see :meth:`SparseLayer.expand`."""
+        known = np.array_equal(positions, self.structure.positions)
+        structure = self.structure if known else Structure(positions.numpy(), self.n_out, self.n_in)
+        return structure.from_rows(moment)
 
     def apply_mask(self, moments: Iterable[Tensor] = ()) -> None:
         """Do nothing: absent connections have no memory."""
@@ -201,13 +206,14 @@ class CSRLinear(nn.Module, SparseLayer):
         grown, self._grown = self._grown, None
         if not self._recorded or self.weight.grad is None or grown is None or not grown.any():
             return
-        positions = self.active_positions()
+        positions, gradient = self.active_positions(), self.compress(self.weight.grad)
         new, kept = grown.nonzero().squeeze(1), (~grown).nonzero().squeeze(1)[:_COMPARED]
         computed, compared = self.gradient_at(positions[new]), self.gradient_at(positions[kept])
         square = compared.square().sum()
-        ratio = float((self.weight.grad[kept] * compared).sum() / square) if square > 0 else 1.0
+        ratio = float((gradient[kept] * compared).sum() / square) if square > 0 else 1.0
         # The gradient may have been rescaled after the backward pass (by AMP or a hook): grown connections follow.
-        self.weight.grad[new] = computed * (ratio if abs(ratio - 1) > _ROUNDING else 1.0)
+        gradient[new] = computed * (ratio if abs(ratio - 1) > _ROUNDING else 1.0)
+        self.weight.grad.copy_(self.structure.from_rows(gradient))
 
     def dense_gradient(self, neurons: slice = slice(None)) -> Tensor:
         """Dense gradient of a block of neurons, averaged over processes; see :meth:`SparseLayer.dense_gradient`."""
@@ -255,8 +261,8 @@ class CSRLinear(nn.Module, SparseLayer):
         """Sum of |gradient| over the active connections of each neuron, shape ``(n_out,)``."""
         if self.weight.grad is None:
             raise RuntimeError("no gradient: call gradient_magnitude between backward pass and optimizer step")
-        total = torch.zeros(self.out_features, dtype=self.weight.dtype)
-        return total.index_add_(0, torch.from_numpy(self.structure.neurons), self.weight.grad.abs())
+        magnitudes, offsets = self.compress(self.weight.grad).abs(), torch.from_numpy(self.structure.indptr)
+        return torch.segment_reduce(magnitudes, "sum", offsets=offsets)
 
     def _record_pass(self, x: Tensor, g: Tensor) -> None:
         """Record inputs and gradients of a backward pass, each of shape ``(n, columns)``, for the dense gradient."""
@@ -273,7 +279,7 @@ class CSRLinear(nn.Module, SparseLayer):
         self._pending = []
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
-        for name, value in make_csr_state(self.connectivity, self.active_values()).items():
+        for name, value in make_csr_state(self.connectivity, self.active_values(), self.structure.blocks).items():
             destination[prefix + name] = value
         if self.bias is not None:
             destination[prefix + "bias"] = self.bias if keep_vars else self.bias.detach()

@@ -12,6 +12,8 @@ from psn_lightning.kernels.tiled import Stack
 from psn_lightning.kernels.workspace import Stage
 from psn_lightning.nn.csr import CSRLinear
 
+_LARGEST_BLOCK = 2**16  # connections, whose places in a block two bytes can hold
+
 
 class CSRNetwork:
     """Forward and backward pass of a whole network in two kernels instead of two per module.
@@ -23,7 +25,9 @@ class CSRNetwork:
 
     def __init__(self, blocks: Sequence[tuple[CSRLinear, nn.LayerNorm]], output: nn.Linear) -> None:
         self._blocks, self._output = blocks, output
-        self._whole = Structure(np.arange(output.weight.numel()), *output.weight.shape)
+        n_out, n_in = output.out_features, output.in_features
+        row_major = (-(-n_out * n_in // _LARGEST_BLOCK), 1)  # the values are those of a dense matrix
+        self._whole = Structure(np.arange(n_out * n_in), n_out, n_in, row_major)
         self._known = self._get_connections()
         self._stack = Stack(self._make_stages())
 

@@ -1,7 +1,8 @@
 """Conversion of state dicts between storages.
 
 Storage masked saves ``weight`` (dense) and ``weight_mask``; storage csr saves ``values`` (in the order of the flat
-positions), ``indptr``, ``indices`` and ``in_features``.
+positions), ``indptr``, ``indices``, ``in_features`` and ``blocks``: the numbers of blocks of neurons and of inputs,
+which determine the order of its parameter and of the optimizer's moments.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from psn_lightning.topology import Connectivity
 
 _CSR = ("values", "indptr", "indices")
-IN_FEATURES = "in_features"
+IN_FEATURES, _BLOCKS = "in_features", "blocks"
 
 
 class Connections(NamedTuple):
@@ -23,11 +25,35 @@ class Connections(NamedTuple):
 
     connectivity: Connectivity
     values: Tensor
+    blocks: tuple[int, int] | None = None
+
+    def sort_moment(self, moment: Tensor) -> Tensor:
+        """Sort a moment of storage csr by the positions of the connections.
+
+        Args:
+            moment: One number for each connection in the order of the parameter, shape ``(n_connections,)``.
+        """
+        n_out, n_in = self.connectivity.n_out, self.connectivity.n_in
+        n_out_blocks, n_in_blocks = self.blocks or (1, 1)
+        neurons, inputs = np.divmod(self.connectivity.keys(), n_in)
+        # Block b of n begins with item b * size // n; an item lies in the last block that begins at or before it.
+        of_neurons = ((neurons + 1) * n_out_blocks - 1) // n_out
+        of_inputs = ((inputs + 1) * n_in_blocks - 1) // n_in
+        order = torch.from_numpy(np.lexsort((inputs, neurons, of_inputs, of_neurons)))
+        return torch.empty_like(moment).index_copy_(0, order.to(moment.device), moment)
 
 
-def make_csr_state(connectivity: Connectivity, values: Tensor) -> dict[str, Tensor]:
-    """Make the state dict of a layer in storage csr, with keys without prefix."""
-    return {
+def make_csr_state(
+    connectivity: Connectivity, values: Tensor, blocks: tuple[int, int] | None = None
+) -> dict[str, Tensor]:
+    """Make the state dict of a layer in storage csr, with keys without prefix.
+
+    Args:
+        connectivity: Connections.
+        values: Their weights in the order of the positions, shape ``(n_connections,)``.
+        blocks: Numbers of blocks of neurons and of inputs; chosen when the state is loaded if None.
+    """
+    return ({} if blocks is None else {_BLOCKS: torch.tensor(blocks)}) | {
         IN_FEATURES: torch.tensor(connectivity.n_in),
         "values": values,
         "indptr": torch.tensor(connectivity.indptr),
@@ -75,8 +101,12 @@ def _read_csr_state(state_dict: Mapping[str, Any], prefix: str, shape: tuple[int
         )
     if indptr.numel() != n_out + 1:
         raise ValueError(f"indptr of {indptr.numel() - 1} neurons, expected {n_out}")
+    blocks = tuple(torch.as_tensor(state_dict.get(prefix + _BLOCKS, ())).flatten().tolist())
+    if blocks and (len(blocks) != 2 or min(blocks) < 1):
+        raise ValueError(f"blocks {list(blocks)}, expected two positive numbers")
     try:
-        return Connections(Connectivity(n_in, n_out, indptr.cpu().numpy(), indices.cpu().numpy()), values)
+        connectivity = Connectivity(n_in, n_out, indptr.cpu().numpy(), indices.cpu().numpy())
+        return Connections(connectivity, values, (blocks[0], blocks[1]) if blocks else None)
     except TypeError as error:
         raise ValueError(error) from error
 
@@ -98,7 +128,7 @@ def convert_to_masked(state_dict: dict[str, Any], prefix: str, name: str, mask: 
         found = read_connections(state_dict, prefix, (mask.shape[0], mask.shape[1]))
         if found is None:
             return
-        for key in (*_CSR, IN_FEATURES):
+        for key in (*_CSR, IN_FEATURES, _BLOCKS):
             state_dict.pop(prefix + key, None)
         dense = found.values.new_zeros(mask.shape)
         new = torch.from_numpy(found.connectivity.mask())

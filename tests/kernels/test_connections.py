@@ -1,10 +1,10 @@
-"""Matching and sorting of lists of connections, against Python lists."""
+"""Matching of lists of connections, against Python lists."""
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from psn_lightning.kernels.connections import locate_positions, order_by_input
+from psn_lightning.kernels.connections import locate_positions
 
 positions = st.lists(st.integers(0, 60), unique=True).map(sorted)
 
@@ -14,10 +14,3 @@ positions = st.lists(st.integers(0, 60), unique=True).map(sorted)
 def test_places(before, after):
     places = locate_positions(np.array(before, np.int64), np.array(after, np.int64))
     assert places.tolist() == [before.index(x) if x in before else len(before) for x in after]
-
-
-@settings(deadline=None)
-@given(st.lists(st.integers(0, 20)))
-def test_order_by_input(inputs):
-    order = order_by_input(np.array(inputs, np.int32), 21)
-    assert order.tolist() == sorted(range(len(inputs)), key=lambda k: inputs[k])

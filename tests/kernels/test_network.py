@@ -1,4 +1,4 @@
-"""Kernels are compiled once for each number type and tile width."""
+"""Kernels are compiled once for each number type, tile width and index type."""
 
 import numpy as np
 import pytest
@@ -7,9 +7,10 @@ from psn_lightning.kernels.network import LAYER, compile_backward, compile_forwa
 
 
 @pytest.mark.parametrize("compile_kernel", [compile_forward, compile_backward])
-def test_one_kernel_for_each_number_type_and_width(compile_kernel):
-    addresses = {(itemsize, width): compile_kernel(itemsize, width) for itemsize in (4, 8) for width in (32, 64)}
-    assert len(set(addresses.values())) == 4
+def test_one_kernel_for_each_number_type_width_and_index_type(compile_kernel):
+    kinds = [(4, 32, 2), (8, 32, 2), (4, 64, 2), (4, 64, 4)]
+    addresses = {kind: compile_kernel(*kind) for kind in kinds}
+    assert len(set(addresses.values())) == len(kinds)
     assert all(compile_kernel(*arguments) == address for arguments, address in addresses.items())
 
 

@@ -6,23 +6,39 @@ import torch
 import torch.nn.functional as F
 from numba import njit
 
-from psn_lightning.kernels.normalization import normalize, normalize_backward, sum_rows
+from psn_lightning.kernels.normalization import (
+    compute_statistics,
+    normalize,
+    normalize_backward,
+    sum_gradients,
+    sum_rows,
+)
 from psn_lightning.kernels.vectors import count_lanes
 
 
 @njit
+def _halves(n):
+    """Shares of two threads."""
+    return (0, n // 2), (n // 2, n)
+
+
+@njit
 def call_normalize(width, n, epsilon, z, gain, shift, statistics, y):
-    normalize(width, n, epsilon, z, gain, shift, statistics, y)
+    compute_statistics(width, n, epsilon, z, statistics)
+    for begin, end in _halves(n):
+        normalize(width, begin, end, z, gain, shift, statistics, y)
 
 
 @njit
 def call_normalize_backward(width, n, z, gain, statistics, y, g, to_bias, to_gain, to_shift):
-    normalize_backward(width, n, z, gain, statistics, y, g, to_bias, to_gain, to_shift)
+    sum_gradients(width, n, z, gain, statistics, y, g, to_gain, to_shift)
+    for begin, end in _halves(n):
+        normalize_backward(width, begin, end, z, gain, statistics, y, g, to_bias)
 
 
 @njit
 def call_sum_rows(width, n, tile, sums):
-    sum_rows(width, n, tile, sums)
+    sum_rows(width, 0, n, tile, sums)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -36,7 +52,7 @@ def test_against_torch(n, dtype):
     expected = F.relu(F.layer_norm(shifted, (n,), leaves[1], leaves[2], 1e-5)).T
     expected.backward(g)
     vectors = (0,) * (width // count_lanes(dtype.itemsize))
-    y, statistics, to_z = torch.empty_like(z), torch.empty(2, width, dtype=dtype), g.clone()
+    y, statistics, to_z = torch.empty_like(z), torch.empty(4, width, dtype=dtype), g.clone()
     epsilon = torch.tensor(1e-5, dtype=dtype).numpy()[()]
     call_normalize(vectors, n, epsilon, z.numpy(), gain.numpy(), shift.numpy(), statistics.numpy(), y.numpy())
     torch.testing.assert_close(y, expected.detach())

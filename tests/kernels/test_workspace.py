@@ -21,16 +21,20 @@ def threads():
 
 
 @pytest.mark.parametrize(
-    ("n_rows", "n_threads", "width", "n_tiles"),
-    [(0, 1, 16, 1), (1, 1, 64, 1), (128, 2, 64, 2), (64, 2, 32, 2), (40, 2, 32, 2), (30, 2, 16, 2), (5, 8, 16, 1)],
+    ("n_rows", "n_threads", "width", "n_tiles", "used"),
+    [
+        *((0, 1, 16, 1, 1), (1, 1, 64, 1, 1), (128, 2, 64, 2, 2), (64, 2, 32, 2, 2), (40, 2, 32, 2, 2)),
+        *((30, 2, 16, 2, 2), (300, 2, 64, 5, 2)),
+        *((5, 8, 16, 1, 8), (40, 8, 16, 3, 6)),  # threads share a tile, as many for each
+    ],
 )
 def test_tiles_are_wide_but_leave_no_thread_without_one_where_that_is_possible(
-    n_rows, n_threads, width, n_tiles, stage, threads
+    n_rows, n_threads, width, n_tiles, used, stage, threads
 ):
     threads(n_threads)
     workspace = Workspace([stage], n_rows, torch.float64, for_backward=False)
     assert (workspace._width, workspace._n_tiles) == (width, n_tiles)
-    assert workspace._n_threads == min(n_threads, n_tiles)
+    assert workspace._n_threads == used
 
 
 @pytest.mark.parametrize("needs_x", [True, False])

@@ -7,12 +7,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from psn_lightning.dynamics import RigLRule, moments_of, update_layer
-from psn_lightning.kernels import pool
+from psn_lightning.kernels import pool, structure
 from psn_lightning.kernels.tiled import Stack
 from psn_lightning.nn import sparse_layers, sparsify
+from psn_lightning.nn.states import read_connections
 from psn_lightning.nn.storages import make_csr_linear
 from psn_lightning.topology import Connectivity
 from tests.helpers.layers import STORAGES, drawn, pair, random_linear
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_blocks():
+    """Cut the small layers of these tests into many blocks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(structure, "_SIDES", (8, 64))
+        patch.setattr(structure, "_SHORTEST_RUN", 0.1)
+        yield
 
 
 def backward(layer, x, g):
@@ -20,7 +30,7 @@ def backward(layer, x, g):
     layer.module.zero_grad()
     y = layer(x)
     y.backward(g)
-    return y.detach(), x.grad, layer.weight.grad, layer.module.bias.grad
+    return y.detach(), x.grad, layer.view.compress(layer.weight.grad), layer.module.bias.grad
 
 
 @settings(max_examples=60, deadline=None)
@@ -222,7 +232,7 @@ def test_without_a_bias():
     weight[csr.mask] = values
     torch.testing.assert_close(csr(x), x @ weight.T)
     assert [name for name, _ in csr.named_parameters()] == ["weight"]
-    assert list(csr.state_dict()) == ["in_features", "values", "indptr", "indices"]
+    assert set(csr.state_dict()) == {"in_features", "blocks", "values", "indptr", "indices"}
     assert csr.extra_repr() == f"30, 20, connections={connectivity.n_connections}, bias=False"
 
 
@@ -318,3 +328,28 @@ def test_a_gradient_is_left_alone_where_nothing_has_grown():
     before = csr[0].weight.grad.clone()
     csr[0].mask_gradient()
     assert torch.equal(csr[0].weight.grad, before)
+
+
+def test_a_checkpoint_states_the_order_of_the_parameter(monkeypatch):
+    first, _ = pair(drawn(150, 90, 0.3))
+    state = first.module.state_dict()
+    assert state["blocks"].tolist() > [1, 1]
+    monkeypatch.setattr(structure, "_SIDES", (90, 90))  # a version that cuts other blocks
+    other = make_csr_linear(first.view.connectivity, torch.zeros(first.view.n_connections).double(), None)
+    assert other.structure.blocks != first.module.structure.blocks
+    other.load_state_dict(state, strict=False)
+    assert torch.equal(other.weight, first.weight)
+
+
+def test_moments_are_sorted_without_the_compiled_engine():
+    csr, _ = pair(drawn(150, 90, 0.3))
+    found = read_connections(csr.module.state_dict(), "", (90, 150))
+    moment = torch.randn(csr.view.n_connections)
+    assert torch.equal(found.sort_moment(moment), csr.view.compress(moment))
+
+
+@pytest.mark.parametrize("blocks", [[3], [0, 1], [1, 2, 3]])
+def test_numbers_of_blocks_that_cannot_be_are_refused(blocks):
+    csr, _ = pair(drawn(15, 9, 0.3))
+    with pytest.raises(RuntimeError, match="blocks"):
+        csr.module.load_state_dict({**csr.module.state_dict(), "blocks": torch.tensor(blocks)})

@@ -63,6 +63,7 @@ def update_network(
         blocks = gradient_of(name, layers[name]) if gradient_of else None
         candidates = Candidates(connections.layer, rule, generator, layers[name], blocks)
         growths[name] = _grow(candidates, connections, drops[name].scores, kept[name], n_grown[name])
+    del drops, kept  # of the size of the network
     changes = {
         name: _apply(layer, before[name], growths[name], rule, optimizer, generator) for name, layer in layers.items()
     }

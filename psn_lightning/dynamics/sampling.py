@@ -37,7 +37,7 @@ def draw_absent(taken: Tensor, n_positions: int, count: int, generator: torch.Ge
     return torch.from_numpy(ranks + places).to(taken.device)
 
 
-def draw_pairs(activity: Activity, count: int, generator: torch.Generator) -> Tensor:
+def draw_pairs(activity: Activity, taken: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """Draw pairs of a neuron and an input independently of each other, each in proportion to its activity.
 
     In a convolution with groups a pair is drawn in proportion to the product of the two activities too, among the
@@ -45,11 +45,13 @@ def draw_pairs(activity: Activity, count: int, generator: torch.Generator) -> Te
 
     Args:
         activity: Activity of neurons and inputs.
+        taken: Flat positions, ascending, int64; pairs that are among them are left out.
         count: Number of draws, with replacement.
         generator: Random generator on the CPU, in the same state on every process.
 
     Returns:
-        Distinct flat positions, ascending, int64, on the CPU; fewer than ``count`` where pairs were drawn twice.
+        Distinct flat positions, ascending, int64, on the device of ``taken``; fewer than ``count`` where pairs were
+        taken or drawn twice.
     """
     rng, (by_neuron, by_input) = _make_rng(generator), (_to_weights(part) for part in activity)
     n_groups, n_in = by_input.shape
@@ -57,25 +59,17 @@ def draw_pairs(activity: Activity, count: int, generator: torch.Generator) -> Te
     by_neuron = by_neuron * np.repeat(by_input.sum(axis=1), size)
     if not by_neuron.any():
         by_neuron, by_input = np.ones(len(by_neuron)), np.ones_like(by_input)
-    drawn = []
-    for n in [_AT_ONCE] * (count // _AT_ONCE) + [count % _AT_ONCE]:
-        neurons = _draw_ascending(by_neuron, n, rng)
-        inputs = np.empty(n, np.int64)
+    drawn = np.empty(count, np.int64)
+    for part in _split(drawn):
+        neurons = _draw_ascending(by_neuron, len(part), rng)
         edges = np.searchsorted(neurons, np.arange(n_groups + 1) * size)
         for group, weights in enumerate(by_input):
-            own = inputs[edges[group] : edges[group + 1]]
+            own = part[edges[group] : edges[group + 1]]
             own[:] = _draw_ascending(weights, len(own), rng)
             rng.shuffle(own)
-        drawn.append(neurons * n_in + inputs)
-    return torch.from_numpy(_sort_distinct(np.concatenate(drawn)))
-
-
-def remove_taken(positions: Tensor, taken: Tensor) -> Tensor:
-    """Remove the taken positions from others; both ascending."""
-    if len(taken) == 0:
-        return positions
-    places = torch.searchsorted(taken, positions).clamp_(max=len(taken) - 1)
-    return positions[taken[places] != positions]
+        part += neurons * n_in
+    drawn.sort()
+    return torch.from_numpy(_keep_new(drawn, taken.cpu().numpy())).to(taken.device)
 
 
 def _make_rng(generator: torch.Generator) -> np.random.Generator:
@@ -106,9 +100,26 @@ def _draw_ascending(weights: Reals, count: int, rng: np.random.Generator) -> Int
     return np.repeat(np.arange(len(weights)), np.diff(ends, prepend=0))
 
 
+def _keep_new(numbers: Integers, taken: Integers) -> Integers:
+    """Move the distinct numbers that are not taken to the front, and return that part; both ascending."""
+    n_kept, before = 0, -1
+    for part in _split(numbers):
+        is_new = part != np.concatenate([[before], part[:-1]])
+        if len(taken):
+            is_new &= taken[np.minimum(np.searchsorted(taken, part), len(taken) - 1)] != part
+        before, kept = part[-1], part[is_new]
+        numbers[n_kept : n_kept + len(kept)] = kept
+        n_kept += len(kept)
+    return numbers[:n_kept]
+
+
+def _split(numbers: Integers) -> list[Integers]:
+    """Split an array into views of a few million numbers, so that what is computed from them stays small."""
+    return [numbers[i : i + _AT_ONCE] for i in range(0, len(numbers), _AT_ONCE)]
+
+
 def _sort_distinct(numbers: Integers) -> Integers:
-    numbers.sort()
-    return numbers[np.concatenate([[True], numbers[1:] != numbers[:-1]])] if len(numbers) else numbers
+    return _keep_new(np.sort(numbers), np.empty(0, np.int64))
 
 
 def _to_weights(activity: Tensor) -> Reals:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from psn_lightning.dynamics import sampling
-from psn_lightning.dynamics.sampling import draw_absent, draw_pairs, remove_taken
+from psn_lightning.dynamics.sampling import draw_absent, draw_pairs
 from psn_lightning.nn.activity import Activity
 
 position_sets = st.sets(st.integers(0, 80)).map(sorted)
@@ -19,6 +19,9 @@ position_sets = st.sets(st.integers(0, 80)).map(sorted)
 
 def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
+
+
+NOTHING = torch.empty(0, dtype=torch.int64)
 
 
 def activity(by_neuron, *by_input):
@@ -49,16 +52,27 @@ def test_positions_beyond_32_bits():
     assert len(drawn.unique()) == 10_000
     assert not torch.isin(drawn, taken).any()
     assert stats.kstest(drawn.numpy() / n_positions, "uniform").pvalue > 1e-3
-    pairs = draw_pairs(activity([1.0] * 2**10, [1.0] * 2**20), 10_000, seeded())  # 2³⁰ positions
-    wide = draw_pairs(Activity(torch.ones(2**20), torch.ones(1, 2**20)), 10_000, seeded())
+    pairs = draw_pairs(activity([1.0] * 2**10, [1.0] * 2**20), NOTHING, 10_000, seeded())  # 2³⁰ positions
+    wide = draw_pairs(Activity(torch.ones(2**20), torch.ones(1, 2**20)), NOTHING, 10_000, seeded())
     assert pairs.max() < 2**30 < 2**39 < wide.max() < 2**40
     assert stats.kstest(wide.numpy() / 2**40, "uniform").pvalue > 1e-3
 
 
-@given(positions=position_sets, taken=position_sets)
-def test_taken_positions_are_removed(positions, taken):
-    left = remove_taken(*(torch.tensor(part, dtype=torch.int64) for part in (positions, taken)))
-    assert left.tolist() == sorted(set(positions) - set(taken))
+@given(
+    taken=st.sets(st.integers(0, 11)).map(sorted),
+    count=st.integers(0, 40),
+    at_once=st.integers(1, 9),
+    seed=st.integers(0, 99),
+)
+def test_pairs_are_distinct_and_not_taken(taken, count, at_once, seed):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sampling, "_AT_ONCE", at_once)
+        everything, left = (
+            draw_pairs(PAIRS["two groups"], torch.tensor(some, dtype=torch.int64), count, seeded(seed)).tolist()
+            for some in ([], taken)
+        )
+    assert everything == sorted(set(everything))
+    assert left == sorted(set(everything) - set(taken))
 
 
 PAIRS = {
@@ -79,7 +93,7 @@ def probabilities(found):
 @pytest.mark.parametrize("name", PAIRS)
 def test_a_pair_is_as_likely_as_the_product_of_its_activities(name):
     expected, generator = probabilities(PAIRS[name]), seeded()
-    draws = Counter(draw_pairs(PAIRS[name], 1, generator).item() for _ in range(4000))
+    draws = Counter(draw_pairs(PAIRS[name], NOTHING, 1, generator).item() for _ in range(4000))
     likely = np.flatnonzero(expected)
     assert set(draws) == set(likely)
     assert stats.chisquare([draws[i] for i in likely], 4000 * expected[likely]).pvalue > 1e-3
@@ -90,7 +104,7 @@ def test_draws_are_independent_of_each_other(at_once, monkeypatch):
     """A pair is among n draws with probability 1 - (1 - p)^n, and two pairs with that of inclusion and exclusion."""
     monkeypatch.setattr(sampling, "_AT_ONCE", at_once)
     expected, generator, n = probabilities(PAIRS["two groups"]), seeded(), 7
-    draws = [set(draw_pairs(PAIRS["two groups"], n, generator).tolist()) for _ in range(4000)]
+    draws = [set(draw_pairs(PAIRS["two groups"], NOTHING, n, generator).tolist()) for _ in range(4000)]
     for i, p in enumerate(expected):
         hits = sum(i in draw for draw in draws)
         assert stats.binomtest(hits, 4000, 1 - (1 - p) ** n).pvalue > 1e-4

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from psn_lightning.dynamics.rules.rigl import RigLRule
-from psn_lightning.dynamics.sampling import draw_pairs, remove_taken
+from psn_lightning.dynamics.sampling import draw_pairs
 from psn_lightning.dynamics.views import LayerState, Pool, Update
 from psn_lightning.errors import SettingError
 from psn_lightning.nn.activity import Activity
@@ -68,4 +68,4 @@ class GSERule(RigLRule):
             activity = Activity(torch.ones(pool.layer.n_out), torch.ones(1, pool.layer.n_in))
         else:
             activity = pool.activity(generator if self.distribution == "graest" else None)
-        return remove_taken(draw_pairs(activity, count, generator).to(pool.taken.device), pool.taken)
+        return draw_pairs(activity, pool.taken, count, generator)

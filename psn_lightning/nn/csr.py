@@ -172,20 +172,20 @@ class CSRLinear(nn.Module, SparseLayer):
             )
         moments, positions = list(moments), positions.to(torch.int64, copy=True).contiguous()
         places = torch.from_numpy(locate_positions(self.structure.positions, positions.numpy()))
-        gradient = [] if self.weight.grad is None else [self.weight.grad]
-        # Positions that were absent are located at index n_connections, where a 0 is appended.
-        padded = [torch.cat([self.compress(t), t.new_zeros(1)]) for t in (self.weight, *moments, *gradient)]
         self._grown = places >= len(self.weight)
-        stayed = len(places) - int(self._grown.sum())
-        self.weight.grad = None
+        before, gradient, self.weight.grad = self.structure, self.weight.grad, None
         self._set_structure(positions.numpy())
-        moved = [self.structure.from_rows(values.index_select(0, places)) for values in padded]
-        self.weight.data = moved[0]
-        for tensor, values in zip(moments, moved[1:], strict=False):
-            tensor.data = values
-        if gradient:
-            self.weight.grad = moved[-1]
-        return stayed
+
+        def move(values: Tensor) -> Tensor:
+            # Positions that were absent are located at index n_connections, where a 0 is appended.
+            padded = torch.cat([before.to_rows(values), values.new_zeros(1)])
+            return self.structure.from_rows(padded.index_select(0, places))
+
+        for tensor in (self.weight, *moments):  # one after the other: at a million neurons each takes 300 MB
+            tensor.data = move(tensor)
+        if gradient is not None:
+            self.weight.grad = move(gradient)
+        return len(places) - int(self._grown.sum())
 
     def compress(self, moment: Tensor) -> Tensor:
         """Return an optimizer tensor by active connection; see :meth:`SparseLayer.compress`."""

@@ -1,6 +1,7 @@
 from .callbacks import ACDC as ACDC
 from .callbacks import CHT as CHT
 from .callbacks import GMP as GMP
+from .callbacks import GSE as GSE
 from .callbacks import MEST as MEST
 from .callbacks import SET as SET
 from .callbacks import STR as STR
@@ -37,6 +38,7 @@ from .dynamics import ConstantSchedule as ConstantSchedule
 from .dynamics import CosineSchedule as CosineSchedule
 from .dynamics import CubicSchedule as CubicSchedule
 from .dynamics import GraNetRule as GraNetRule
+from .dynamics import GSERule as GSERule
 from .dynamics import LatentLayer as LatentLayer
 from .dynamics import LinearSchedule as LinearSchedule
 from .dynamics import MagnitudePruningRule as MagnitudePruningRule

@@ -46,6 +46,27 @@ def test_every_key_is_explained(name):
         assert not line.strip() or "# " in line, f"{name}.yaml: {line}"
 
 
+SCALE = sorted(path.stem for path in (CONF / "scale").glob("*.yaml"))
+
+
+def test_both_scales_are_there():
+    assert SCALE == ["million", "wide"]
+
+
+@pytest.mark.parametrize("name", SCALE)
+def test_a_scale_runs_narrowed(name, client):
+    require("fashion")
+    path = CONF / "scale" / f"{name}.yaml"
+    narrow = ["--model.hidden=[64,48]", "--model.sparsity=0.9", "--trainer.callbacks.init_args.period=3"]
+    few = ["--trainer.limit_train_batches=8", "--trainer.limit_val_batches=1"]
+    assert main(["fit", "--config", str(path), *QUIET, *narrow, *few]) == 0
+    metrics = only_run(client).data.metrics
+    assert metrics["sparsity/realised"] == pytest.approx(0.9, abs=0.001)
+    assert all(metrics[f"topology/grown/fc{i}"] > 0 for i in (1, 2))
+    for line in path.read_text().splitlines():
+        assert not line.strip() or "# " in line, f"{path.name}: {line}"
+
+
 @pytest.mark.parametrize("name", PAPER)
 def test_the_papers_settings(name, workdir, capsys):
     config = yaml.safe_load((CONF / f"{name}.yaml").read_text())
@@ -73,7 +94,7 @@ LATENT = {"str", "topkast"}  # weights that are not in use are trained too: no r
 
 
 def test_the_rules_are_there():
-    methods = ["acdc", "cht", "chts", "chtss", "gmp", "granet", "mest", "rigl", "set", "srigl", "static"]
+    methods = ["acdc", "cht", "chts", "chtss", "gmp", "granet", "gse", "mest", "rigl", "set", "srigl", "static"]
     methods += ["str", "topkast"]
     assert sorted([*methods, *RECIPES]) == RULES
 

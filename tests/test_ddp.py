@@ -52,6 +52,8 @@ def test_two_processes_against_one(name, records):
     assert len(one["masks"]) == 5
     for a, b in zip(rank0["masks"], rank1["masks"], strict=True):
         assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+    if name.startswith("GraEst"):  # each process draws signs for its own rows
+        return
     for a, b in zip(one["masks"], rank0["masks"], strict=True):
         equal = sum(int((x == y).sum()) for x, y in zip(a, b, strict=True))
         assert equal / sum(x.numel() for x in a) >= 0.999

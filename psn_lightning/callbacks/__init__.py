@@ -8,7 +8,7 @@ from psn_lightning.callbacks.exploration import ExplorationMonitor
 from psn_lightning.callbacks.gradients import GradientRatio
 from psn_lightning.callbacks.guards import NumericalGuard
 from psn_lightning.callbacks.masks import MaskReapply
-from psn_lightning.callbacks.methods import MEST, SET, RigL, SRigL
+from psn_lightning.callbacks.methods import GSE, MEST, SET, RigL, SRigL
 from psn_lightning.callbacks.mixtures import MixtureLogger
 from psn_lightning.callbacks.progress import Progress
 from psn_lightning.callbacks.pruning import Prune
@@ -22,6 +22,7 @@ __all__ = [
     "ACDC",
     "CHT",
     "GMP",
+    "GSE",
     "MEST",
     "SET",
     "STR",

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from psn_lightning.callbacks.dynamic import DynamicTopology
 from psn_lightning.dynamics import (
     ConstantSchedule,
     CosineSchedule,
+    GSERule,
     MESTRule,
     RigLRule,
     SETRule,
     SRigLRule,
     StepSchedule,
 )
+from psn_lightning.dynamics.rules.gse import DistributionName
 
 
 class RigL(DynamicTopology):
@@ -28,6 +32,8 @@ class RigL(DynamicTopology):
         skip_step_on_update: Whether an update replaces the optimizer step, as in the paper.
         layers: Glob patterns of the names of the layers to update; all sparse layers by default.
         seed: Seed of random growth; the seed of seed_everything by default.
+        candidates: Candidates for growth: all absent positions, or as many as a multiple of the connections, drawn at
+            random, so that an update costs time in proportion to the connections.
 
     Raises:
         SettingError: If an argument is out of range.
@@ -42,10 +48,47 @@ class RigL(DynamicTopology):
         skip_step_on_update: bool = True,
         layers: list[str] | None = None,
         seed: int | None = None,
+        candidates: Literal["all"] | float = "all",
     ) -> None:
-        super().__init__(
-            RigLRule(), CosineSchedule(drop_fraction, period, begin, end), skip_step_on_update, layers, seed
-        )
+        schedule = CosineSchedule(drop_fraction, period, begin, end)
+        super().__init__(RigLRule(candidates), schedule, skip_step_on_update, layers, seed)
+
+
+class GSE(DynamicTopology):
+    """GSE: drop the smallest |weight|, grow the largest |gradient| among positions drawn at random.
+
+    Source: Heddes et al., 2024, arXiv 2401.06898, section 3; there an update every 1000 steps of 200 epochs. No update
+    looks at all positions of a layer: it costs time in proportion to the connections.
+
+    Args:
+        drop_fraction: Share of a layer's connections that the first update replaces, in (0, 1].
+        distribution: Distribution of the positions: uniform, grabo (by the sums of |gradient| and |input| over the
+            batch) or graest (by sums with random signs).
+        candidates: Positions to draw, as a multiple of the connections (γ), above 0.
+        period: Time between updates: optimizer steps (int) or epochs (float).
+        begin: First update: an optimizer step (int), a share of the run (float), or None for one period after the
+            start.
+        end: End of the updates: an optimizer step (int) or a share of the run (float).
+        layers: Glob patterns of the names of the layers to update; all sparse layers by default.
+        seed: Seed of the draws; the seed of seed_everything by default.
+
+    Raises:
+        SettingError: If an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        drop_fraction: float = 0.2,
+        distribution: DistributionName = "grabo",
+        candidates: float = 1.0,
+        period: int | float = 100,
+        begin: int | float | None = None,
+        end: int | float = 0.6,
+        layers: list[str] | None = None,
+        seed: int | None = None,
+    ) -> None:
+        schedule = CosineSchedule(drop_fraction, period, begin, end)
+        super().__init__(GSERule(distribution, candidates), schedule, False, layers, seed)
 
 
 class SRigL(DynamicTopology):

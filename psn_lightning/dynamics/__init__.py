@@ -8,6 +8,7 @@ from psn_lightning.dynamics.rules import (
     CHTsRule,
     CHTssRule,
     GraNetRule,
+    GSERule,
     MagnitudePruningRule,
     MESTRule,
     NMRule,
@@ -31,7 +32,7 @@ from psn_lightning.dynamics.schedules import (
 from psn_lightning.dynamics.soft_threshold import SoftThresholdLayer
 from psn_lightning.dynamics.topkast import TopKASTLayer
 from psn_lightning.dynamics.updater import TopologyUpdater, check_layers
-from psn_lightning.dynamics.views import Block, Change, Connections, LayerState, Update
+from psn_lightning.dynamics.views import Block, Change, Connections, LayerState, Pool, Sample, Update
 
 __all__ = [
     "ACDCRule",
@@ -44,6 +45,7 @@ __all__ = [
     "ConstantSchedule",
     "CosineSchedule",
     "CubicSchedule",
+    "GSERule",
     "GraNetRule",
     "LatentLayer",
     "LayerState",
@@ -51,10 +53,12 @@ __all__ = [
     "MESTRule",
     "MagnitudePruningRule",
     "NMRule",
+    "Pool",
     "RigLRule",
     "Rule",
     "SETRule",
     "SRigLRule",
+    "Sample",
     "Schedule",
     "SigmoidSchedule",
     "SoftThresholdLayer",

@@ -16,8 +16,9 @@ from psn_lightning.dynamics.views import Change, Connections, LayerState, Update
 from psn_lightning.errors import SettingError
 from psn_lightning.nn.layer import SparseLayer
 
-GradientOf = Callable[[str, SparseLayer], Callable[[slice], Tensor]]
-"""Function from a layer's name and the layer to the function that gives the gradient of a block of neurons."""
+GradientOf = Callable[[str, SparseLayer], Callable[[slice], Tensor] | None]
+"""Function from a layer's name and the layer to the function that gives the gradient of a block of neurons; None for
+:meth:`SparseLayer.dense_gradient`."""
 
 
 @torch.no_grad()
@@ -57,14 +58,14 @@ def update_network(
     drops = {name: _drop(connections, rule, update, generator) for name, connections in before.items()}
     kept = rule.after_drop({n: drop.kept for n, drop in drops.items()}, {n: c.layer for n, c in before.items()})
     n_grown = {name: drop.target - len(kept[name]) for name, drop in drops.items()}
-    after = {}
+    growths = {}
     for name, connections in before.items():
-        gradient = gradient_of(name, layers[name]) if gradient_of else layers[name].dense_gradient
-        candidates = Candidates(connections.layer, rule, generator, gradient)
-        after[name] = _grow(candidates, connections, drops[name].scores, kept[name], n_grown[name])
+        blocks = gradient_of(name, layers[name]) if gradient_of else None
+        candidates = Candidates(connections.layer, rule, generator, layers[name], blocks)
+        growths[name] = _grow(candidates, connections, drops[name].scores, kept[name], n_grown[name])
+    del drops, kept  # of the size of the network
     changes = {
-        name: _apply(layer, before[name], after[name], n_grown[name], rule, optimizer, generator)
-        for name, layer in layers.items()
+        name: _apply(layer, before[name], growths[name], rule, optimizer, generator) for name, layer in layers.items()
     }
     rule.after_update(changes)
     return changes
@@ -143,6 +144,14 @@ class _Drop:
     scores: Tensor | None
 
 
+@dataclass(frozen=True)
+class _Growth:
+    """Result of the second half of an update: the active positions, ascending, and how many of them growth chose."""
+
+    positions: Tensor
+    n_chosen: int
+
+
 def _view_connections(name: str, layer: SparseLayer, n_initial: Mapping[str, int] | None) -> Connections:
     positions = layer.active_positions()
     n_active = len(positions)
@@ -166,8 +175,10 @@ def _drop(connections: Connections, rule: Rule, update: Update, generator: torch
     return _Drop(kept, n_active - n_drop + n_grow, scores)
 
 
-def _grow(candidates: Candidates, before: Connections, drop_scores: Tensor | None, kept: Tensor, n_grow: int) -> Tensor:
-    """Return the active positions after the update, ascending; those before it if nothing changes.
+def _grow(
+    candidates: Candidates, before: Connections, drop_scores: Tensor | None, kept: Tensor, n_grow: int
+) -> _Growth:
+    """Choose the connections after the update; those before it if nothing changes.
 
     Raises:
         SettingError: If there would be none.
@@ -176,35 +187,51 @@ def _grow(candidates: Candidates, before: Connections, drop_scores: Tensor | Non
     if drop_scores is not None and isinstance(rule, StructuredRule):
         after = candidates.grow_to_fan_in(rule, before.positions, drop_scores, kept, n_grow)
     elif n_grow == 0 and len(kept) == layer.n_active:
-        return before.positions
+        return _Growth(before.positions, 0)
     else:
-        taken = kept if rule.may_return else before.positions
-        after = sort_ascending(torch.cat([kept, candidates.select_best(taken, n_grow)]))
+        grown = candidates.select_best(kept if rule.may_return else before.positions, n_grow)
+        missing, n_grow = n_grow - len(grown), len(grown)
+        if missing:  # too few were drawn: as many stay that would have been dropped
+            kept = _keep_more(rule, before, drop_scores, len(kept) + missing)
+        after = sort_ascending(torch.cat([kept, grown]))
     if len(after) == 0:
         raise SettingError(
             f"{layer.name}: the update would drop all {layer.n_active} connections of this {layer.n_out} × "
             f"{layer.n_in} layer and grow none: lower the sparsity or widen the layer"
         )
-    return after
+    return _Growth(after, n_grow)
+
+
+def _keep_more(rule: Rule, before: Connections, drop_scores: Tensor | None, count: int) -> Tensor:
+    """Return the ``count`` connections with the highest drop scores.
+
+    Raises:
+        RuntimeError: If they might be among those that the rule has drawn.
+    """
+    if rule.may_return or drop_scores is None or count > before.layer.n_active:
+        raise RuntimeError(
+            f"{type(rule).__name__}.draw_candidates drew fewer than {before.layer.name} is to grow: draw as many as "
+            "are asked for, or set may_return = False"
+        )
+    return before.positions[select_top(drop_scores, count)]
 
 
 def _apply(
     layer: SparseLayer,
     before: Connections,
-    after: Tensor,
-    n_chosen: int,
+    growth: _Growth,
     rule: Rule,
     optimizer: Optimizer | None,
     generator: torch.Generator,
 ) -> Change:
     """Change which connections are active, and set the weights of the new ones."""
+    after, n_before = growth.positions, before.layer.n_active
     if after is before.positions:
         return Change(0, 0, 0.0)
-    n_before = before.layer.n_active
     stayed = layer.set_active(after, moments_of(layer, optimizer))
     if len(after) > stayed:
         _set_grown_values(layer, before, after, rule, generator)
-    return Change(n_before - stayed, len(after) - stayed, n_chosen / max(1, n_before))
+    return Change(n_before - stayed, len(after) - stayed, growth.n_chosen / max(1, n_before))
 
 
 def _set_grown_values(

@@ -92,11 +92,18 @@ class TopologyUpdater:
         for layer in self.layers.values():
             layer.attach()
         for layer in self._prepared.values():
-            layer.record_dense_gradient = False
+            self._record(layer, False)
         records = self.records_gradient()
         self._prepared = self._find_own_layers() if records or self.is_due else {}
-        for layer in self._prepared.values():
-            layer.record_dense_gradient = records
+        for name, layer in self._prepared.items():
+            self._record(layer, records)
+            layer.n_candidates = self.rule.count_candidates(view_sizes(name, layer, self._initial_counts[name]))
+
+    def _record(self, layer: SparseLayer, records: bool) -> None:
+        """Let a layer keep what the rule reads, or no longer."""
+        layer.record_dense_gradient = records
+        if self.rule.needs_activity:
+            layer.record_activity(records)
 
     def records_gradient(self) -> bool:
         """Return whether the next step needs the dense gradient."""
@@ -150,14 +157,17 @@ class TopologyUpdater:
         settings = (self.rule, self.describe_update(), self.optimizer, self.generator)
         return update_network(layers, *settings, self._initial_counts, self.find_gradient)
 
-    def find_gradient(self, name: str, layer: SparseLayer) -> Callable[[slice], Tensor]:
+    def find_gradient(self, name: str, layer: SparseLayer) -> Callable[[slice], Tensor] | None:
         """Return the gradient for growth scores, as a function from a block of neurons to ``(neurons, n_in)``.
 
         Args:
             name: Name of the layer.
             layer: Layer to update.
+
+        Returns:
+            Function; None for the gradient that the layer has recorded.
         """
-        return layer.dense_gradient
+        return None
 
     def _find_own_layers(self) -> dict[str, SparseLayer]:
         """Return the trainable layers whose parameters the optimizer holds; param groups may be added during a run."""
@@ -179,7 +189,7 @@ class TopologyUpdater:
     def stop(self) -> None:
         """Stop recording gradients, so that the layers can be trained without this object."""
         for layer in self.layers.values():
-            layer.record_dense_gradient = False
+            self._record(layer, False)
 
     def state_dict(self) -> dict[str, Any]:
         """State of the updater and of its rule: step, random generator, initial counts; without model and optimizer."""
@@ -223,6 +233,23 @@ def check_layers(layers: Mapping[str, SparseLayer], rule: Rule) -> dict[str, int
     Raises:
         SettingError: If the rule cannot update a layer.
     """
-    counts = {name: len(layer.active_positions()) for name, layer in layers.items()}
-    rule.check({n: LayerState(n, layer.n_out, layer.n_in, counts[n], counts[n]) for n, layer in layers.items()})
+    counts = {name: layer.n_connections for name, layer in layers.items()}
+    rule.check({name: view_sizes(name, layer, counts[name]) for name, layer in layers.items()})
+    hidden = [name for name, layer in layers.items() if rule.needs_activity and not layer.shows_activity]
+    if hidden:
+        raise SettingError(
+            f"{type(rule).__name__} draws candidates by the inputs of a layer, which {', '.join(hidden)} does not show "
+            "(its module is not called, as in torch's attention): draw them uniformly, or leave the layer out"
+        )
     return counts
+
+
+def view_sizes(name: str, layer: SparseLayer, n_initial: int) -> LayerState:
+    """View the sizes of a layer, as a rule sees them.
+
+    Args:
+        name: Name of the layer.
+        layer: Sparse layer.
+        n_initial: Number of connections at the start of the run.
+    """
+    return LayerState(name, layer.n_out, layer.n_in, layer.n_connections, n_initial)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+
+from psn_lightning.nn.activity import Activity
 
 
 @dataclass(frozen=True)
@@ -87,14 +90,51 @@ class Block:
         Raises:
             RuntimeError: If the rule does not state that it needs the gradient.
         """
-        if self.dense_gradient is None:
-            raise RuntimeError("no dense gradient is recorded for this rule: set needs_gradient = True in its class")
-        return self.dense_gradient
+        return _require(self.dense_gradient)
 
     @property
     def neurons(self) -> slice:
         """Neurons of the block."""
         return slice(self.first, self.first + len(self.mask))
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Absent positions of a layer, from which a rule draws its candidates instead of scoring all of them."""
+
+    layer: LayerState
+    """Sizes of the layer."""
+    taken: Tensor
+    """Flat positions that are no candidates, ascending, int64."""
+    activity: Callable[[torch.Generator | None], Activity]
+    """Function that sums the layer's inputs and gradients over the batch, see :meth:`SparseLayer.activity`; for rules
+    that state ``needs_activity``."""
+
+    @property
+    def n_absent(self) -> int:
+        """Number of positions in the pool."""
+        return self.layer.n_positions - len(self.taken)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Candidates for growth that a rule has drawn."""
+
+    layer: LayerState
+    """Sizes of the layer."""
+    positions: Tensor
+    """Flat positions, distinct, absent, ascending, int64, shape ``(n,)``."""
+    recorded: Tensor | None = None
+    """Gradient of the loss to these positions, shape ``(n,)``; None if the rule does not need it."""
+
+    @property
+    def gradient(self) -> Tensor:
+        """Gradient of the loss to these positions, shape ``(n,)``.
+
+        Raises:
+            RuntimeError: If the rule does not state that it needs the gradient.
+        """
+        return _require(self.recorded)
 
 
 @dataclass(frozen=True)
@@ -107,3 +147,9 @@ class Change:
     """Number of connections that were absent before the update and are active now."""
     contested: float
     """Connections chosen by growth over connections before; includes those that grew back in the same update."""
+
+
+def _require(gradient: Tensor | None) -> Tensor:
+    if gradient is None:
+        raise RuntimeError("no dense gradient is recorded for this rule: set needs_gradient = True in its class")
+    return gradient

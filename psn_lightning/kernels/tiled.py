@@ -12,6 +12,7 @@ from torch import Tensor
 from psn_lightning.kernels.workspace import Stage, Workspace
 
 _EVALUATION_ROWS = 256  # rows per pass without gradients; their activations stay in the cache
+_FEWEST_ROWS, _MOST_ACTIVATIONS = 64, 2**25  # of very wide networks, whose activations would not fit into memory
 _MAX_SHAPES = 4  # kinds of batches with a kept workspace: training, evaluation, and the last batch of either
 
 
@@ -74,7 +75,9 @@ class Stack:
         if torch.is_grad_enabled():
             result: Tensor = _StackFunction.apply(rows, self, *parameters)
         else:
-            parts = [self._evaluate(part, parameters) for part in torch.split(rows, _EVALUATION_ROWS)]
+            width = sum(stage.structure.shape[0] for stage in self.stages)
+            n_rows = min(_EVALUATION_ROWS, max(_FEWEST_ROWS, _MOST_ACTIVATIONS // width))
+            parts = [self._evaluate(part, parameters) for part in torch.split(rows, n_rows)]
             result = parts[0] if len(parts) == 1 else torch.cat(parts)
         return result if x.dim() == 2 else result.view(*x.shape[:-1], n_out)
 

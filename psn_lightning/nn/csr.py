@@ -8,20 +8,23 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.hooks import unserializable_hook
 
 from psn_lightning.kernels.connections import locate_positions
+from psn_lightning.kernels.gathered import add_products_at
 from psn_lightning.kernels.structure import Structure
 from psn_lightning.kernels.tiled import Stack
 from psn_lightning.kernels.workspace import Stage
+from psn_lightning.nn.activity import Activity, draw_seed, sum_features
 from psn_lightning.nn.layer import SparseLayer
+from psn_lightning.nn.processes import average_over_processes, get_world_size
 from psn_lightning.nn.states import Connections, make_csr_state, read_connections
 from psn_lightning.nn.torch_private import get_backward_id
 from psn_lightning.topology import Connectivity
 
+_COMPARED = 2**12  # connections by which a rescaling of the gradient is found
 _ROUNDING = 1e-3  # largest relative difference between two ways to compute the same gradient
 
 
@@ -162,7 +165,7 @@ class CSRLinear(nn.Module, SparseLayer):
         Raises:
             RuntimeError: If the number of connections changes under DDP, whose buckets have a fixed size.
         """
-        if len(positions) != len(self.weight) and _get_world_size() > 1:
+        if len(positions) != len(self.weight) and get_world_size() > 1:
             raise RuntimeError(
                 f"storage csr cannot change its number of connections under DDP ({len(self.weight)} to "
                 f"{len(positions)}): use storage masked"
@@ -172,15 +175,17 @@ class CSRLinear(nn.Module, SparseLayer):
         found = torch.from_numpy(locate_positions(old.positions, positions.numpy()))
         self._grown = found >= n_before
         # Place of each connection before the change, in the order of the positions; absent ones lie behind the end.
-        places = torch.cat([old.to_rows(torch.arange(n_before)), torch.tensor([n_before])])[found]
-        self.weight.grad = None
+        kind = torch.int32 if n_before < 2**31 - 1 else torch.int64  # of a million neurons, each tensor here counts
+        places = torch.cat([old.to_rows(torch.arange(n_before, dtype=kind)), torch.tensor([n_before], dtype=kind)])
+        places, self.weight.grad = places[found], None
+        del found, old
         self._set_structure(positions.numpy())
         places = self.structure.from_rows(places)
         for tensor in (self.weight, *moments):
             tensor.data = _gather(tensor, places)
         if gradient is not None:
             self.weight.grad = _gather(gradient, places)
-        return len(found) - int(self._grown.sum())
+        return len(places) - int(self._grown.sum())
 
     def compress(self, moment: Tensor) -> Tensor:
         """Return an optimizer tensor by active connection; see :meth:`SparseLayer.compress`."""
@@ -201,25 +206,56 @@ class CSRLinear(nn.Module, SparseLayer):
         grown, self._grown = self._grown, None
         if not self._recorded or self.weight.grad is None or grown is None or not grown.any():
             return
-        computed, kept, gradient = self.gradient_at(self.active_positions()), ~grown, self.compress(self.weight.grad)
-        square = computed[kept].square().sum()
-        ratio = float((gradient[kept] * computed[kept]).sum() / square) if square > 0 else 1.0
+        positions, gradient = self.active_positions(), self.compress(self.weight.grad)
+        new, kept = grown.nonzero().squeeze(1), (~grown).nonzero().squeeze(1)[:_COMPARED]
+        computed, compared = self.gradient_at(positions[new]), self.gradient_at(positions[kept])
+        square = compared.square().sum()
+        ratio = float((gradient[kept] * compared).sum() / square) if square > 0 else 1.0
         # The gradient may have been rescaled after the backward pass (by AMP or a hook): grown connections follow.
-        gradient[grown] = computed[grown] * (ratio if abs(ratio - 1) > _ROUNDING else 1.0)
+        gradient[new] = computed * (ratio if abs(ratio - 1) > _ROUNDING else 1.0)
         self.weight.grad.copy_(self.structure.from_rows(gradient))
 
     def dense_gradient(self, neurons: slice = slice(None)) -> Tensor:
         """Dense gradient of a block of neurons, averaged over processes; see :meth:`SparseLayer.dense_gradient`."""
-        if not self._recorded:
-            if _get_world_size() == 1:
-                raise RuntimeError("no dense gradient: set record_dense_gradient = True before the backward pass")
-            # The layer had no part in the loss of this process; the other processes wait in the all-reduce.
+        if not self._has_recorded():
             rows = len(range(*neurons.indices(self.n_out)))
-            return _average_over_processes(torch.zeros(rows, self.n_in, dtype=self.weight.dtype))
+            return average_over_processes(torch.zeros(rows, self.n_in, dtype=self.weight.dtype))
         first, *others = (g[neurons] @ x.T for x, g in self._recorded)
         for other in others:
             first += other
-        return _average_over_processes(first)
+        return average_over_processes(first)
+
+    def gradient_at(self, positions: Tensor) -> Tensor:
+        """Gradient to given positions, averaged over processes; see :meth:`SparseLayer.gradient_at`."""
+        self._has_recorded()
+        total = torch.zeros(len(positions), dtype=self.weight.dtype)
+        for x, g in self._recorded:
+            add_products_at(positions.contiguous().numpy(), x, g, total)
+        return average_over_processes(total)
+
+    @property
+    def shows_activity(self) -> bool:
+        """Whether :meth:`activity` can be computed: always."""
+        return True
+
+    def record_activity(self, records: bool) -> None:
+        """Do nothing: inputs and gradients are recorded for the dense gradient."""
+
+    def activity(self, generator: torch.Generator | None = None) -> Activity:
+        """Sums of inputs and gradients over the rows; see :meth:`SparseLayer.activity`."""
+        self._has_recorded()
+        zeros = Activity(self.weight.new_zeros(self.n_out), self.weight.new_zeros(1, self.n_in))
+        return sum_features(self._recorded, zeros, draw_seed(generator))
+
+    def _has_recorded(self) -> bool:
+        """Return whether the layer had a part in the loss of this process; the others wait in the all-reduce.
+
+        Raises:
+            RuntimeError: If it had none, and this is the only process.
+        """
+        if not self._recorded and get_world_size() == 1:
+            raise RuntimeError("no dense gradient: set record_dense_gradient = True before the backward pass")
+        return bool(self._recorded)
 
     def gradient_magnitude(self) -> Tensor:
         """Sum of |gradient| over the active connections of each neuron, shape ``(n_out,)``."""
@@ -293,15 +329,3 @@ def _gather(values: Tensor, places: Tensor) -> Tensor:
 def _flatten_tiles(tiles: Tensor) -> Tensor:
     """Copy tiles of shape ``(n_tiles, n, width)`` into one matrix of shape ``(n, n_tiles * width)``."""
     return torch.cat(list(tiles), dim=1)
-
-
-def _get_world_size() -> int:
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
-def _average_over_processes(tensor: Tensor) -> Tensor:
-    """Average a tensor over all processes, in place."""
-    if _get_world_size() > 1:
-        dist.all_reduce(tensor)
-        tensor /= _get_world_size()
-    return tensor

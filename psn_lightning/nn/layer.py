@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from psn_lightning.nn.activity import Activity
 from psn_lightning.topology import Connectivity
 
 _BLOCK = 2**22  # positions per block; random growth draws block by block, so another size gives other connections
@@ -49,6 +50,8 @@ class SparseLayer(ABC):
 
     storage: ClassVar[Literal["masked", "csr"]]
     """Storage of the weights."""
+    n_candidates: int | None = None
+    """Number of absent positions whose gradient a rule reads while it is recorded; None is all of them."""
 
     @property
     @abstractmethod
@@ -79,8 +82,11 @@ class SparseLayer(ABC):
         return self.n_connections
 
     def count_gradients(self) -> int | Tensor:
-        """Count the positions whose gradient a backward pass computes: active connections, or all for a rule."""
-        return self.n_out * self.n_in if self.record_dense_gradient else self.n_connections
+        """Count the positions whose gradient a step needs: active connections, and the candidates of a rule."""
+        if not self.record_dense_gradient:
+            return self.n_connections
+        size = self.n_out * self.n_in
+        return size if self.n_candidates is None else min(size, self.n_connections + self.n_candidates)
 
     @property
     @abstractmethod
@@ -193,17 +199,48 @@ class SparseLayer(ABC):
     def attach(self) -> None:  # noqa: B027  # csr has no need of it
         """Register the hook that masks the gradient; needed after unpickling and after unfreezing the parameter."""
 
+    @abstractmethod
     def gradient_at(self, positions: Tensor) -> Tensor:
         """Gradient of the loss to given positions, active or absent; see :meth:`dense_gradient`.
+
+        Time and memory grow with the number of positions and the rows of the batch, not with ``n_out * n_in``, except
+        that storage masked has the dense gradient already. Under DDP every process has to ask for the same positions.
 
         Args:
             positions: Flat positions, ascending, int64, shape ``(n,)``.
 
         Returns:
             Gradient, shape ``(n,)``.
+
+        Raises:
+            RuntimeError: If :attr:`record_dense_gradient` was False during the backward pass.
         """
-        blocks = blocks_of_neurons(positions, self.n_out, self.n_in)
-        return torch.cat([self.dense_gradient(block).flatten()[own] for block, own in blocks])
+
+    @property
+    @abstractmethod
+    def shows_activity(self) -> bool:
+        """Whether :meth:`activity` can be computed; not for weights that a module reads without a forward pass."""
+
+    @abstractmethod
+    def record_activity(self, records: bool) -> None:
+        """Let backward passes keep what :meth:`activity` reads, beside :attr:`record_dense_gradient`.
+
+        Args:
+            records: Whether to record from now on; what was recorded is discarded.
+        """
+
+    @abstractmethod
+    def activity(self, generator: torch.Generator | None = None) -> Activity:
+        """Sum inputs and gradients of the recorded backward passes over their rows, averaged over processes.
+
+        Under DDP every process has to call this method.
+
+        Args:
+            generator: Generator of random signs, in the same state on every process; None sums magnitudes.
+
+        Raises:
+            RuntimeError: If nothing was recorded.
+        """
 
     @abstractmethod
     def gradient_magnitude(self) -> Tensor:

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import unserializable_hook
 
+from psn_lightning.nn.activity import Activity, ActivityRecorder, draw_seed, shows_activity, sum_module
 from psn_lightning.nn.layer import SparseLayer
+from psn_lightning.nn.processes import get_world_size
 from psn_lightning.nn.states import convert_to_masked
 from psn_lightning.topology import Connectivity
 
@@ -38,6 +40,7 @@ class MaskedLayer(SparseLayer):
     def __init__(self, module: nn.Module, name: str, connectivity: Connectivity) -> None:
         self._module, self._name = module, name
         self._records = False
+        self._recorder: ActivityRecorder | None = None
         self.trained: Tensor | None = None
         """Positions that train, active or not: boolean, shape of the parameter; None for the active ones.
 
@@ -60,7 +63,7 @@ class MaskedLayer(SparseLayer):
 
     def __getstate__(self) -> dict[str, Any]:
         """State without the hook and the method of training: an unpickled layer has its own parameter."""
-        return {**self.__dict__, "_hooked": None, "_handle": None, "trained": None}
+        return {**self.__dict__, "_hooked": None, "_handle": None, "_recorder": None, "trained": None}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> MaskedLayer:
         """Copy the layer together with its module, and hook the copied parameter."""
@@ -271,6 +274,36 @@ class MaskedLayer(SparseLayer):
         if gradient is None or not (self._records or self.full):
             raise RuntimeError("no dense gradient: set record_dense_gradient = True before the backward pass")
         return gradient[neurons].flatten(1)
+
+    def gradient_at(self, positions: Tensor) -> Tensor:
+        """Gradient to given positions; see :meth:`SparseLayer.gradient_at`."""
+        return self.dense_gradient().flatten()[positions]
+
+    @property
+    def shows_activity(self) -> bool:
+        """Whether :meth:`activity` can be computed: for the weight of a Linear or a convolution."""
+        return shows_activity(self._module, self._name)
+
+    def record_activity(self, records: bool) -> None:
+        """Hook the module while its inputs and gradients are recorded."""
+        if self._recorder is not None:
+            self._recorder.remove()
+        self._recorder = ActivityRecorder(self._module) if records else None
+
+    @torch.no_grad()
+    def activity(self, generator: torch.Generator | None = None) -> Activity:
+        """Sums of inputs and gradients over the rows; see :meth:`SparseLayer.activity`."""
+        passes = self._recorder.passes if self._recorder is not None else []
+        if not passes and get_world_size() == 1:
+            raise RuntimeError(
+                f"no activity of {self._name}: call record_activity(True) before the backward pass, and let the weight "
+                "be used by its own module"
+            )
+        # A weight that several modules share is drawn for by the rows of its first module.
+        groups = getattr(self._module, "groups", 1)
+        like = self.parameter.detach().to(torch.promote_types(self.parameter.dtype, torch.float32))
+        zeros = Activity(like.new_zeros(self.n_out), like.new_zeros(groups, self.n_in))
+        return sum_module(self._module, passes, zeros, draw_seed(generator))
 
     def gradient_magnitude(self) -> Tensor:
         """Sum of |gradient| over the active connections of each neuron, shape ``(n_out,)``."""

@@ -42,6 +42,12 @@ def handles_amp_scaling(optimizer: Optimizer) -> bool:
     return supports and all(group.get("fused", True) for group in optimizer.param_groups)
 
 
+def get_padding(convolution: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> tuple[list[int], str]:
+    """Return the padding of a convolution as ``torch.nn.functional.pad`` takes it: widths and mode."""
+    mode = "constant" if convolution.padding_mode == "zeros" else convolution.padding_mode
+    return list(convolution._reversed_padding_repeated_twice), mode
+
+
 def hold_steps(optimizer: Optimizer, flag: Tensor | None) -> None:
     """Let a fused optimizer leave parameters and state unchanged while a flag on the device is 1.
 

@@ -145,7 +145,7 @@ class VariantUpdater(TopologyUpdater):
                 moment.zero_()
         return changes
 
-    def find_gradient(self, name: str, layer: SparseLayer) -> Callable[[slice], Tensor]:
+    def find_gradient(self, name: str, layer: SparseLayer) -> Callable[[slice], Tensor] | None:
         """Return the gradient that growth compares: the sum over the last steps if there is one.
 
         Args:

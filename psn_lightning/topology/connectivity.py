@@ -85,7 +85,10 @@ class Connectivity:
 
     def keys(self) -> IntArray:
         """Index of each connection in the flattened dense matrix, shape ``(n_connections,)``, strictly increasing."""
-        return self.rows() * self.n_in + self.indices
+        keys = self.rows()
+        keys *= self.n_in
+        keys += self.indices
+        return keys
 
     def mask(self) -> NDArray[np.bool_]:
         """Dense boolean mask, shape ``(n_out, n_in)``."""

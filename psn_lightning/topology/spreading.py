@@ -50,8 +50,13 @@ def _spread_evenly(fan_in: IntArray, n_in: int, rng: np.random.Generator) -> Int
 
 def _spread_randomly(fan_in: IntArray, n_in: int, rng: np.random.Generator) -> IntArray:
     """Draw the inputs of each neuron without replacement."""
-    parts = [np.sort(rng.choice(n_in, size=k, replace=False, shuffle=False)) for k in fan_in.tolist()]
-    return np.concatenate(parts).astype(np.int64)
+    inputs, first = np.empty(int(fan_in.sum()), dtype=np.int64), 0
+    for k in fan_in.tolist():
+        own = inputs[first : first + k]
+        own[:] = rng.choice(n_in, size=k, replace=False, shuffle=False)
+        own.sort()
+        first += k
+    return inputs
 
 
 def _spread_sequentially(fan_in: IntArray, n_in: int, rng: np.random.Generator) -> IntArray:

@@ -9,7 +9,21 @@ from pathlib import Path
 import lightning.pytorch as pl
 import torch
 
-from psn_lightning.callbacks import ACDC, MEST, SET, STR, CHTs, CHTss, GraNet, MaskReapply, Prune, RigL, SRigL, TopKAST
+from psn_lightning.callbacks import (
+    ACDC,
+    GSE,
+    MEST,
+    SET,
+    STR,
+    CHTs,
+    CHTss,
+    GraNet,
+    MaskReapply,
+    Prune,
+    RigL,
+    SRigL,
+    TopKAST,
+)
 from psn_lightning.data import Digits
 from psn_lightning.pruning import SNIP
 from psn_lightning.task import SparseClassifier
@@ -29,6 +43,11 @@ RUNS = {
     "STR-masked": lambda: STR(initial=-4.0, weight_decay=0.01),
     "SNIP-masked": lambda: Prune(SNIP(), 0.9, at=[0, 0.5]),
     "RigL-csr": lambda: RigL(period=STEPS // UPDATES, end=1.0),
+    "GSE-masked": lambda: GSE(period=STEPS // UPDATES, begin=0, end=1.0),
+    "GSE-csr": lambda: GSE(period=STEPS // UPDATES, begin=0, end=1.0),
+    "GraEst-csr": lambda: GSE(distribution="graest", period=STEPS // UPDATES, begin=0, end=1.0),
+    "GraEst-masked": lambda: GSE(distribution="graest", period=STEPS // UPDATES, begin=0, end=1.0),
+    "CandidateRigL-csr": lambda: RigL(period=STEPS // UPDATES, end=1.0, candidates=1.0),
 }
 """Rules by name and storage of a run."""
 

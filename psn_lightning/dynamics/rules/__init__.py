@@ -4,6 +4,7 @@ from psn_lightning.dynamics.rules.acdc import ACDCRule
 from psn_lightning.dynamics.rules.cht import CHTRule
 from psn_lightning.dynamics.rules.chts import CHTsRule, CHTssRule
 from psn_lightning.dynamics.rules.granet import GraNetRule
+from psn_lightning.dynamics.rules.gse import GSERule
 from psn_lightning.dynamics.rules.mest import MESTRule
 from psn_lightning.dynamics.rules.pruning import MagnitudePruningRule
 from psn_lightning.dynamics.rules.rigl import RigLRule
@@ -17,6 +18,7 @@ __all__ = [
     "CHTRule",
     "CHTsRule",
     "CHTssRule",
+    "GSERule",
     "GraNetRule",
     "MESTRule",
     "MagnitudePruningRule",

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from psn_lightning.dynamics.views import Block, Change, Connections, LayerState, Update
+from psn_lightning.dynamics.sampling import draw_absent
+from psn_lightning.dynamics.views import Block, Change, Connections, LayerState, Pool, Sample, Update
 
 
 class Rule(ABC):
@@ -18,10 +19,16 @@ class Rule(ABC):
     An update calls :meth:`prepare`, then :meth:`counts` and :meth:`drop_scores` for each layer, :meth:`after_drop` for
     all layers, :meth:`grow_scores` for each block of neurons, and :meth:`after_update`. Scores are compared within one
     layer. Ties go to the lower flat position, so that equal inputs give equal masks.
+
+    Scoring blocks takes time in proportion to ``n_out * n_in``. A rule that answers :meth:`count_candidates` draws
+    candidates instead, and scores these alone: :meth:`draw_candidates` and :meth:`sample_scores` then stand in for
+    :meth:`grow_scores`, unless there are as many candidates as absent positions, or a structure needs them all.
     """
 
     needs_gradient: bool = True
-    """Whether :meth:`grow_scores` reads the dense gradient."""
+    """Whether :meth:`grow_scores` or :meth:`sample_scores` reads the gradient."""
+    needs_activity: bool = False
+    """Whether :meth:`draw_candidates` reads the inputs and gradients of the layer."""
     may_return: bool = True
     """Whether a connection that has just been dropped is a candidate for growth."""
     keeps_count: bool = True
@@ -97,6 +104,41 @@ class Rule(ABC):
         Returns:
             Scores, shape ``(neurons, n_in)``; scores where the block's mask is True are ignored.
         """
+
+    def count_candidates(self, layer: LayerState) -> int | None:
+        """Count the candidates to draw for growth; by default None: all absent positions are candidates.
+
+        Args:
+            layer: Sizes of the layer.
+        """
+        return None
+
+    def draw_candidates(self, pool: Pool, count: int, generator: torch.Generator) -> Tensor:
+        """Draw candidates for growth; by default distinct ones, uniformly at random.
+
+        Args:
+            pool: Absent positions of the layer.
+            count: Number of candidates to draw, below the number of absent positions: that of
+                :meth:`count_candidates`, or the number to grow if that is higher.
+            generator: Random generator on the CPU, in the same state on every process.
+
+        Returns:
+            Flat positions, distinct, absent, ascending, int64. There may be fewer than the number to grow only if
+            :attr:`may_return` is False; fewer connections are then exchanged.
+        """
+        return draw_absent(pool.taken, pool.layer.n_positions, count, generator)
+
+    def sample_scores(self, sample: Sample, generator: torch.Generator) -> Tensor:
+        """Score drawn candidates; those with the highest scores are grown. By default the magnitude of the gradient.
+
+        Args:
+            sample: Drawn candidates, more than are to be grown.
+            generator: Random generator on the CPU, in the same state on every process.
+
+        Returns:
+            Scores, shape ``(n,)``.
+        """
+        return sample.gradient.abs()
 
     def grown_values(self, positions: Tensor, layer: LayerState, generator: torch.Generator) -> Tensor | None:
         """Draw the first weights of new connections; by default they are 0.

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 from psn_lightning.dynamics.rules.rule import Rule
-from psn_lightning.dynamics.views import Block, Connections
+from psn_lightning.dynamics.views import Block, Connections, LayerState
+
+_SCORED_WHOLE = 2**22  # positions of the largest layer whose positions are numbered at random, one by one
 
 
 class SETRule(Rule):
@@ -32,3 +34,7 @@ class SETRule(Rule):
     def grow_scores(self, block: Block, generator: torch.Generator) -> Tensor:
         """Uniform random numbers, shape ``(neurons, n_in)``."""
         return torch.rand(block.mask.shape, generator=generator, dtype=torch.float64).to(block.mask.device)
+
+    def count_candidates(self, layer: LayerState) -> int | None:
+        """Draw no more than what is grown, unless the layer is small."""
+        return None if layer.n_positions <= _SCORED_WHOLE else 0

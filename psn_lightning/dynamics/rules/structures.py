@@ -26,6 +26,8 @@ class _Held(Rule):
     def __init__(self, rule: Rule) -> None:
         if isinstance(rule, StructuredRule | _Held) or type(rule).after_drop is not Rule.after_drop:
             raise SettingError(f"{type(rule).__name__} has a structure of its own and cannot be held to another one")
+        if getattr(rule, "candidates", "all") != "all":
+            raise SettingError(f"{type(rule).__name__} draws candidates, but a structure needs all: candidates: all")
         self.rule = rule
         self.needs_gradient = rule.needs_gradient
         self.may_return = rule.may_return

@@ -1,0 +1,42 @@
+"""Products at given positions against a dense matrix product."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from psn_lightning.kernels.gathered import add_products_at
+
+sizes = st.integers(1, 9)
+
+
+@given(
+    n_out=sizes,
+    n_in=sizes,
+    rows=st.integers(1, 70),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+    data=st.data(),
+)
+def test_against_the_dense_product(n_out, n_in, rows, dtype, data):
+    positions = np.array(sorted(data.draw(st.lists(st.integers(0, n_out * n_in - 1)))), np.int64)
+    generator = torch.Generator().manual_seed(len(positions))
+    x, g = (torch.randn(n, rows, dtype=dtype, generator=generator) for n in (n_in, n_out))
+    before = torch.randn(len(positions), dtype=dtype, generator=generator)
+    out = before.clone()
+    add_products_at(positions, x, g, out)
+    torch.testing.assert_close(out, before + (g @ x.T).flatten()[positions])
+
+
+@pytest.mark.parametrize("n_threads", [2, 3, 7])
+def test_the_number_of_threads_makes_no_difference(n_threads):
+    before, x, g, positions = torch.get_num_threads(), torch.randn(50, 33), torch.randn(40, 33), np.arange(0, 2000, 3)
+    found = []
+    for n in (1, n_threads):
+        torch.set_num_threads(n)
+        try:
+            found.append(torch.zeros(len(positions)))
+            add_products_at(positions, x, g, found[-1])
+        finally:
+            torch.set_num_threads(before)
+    assert torch.equal(*found)

@@ -26,7 +26,7 @@ from psn_lightning.callbacks import (
     TopologyLogger,
     TrainingCost,
 )
-from psn_lightning.checkpoints import BestAndLast, GeneratorState, OptimizerSettings, PortableMoments
+from psn_lightning.checkpoints import BestAndLast, ExactRestart, GeneratorState, OptimizerSettings, PortableMoments
 from psn_lightning.cli import main
 from psn_lightning.data import Digits
 from psn_lightning.dynamics import moments_of
@@ -87,8 +87,8 @@ def run(rule, folder, stops=(), checkpoint=None, extra=(), loop=None, **argument
     trainer = pl.Trainer(
         max_epochs=EPOCHS,
         callbacks=[RULES[rule](), MaskReapply(), GradientRatio(), TopologyLogger(), TrainingCost(),
-                   EquilibriumMonitor(),
-                   GeneratorState(), PortableMoments(), BestAndLast(), Noise(), record, Stop(stops), *extra],
+                   EquilibriumMonitor(), GeneratorState(), ExactRestart(),
+                   PortableMoments(), BestAndLast(), Noise(), record, Stop(stops), *extra],
         logger=MLflowLogger(run_name=folder.name),
         default_root_dir=folder,
         enable_progress_bar=False,
@@ -173,10 +173,11 @@ def test_csr_goes_on_as_exactly(rule, workdir):
     assert_identical(straight, stopped_and_resumed(rule, workdir / "resumed", (14, 37), storage="csr"))
 
 
-def test_a_stop_at_the_end_of_an_epoch(workdir):
-    straight = run("RigL", workdir / "straight")
-    for stop in (STEPS_PER_EPOCH - 1, STEPS_PER_EPOCH):
-        assert_identical(straight, stopped_and_resumed("RigL", workdir / f"resumed{stop}", (stop,)))
+@pytest.mark.parametrize("loop", [{}, {"max_steps": EPOCHS * STEPS_PER_EPOCH}], ids=["epochs", "steps"])
+def test_a_stop_at_the_end_of_an_epoch(loop, workdir):
+    straight = run("RigL", workdir / "straight", loop=loop)
+    stops = (STEPS_PER_EPOCH - 1, STEPS_PER_EPOCH, 3 * STEPS_PER_EPOCH)
+    assert_identical(straight, stopped_and_resumed("RigL", workdir / "resumed", stops, loop=loop))
 
 
 class Decline(pl.Callback):

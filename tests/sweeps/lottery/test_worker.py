@@ -141,9 +141,12 @@ def test_a_level_that_was_stopped_goes_on_in_its_own_run_and_ends_the_same(lotte
         assert_equal(checkpoint["state_dict"], lottery.final[level]["state_dict"])
 
 
-def test_a_metric_that_the_fits_do_not_have_is_named_with_those_that_they_have(run_lottery, capfd):
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_a_metric_that_the_fits_do_not_have_is_named_after_the_first_epoch(epochs, run_lottery, client, capfd):
     with pytest.raises(AssertionError, match="2 == 0"):
-        run_lottery("--levels=1", "--metric=val/accuracy", "--trainer.max_epochs=1")
+        run_lottery("--levels=1", "--metric=val/accuracy", f"--trainer.max_epochs={epochs}")
+    (run,) = client.search_runs(["1"], "tags.stage = 'fit'")
+    assert len(client.get_metric_history(run.info.run_id, "test/accuracy")) == 1
     message = capfd.readouterr().err
     assert "--metric val/accuracy: the fits have no such metric, only" in message
     assert "test/accuracy" in message

@@ -240,7 +240,7 @@ class StopAt(pl.Callback):
         trainer.should_stop = trainer.should_stop or trainer.global_step == self.step
 
 
-@pytest.mark.parametrize("method", [*METHODS, "SNIP"])
+@pytest.mark.parametrize("method", ["RigL", "SET", "RigLVariant", "TopKAST", "STR", "SNIP"])  # by what they save
 def test_a_run_goes_on(method, tmp_path):
     """Stopped between two updates; RigLVariant between two gradients that it sums."""
     data, lengths = Digits(batch_size=64), {"max_epochs": -1, "default_root_dir": tmp_path, "checkpoints": True}

@@ -22,6 +22,7 @@ from .callbacks import SRigL as SRigL
 from .callbacks import TopKAST as TopKAST
 from .callbacks import TopologyLogger as TopologyLogger
 from .callbacks import TrainingCost as TrainingCost
+from .checkpoints import ExactRestart as ExactRestart
 from .checkpoints import GeneratorState as GeneratorState
 from .checkpoints import PortableMoments as PortableMoments
 from .checkpoints import ReplayOrder as ReplayOrder

@@ -48,3 +48,21 @@ def log_step_metrics(trainer: pl.Trainer) -> None:
     progress: Any = trainer.fit_loop.epoch_loop.batch_progress.total
     if progress.completed < progress.processed:
         trainer._logger_connector.update_train_step_metrics()
+
+
+def end_restart(trainer: pl.Trainer) -> None:
+    """Let the rest of an iteration of the loops be as in a run that has not gone on from a checkpoint."""
+    loop: Any = trainer.fit_loop
+    loop._restarting = False  # the property stays True where max_steps is given
+    loop.reset_restart_stage()
+    loop.epoch_loop.restarting = False
+    loop.epoch_loop.reset_restart_stage()
+
+
+def begin_next_epoch(trainer: pl.Trainer) -> None:
+    """Let a run that goes on from a checkpoint between two epochs begin with the next one; for ``on_train_start``."""
+    loop: Any = trainer.fit_loop
+    if loop.restarted_on_epoch_end:
+        loop.epoch_progress.increment_completed()
+    if loop.restarted_on_epoch_end or not loop.epoch_loop.batch_progress.total.ready:
+        end_restart(trainer)

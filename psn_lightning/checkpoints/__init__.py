@@ -7,11 +7,13 @@ from psn_lightning.checkpoints.lottery import make_ticket, redraw_ticket, shuffl
 from psn_lightning.checkpoints.moments import PortableMoments
 from psn_lightning.checkpoints.optimizers import OptimizerSettings
 from psn_lightning.checkpoints.replay import ReplayOrder
+from psn_lightning.checkpoints.restart import ExactRestart
 from psn_lightning.checkpoints.rewind import RewindPoint
 
 __all__ = [
     "BestAndLast",
     "DurableIO",
+    "ExactRestart",
     "GeneratorState",
     "OptimizerSettings",
     "PortableMoments",

@@ -13,6 +13,7 @@ from psn_lightning.callbacks.latent import LatentWeights
 from psn_lightning.callbacks.lightning_private import get_average_model, is_accumulating
 from psn_lightning.callbacks.steps import count_total_steps
 from psn_lightning.checkpoints.best_and_last import has_batches_left
+from psn_lightning.checkpoints.restart import ExactRestart
 from psn_lightning.errors import SettingError
 from psn_lightning.nn import sparse_layers
 
@@ -67,10 +68,10 @@ class RewindPoint(Checkpoint):
                 f"rewinding to step {self.step}: {n} optimizers step in every batch, so give a multiple of {n}"
             )
         plateau = any(config.reduce_on_plateau for config in trainer.lr_scheduler_configs)
-        if self.step and plateau:
+        if plateau and not any(isinstance(callback, ExactRestart) for callback in trainer.callbacks):  # type: ignore[attr-defined]
             raise SettingError(
-                f"rewinding to step {self.step}: ReduceLROnPlateau does not go on exactly from a checkpoint; rewind to "
-                "step 0, or use another schedule"
+                f"rewinding to step {self.step}: ReduceLROnPlateau loses an update at a checkpoint; add the callback "
+                "ExactRestart, or use another schedule"
             )
         total = count_total_steps(trainer)
         if self.step >= total:

@@ -17,11 +17,11 @@ from psn_lightning.callbacks.sparsify import sparsify_first
 from psn_lightning.checkpoints.differences import check_network, check_same
 from psn_lightning.checkpoints.flat import flatten
 from psn_lightning.checkpoints.origin import Origin, check_state, read_origin
+from psn_lightning.commands.newest_checkpoint import newest_origin
 from psn_lightning.errors import SettingError, compact, in_one_line
 from psn_lightning.nn import sparse_layers
 from psn_lightning.task import SparseClassifier
 from psn_lightning.tracking import MLflowLogger
-from psn_lightning.tracking.newest import newest_origin
 
 _NEWEST = ("last", "best")  # instead of a path: that checkpoint of the newest run
 

@@ -55,7 +55,8 @@ def fan_in_histogram(before: Mapping[str, Connectivity], after: Mapping[str, Con
         bins = np.linspace(-0.5, top + 0.5, min(top + 2, 60))
         for label, layers in (("before", before), ("after", after)):
             ccv = fan_in_ccv(layers[name])
-            axis.hist(layers[name].fan_in, bins=bins.tolist(), alpha=0.55, label=f"{label}, CCV {ccv:.2f}")
+            counts, _ = np.histogram(layers[name].fan_in, bins)
+            axis.stairs(counts, bins, fill=True, alpha=0.55, label=f"{label}, CCV {ccv:.2f}")
         axis.set(title=name, xlabel="fan-in", ylabel="neurons", yscale="log")
         axis.legend()
     return figure

@@ -22,7 +22,7 @@ from psn_lightning.callbacks import (
     TopologyLogger,
     TrainingCost,
 )
-from psn_lightning.checkpoints import BestAndLast, GeneratorState, OptimizerSettings, PortableMoments
+from psn_lightning.checkpoints import BestAndLast, ExactRestart, GeneratorState, OptimizerSettings, PortableMoments
 from psn_lightning.commands.run_record import RunRecord
 from psn_lightning.commands.summary import LayerTable
 from psn_lightning.errors import SettingError
@@ -73,6 +73,7 @@ def furnish(
         EpochTimer(),
         evaluation,
         GeneratorState(),
+        ExactRestart(),
         OptimizerSettings(changed),
         RunRecord(topology, equilibrium, checkpoints),
     ]

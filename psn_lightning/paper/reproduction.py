@@ -6,6 +6,7 @@ import dataclasses
 from argparse import ArgumentError
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -99,10 +100,20 @@ def load(name: str) -> Reproduction:
     """
     if name not in names():
         raise SettingError(f"reproduction {name!r} is not one of {', '.join(names())}")
+    path = FOLDER / f"{name}.yaml"
+    return _parse(path, path.absolute(), path.stat().st_mtime_ns)
+
+
+@cache
+def _parse(path: Path, _absolute: Path, _modified: int) -> Reproduction:
+    """Parse the file of a reproduction; once as long as it is the same, because a report needs some of them 50 times.
+
+    Raises:
+        SettingError: If the file does not describe a reproduction.
+    """
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--config", action=ActionConfigFile)
     parser.add_class_arguments(Reproduction)
-    path = FOLDER / f"{name}.yaml"
     arguments = ["--config", str(path)]
     check_configs(arguments)
     try:

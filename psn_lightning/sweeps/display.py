@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import TimeRemainingColumn
 
+from psn_lightning.sweeps.bars import Bars
 from psn_lightning.sweeps.liveness import failure_reason
 from psn_lightning.sweeps.plan import Plan
 from psn_lightning.sweeps.space import describe_params
@@ -17,7 +16,7 @@ from psn_lightning.sweeps.tickets import TICKET, State
 from psn_lightning.sweeps.trials import EPOCHS
 
 
-class Display:
+class Display(Bars):
     """Progress of a study; a context manager.
 
     Args:
@@ -26,33 +25,12 @@ class Display:
     """
 
     def __init__(self, plan: Plan, n_workers: int) -> None:
+        super().__init__(TimeRemainingColumn())
         self._plan = plan
-        self._console = Console()
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=self._console,
-        )
         self._all = self._progress.add_task(plan.name, total=len(plan.tickets.wanted))
         self._lines = [self._progress.add_task(f"worker {slot + 1}", total=None) for slot in range(n_workers)]
         self._ended: set[int] | None = None  # numbers of the trials that had ended at the last look
         self._said: set[str] = set()
-
-    def __enter__(self) -> Display:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
-
-    def print_line(self, text: str) -> None:
-        """Print a line that stays above the bars."""
-        self._console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     def show_nothing_left(self, state: State) -> None:
         """Print that all trials were done before."""

@@ -15,7 +15,7 @@ from psn_lightning.pruning import SNIP
 from psn_lightning.task import SparseClassifier
 from tests.callbacks.test_dynamic import changes
 from tests.callbacks.test_dynamic import trainer as digits_trainer
-from tests.helpers.models import ACCELERATOR, SaveAt, batches, plain, trainer
+from tests.helpers.models import ACCELERATOR, SaveAt, TwoOptimizers, batches, plain, trainer
 
 METHODS = {
     "topkast": lambda **arguments: TopKAST(0.8, 0.6, penalty=1e-2, period=3, **arguments),
@@ -190,28 +190,6 @@ def test_str_is_governed_by_its_decay_and_logs_its_thresholds():
         assert {"str/threshold/fc1", "str/threshold/fc2"} <= {*run.callback_metrics}
         realised.append(float(run.callback_metrics["sparsity/realised"]))
     assert realised[0] < 0.5 < realised[1]
-
-
-class TwoOptimizers(SparseClassifier):
-    """Each layer has an optimizer of its own; in every second batch only the first steps."""
-
-    automatic_optimization = False
-
-    def configure_optimizers(self):
-        first, *others = self.network.children()
-        rest = [p for module in others for p in module.parameters()]
-        return [torch.optim.Adam(first.parameters(), 0.01), torch.optim.Adam(rest, 0.01)]
-
-    def training_step(self, batch, batch_idx):
-        loss = super().training_step(batch, batch_idx)
-        for optimizer in self.optimizers():
-            optimizer.zero_grad()
-        self.manual_backward(loss)
-        for optimizer in self.optimizers():
-            optimizer.step()
-            for layer in self.sparse_layers().values():  # also between the two steps
-                assert not layer.parameter.detach()[~layer.mask].any()
-        return loss
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -8,6 +8,8 @@ from lightning.pytorch.cli import LightningCLI
 from torch import nn
 
 from psn_lightning.callbacks.lightning_private import (
+    begin_next_epoch,
+    end_restart,
     get_average_model,
     is_accumulating,
     list_optimizers,
@@ -105,3 +107,35 @@ def test_the_broadcast_of_sigterm_is_switched_off_and_on():
     watch = Broadcasts()
     trainer(watch, max_epochs=1).fit(plain("transformer"), batches("transformer", 4))
     assert watch.own == [True, False, True, True]
+
+
+class Restart(pl.Callback):
+    """Saves at the end of the first epoch, and notes epochs and whether the loops restart."""
+
+    def __init__(self, path, corrects):
+        self.path, self.corrects, self.epochs, self.restarts = path, corrects, [], []
+
+    def on_train_start(self, trainer, pl_module):
+        if self.corrects:
+            begin_next_epoch(trainer)
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        if not trainer.current_epoch and not self.path.exists():
+            trainer.save_checkpoint(self.path)
+        loop = trainer.fit_loop
+        self.epochs.append(trainer.current_epoch)
+        self.restarts.append(loop.restarting)
+        end_restart(trainer)
+        assert not any([loop._restarting, loop.epoch_loop.restarting, loop.restarted_on_epoch_end])
+
+
+@pytest.mark.parametrize(("corrects", "epochs"), [(False, [0, 1]), (True, [1, 2])])
+def test_a_checkpoint_at_the_end_of_an_epoch_with_max_steps(corrects, epochs, tmp_path):
+    """Lightning alone ends the first epoch again, and leaves out the third."""
+    for checkpoint in (None, tmp_path / "x.ckpt"):
+        watch = Restart(tmp_path / "x.ckpt", corrects)
+        run = trainer(watch, max_epochs=3, max_steps=6)
+        run.fit(plain("transformer"), batches("transformer", 2), ckpt_path=checkpoint)
+    assert watch.epochs == epochs
+    assert watch.restarts == [not corrects, False]
+    assert (run.global_step == 6) == corrects

@@ -13,7 +13,7 @@ from psn_lightning.errors import SettingError
 from psn_lightning.pruning import OBD, SNIP, GraSP, Magnitude, SynFlow, prune
 from psn_lightning.task import SparseClassifier
 from tests.callbacks.test_dynamic import trainer
-from tests.helpers.models import SaveAt, batches, plain
+from tests.helpers.models import SaveAt, TwoOptimizers, batches, plain
 from tests.helpers.models import trainer as other_trainer
 
 
@@ -104,25 +104,6 @@ def test_other_peoples_models(name):
     layers = sparse_layers(task).values()
     positions = sum(layer.n_out * layer.n_in for layer in layers)
     assert sum(len(layer.active_positions()) for layer in layers) == round(0.3 * positions)
-
-
-class TwoOptimizers(SparseClassifier):
-    """Each layer has an optimizer of its own."""
-
-    automatic_optimization = False
-
-    def configure_optimizers(self):
-        first, *others = self.network.children()
-        rest = [p for module in others for p in module.parameters()]
-        return [torch.optim.Adam(first.parameters(), 0.01), torch.optim.Adam(rest, 0.01)]
-
-    def training_step(self, batch, batch_idx):
-        loss = super().training_step(batch, batch_idx)
-        for optimizer in self.optimizers():
-            optimizer.zero_grad()
-        self.manual_backward(loss)
-        for optimizer in self.optimizers():
-            optimizer.step()
 
 
 def test_several_optimizers_count_batches_and_leave_absent_weights_at_0():

@@ -1,11 +1,13 @@
 """The checkpoint of one optimizer step."""
 
+import copy
+
 import pytest
 import torch
 
 from psn_lightning import sparsify
 from psn_lightning.callbacks import STR, Prune, RigL, TopKAST
-from psn_lightning.checkpoints import BestAndLast, RewindPoint
+from psn_lightning.checkpoints import BestAndLast, ExactRestart, ReplayOrder, RewindPoint
 from psn_lightning.errors import SettingError
 from psn_lightning.pruning import Magnitude
 from tests.helpers.models import Plain, TwoLayerTransformer, batches, plain, trainer
@@ -63,16 +65,36 @@ class Plateau(Plain):
 
     def configure_optimizers(self):
         optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
-        scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": "loss"}}
+        scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            optimizer, patience=0, threshold=10.0, threshold_mode="abs"
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": "val_loss"}}
 
 
-def test_a_schedule_that_does_not_go_on_exactly_is_refused_with_a_later_step(tmp_path):
+def plateau():
     module = Plateau(TwoLayerTransformer())
     sparsify(module, 0.0)
+    return module
+
+
+@pytest.mark.parametrize("step", [0, 2, 6])
+def test_a_schedule_that_waits_for_a_plateau_goes_on_exactly(step, tmp_path):
+    """Within the first epoch of six steps, at its ends."""
+    module = plateau()
+    again = copy.deepcopy(module)
+    for task, checkpoint in ((module, None), (again, tmp_path / "rewind.ckpt")):
+        callbacks = [ReplayOrder(), ExactRestart(), RewindPoint(step, tmp_path / "rewind.ckpt")]
+        run = trainer(*callbacks, max_epochs=3, enable_checkpointing=True, num_sanity_val_steps=0)
+        run.fit(task, batches("transformer"), batches("transformer", 2), ckpt_path=checkpoint)
+        rate = run.optimizers[0].param_groups[0]["lr"]
+        assert rate == pytest.approx(0.1 * 0.1**2)  # at every update but the first
+    assert all(torch.equal(value, again.state_dict()[key]) for key, value in module.state_dict().items())
+
+
+def test_a_schedule_that_would_lose_an_update_is_refused(tmp_path):
     run = trainer(RewindPoint(2, tmp_path / "x.ckpt"), max_epochs=1, enable_checkpointing=True)
-    with pytest.raises(SettingError, match="ReduceLROnPlateau"):
-        run.fit(module, batches("transformer"))
+    with pytest.raises(SettingError, match="add the callback ExactRestart"):
+        run.fit(plateau(), batches("transformer"))
 
 
 def test_a_module_without_sparse_layers_is_refused_before_it_trains(tmp_path):

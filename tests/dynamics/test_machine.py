@@ -208,5 +208,5 @@ class Training(RuleBasedStateMachine):
                     assert not actual[~layer.mask].any()
 
 
-Training.TestCase.settings = settings(max_examples=50, stateful_step_count=25)
+Training.TestCase.settings = settings(max_examples=30, stateful_step_count=20)
 TestTraining = Training.TestCase

@@ -31,7 +31,7 @@ from psn_lightning.paper.variant_updater import RigLVariantRule
 from tests.helpers.layers import STORAGES, sparse_linear
 from tests.topology.drawing import from_keys, random_connectivity, seeds, sizes
 
-quick = settings(max_examples=100, deadline=None)
+quick = settings(max_examples=50, deadline=None)
 fractions = st.one_of(st.floats(0, 1), st.sampled_from([0.0, 1.0]))
 
 # --- schedules
@@ -45,7 +45,7 @@ schedules = st.tuples(
 ).map(lambda arguments: arguments[0](*arguments[1:]))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(schedule=schedules, total=st.integers(1, 5000), per_epoch=st.integers(1, 500))
 def test_a_schedule_falls_from_its_drop_fraction_and_a_window_holds_its_updates(schedule, total, per_epoch):
     period, begin, end = (
@@ -232,7 +232,7 @@ def check_an_update(connectivity, rule, fraction, seed, storages=STORAGES):
     assert all(result == results[0] for result in results)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(shape=shapes, share=st.floats(0, 1), rule=rules, fraction=fractions, seed=st.integers(0, 999))
 @example(shape=(1, 1), share=1.0, rule=RigLRule(), fraction=1.0, seed=0)
 @example(shape=(1, 1), share=1.0, rule=RigLVariantRule(may_return=False), fraction=1.0, seed=0)

@@ -171,11 +171,11 @@ def test_convolutions_and_what_they_feed_are_updated(rule):
         assert [int(layer.mask.sum()) for layer in layers.values()] == [int(mask.sum()) for mask in before.values()]
 
 
-STOPS = [*product(["RigL", "SET"], [3, 11, 20]), *product(RULES, [10, 16])]  # before, at and after updates
+# At an update every rule in both storages; before and after updates one that draws and one that does not.
+STOPS = [*product(RULES, [10], STORAGES), *product(["RigL", "SET"], [3, 11, 16, 20], ["csr"])]
 
 
-@pytest.mark.parametrize("storage", STORAGES)
-@pytest.mark.parametrize(("rule", "stop"), STOPS)
+@pytest.mark.parametrize(("rule", "stop", "storage"), STOPS)
 def test_a_loop_goes_on_where_it_stopped(rule, storage, stop):
     schedule = ConstantSchedule(0.3, 5, 5, 21)  # three updates that end within the run
     straight = Loop(storage, RULES[rule](), schedule).train(25)

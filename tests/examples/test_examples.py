@@ -193,6 +193,7 @@ def test_a_configuration_runs_for_a_few_steps(name, fashion, client, monkeypatch
     few = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1"]
     few += ["--trainer.accelerator=cpu", "--data.init_args.batch_size=8"]
     few += [] if name == "chars" else ["--data.init_args.val_rows=20"]
+    few += ["--model.init_args.widths=[8,16,32]"] if name == "resnet" else ["--model.init_args.width=32"]
     assert main(["fit", "--config", str(CONF / "examples" / f"{name}.yaml"), *QUIET, *few]) == 0
     run = only_run(client)
     assert (run.info.status, run.info.run_name) == ("FINISHED", f"example_{name}")

@@ -10,6 +10,8 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.models.resnet import BasicBlock
 
+from psn_lightning.task import SparseClassifier
+
 ACCELERATOR = os.environ.get("PSN_TEST_ACCELERATOR", "cpu")
 """Lightning's name of the accelerator that tests train on; tests of storage csr are skipped where it is another."""
 
@@ -34,6 +36,28 @@ def resnet():
     stem = {"conv1": nn.Conv2d(3, 8, 3, padding=1, bias=False), "bn1": nn.BatchNorm2d(8), "relu": nn.ReLU()}
     head = {"pool": nn.AdaptiveAvgPool2d(1), "flat": nn.Flatten(), "fc": nn.Linear(16, 3)}
     return nn.Sequential(OrderedDict(**stem, **blocks, **head))
+
+
+class TwoOptimizers(SparseClassifier):
+    """Manual optimization: the first layer has an optimizer of its own; absent weights are 0 also between two steps."""
+
+    automatic_optimization = False
+
+    def configure_optimizers(self):
+        first, *others = self.network.children()
+        rest = [p for module in others for p in module.parameters()]
+        return [torch.optim.Adam(first.parameters(), 0.01), torch.optim.Adam(rest, 0.01)]
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        for optimizer in self.optimizers():
+            optimizer.zero_grad()
+        self.manual_backward(loss)
+        for optimizer in self.optimizers():
+            optimizer.step()
+            for layer in self.sparse_layers().values():
+                assert not layer.parameter.detach()[~layer.mask].any()
+        return loss
 
 
 MODELS = {"resnet": (resnet, (3, 16, 16)), "transformer": (TwoLayerTransformer, (5, 16))}

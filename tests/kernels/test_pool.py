@@ -48,11 +48,7 @@ def test_a_damaged_cache_is_not_read(monkeypatch):
     assert number == 42
 
 
-def test_numba_is_imported_only_where_it_is_needed():
-    code = "import sys, psn_lightning.task, psn_lightning.callbacks; sys.exit('numba' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
+@pytest.mark.services
 def test_fewer_threads_than_asked_for_do_all_the_work():
     code = """
 import torch, numpy as np

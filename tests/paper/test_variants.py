@@ -1,6 +1,8 @@
 """Variants of RigL in a Trainer on the digits."""
 
 import copy
+from functools import cache
+from itertools import product
 
 import lightning.pytorch as pl
 import pytest
@@ -30,24 +32,31 @@ def test_the_defaults_are_rigl(storage):
         assert torch.equal(value, variant.state_dict()[name])
 
 
-@pytest.mark.parametrize("storage", STORAGES)
+CHOICES = [
+    {"may_return": False},
+    {"may_return": False, "sees_absent": False},
+    {"drop_scope": "global"},
+    {"grown_value": "initial"},
+    {"moments": "reset"},
+    {"gradient_steps": 5},
+]
+
+
+@cache
+def rigl_of(storage, skip):
+    """A network trained by RigL itself."""
+    return trained(RigL(period=10, end=1.0, skip_step_on_update=skip), storage)[0]
+
+
 @pytest.mark.parametrize(
-    "choice",
-    [
-        {"may_return": False},
-        {"may_return": False, "sees_absent": False},
-        {"drop_scope": "global"},
-        {"grown_value": "initial"},
-        {"moments": "reset"},
-        {"gradient_steps": 5},
-    ],
+    ("choice", "storage", "skip"),
+    [*product(CHOICES, STORAGES, [True]), *product(CHOICES[-3:], ["masked"], [False])],  # of an update and of its step
 )
-@pytest.mark.parametrize("skip", [True, False])
 def test_each_choice_gives_another_network_of_the_same_size(choice, storage, skip):
     watch = Watch()
     arguments = {"period": 10, "end": 1.0, "skip_step_on_update": skip}
     variant, _ = trained(RigLVariant(**arguments, **choice), storage, watch if storage == "masked" else None)
-    rigl, _ = trained(RigL(**arguments), storage)
+    rigl = rigl_of(storage, skip)
     layers = [task.network.sparse_layers().values() for task in (variant, rigl)]
     sizes = [[len(layer.active_positions()) for layer in network] for network in layers]
     assert sizes[0] == sizes[1]

@@ -38,6 +38,7 @@ def states(plan):
     return {trial.user_attrs[TICKET]: trial.state for trial in plan.open()[0].get_trials()}
 
 
+@pytest.mark.services
 def test_a_process_runs_one_trial_in_the_commands_place_and_environment(plan, monkeypatch):
     """A fork server is as old as the first sweep of this process; the environment is that of now."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlruns/mlflow.db")
@@ -51,6 +52,7 @@ def test_a_process_runs_one_trial_in_the_commands_place_and_environment(plan, mo
     assert "Seed set to" in trial_log("small", 1).read_text()
 
 
+@pytest.mark.services
 def test_the_fork_server_has_no_threads_but_its_own():
     """What is imported ahead must not start any: a fork has none of them, and may wait for one for ever."""
     context = multiprocessing.get_context("forkserver")

@@ -21,7 +21,7 @@ SWEEP = {
     "space": {"model.sparsity": [0.8, 0.9]},
     "settings": {"trainer.max_epochs": 2, "trainer.callbacks": None, "data.init_args.val_fraction": 0.2},
     "sampler": "grid",
-    "seeds": [1, 2, 3],
+    "seeds": [1, 3],
 }
 
 
@@ -38,7 +38,7 @@ def claimed(plan):
     return claim(plan.tickets, study, storage)
 
 
-def test_a_trial_is_the_mean_of_its_seeds_and_leaves_nothing_in_memory(plan):
+def test_a_trial_is_the_mean_of_its_seeds_leaves_nothing_in_memory_and_is_not_run_again(plan, client):
     before = signal.getsignal(signal.SIGTERM)
     trial = claimed(plan)
     gc.collect()
@@ -46,18 +46,13 @@ def test_a_trial_is_the_mean_of_its_seeds_and_leaves_nothing_in_memory(plan):
     value = run_trial(trial, plan)
     values = seed_values(optuna.load_study(study_name=plan.name, storage=plan.open()[1]).trials[0])
     assert len(set(values)) > 1
-    assert value == sum(values) / 3
+    assert value == sum(values) / 2
     assert sum(issubclass(type(o), ClassificationData) for o in gc.get_objects()) == alive
     assert signal.getsignal(signal.SIGTERM) is before
-
-
-def test_what_is_done_is_not_run_again(plan, client):
-    trial = claimed(plan)
-    value = run_trial(trial, plan)
     runs = client.search_runs(["1"], "tags.stage = 'fit'")
     ends = {run.info.run_id: run.info.end_time for run in runs}
     assert run_trial(trial, plan) == value  # its results are in the trial
-    trial.set_user_attr("seed_2", None)
+    trial.set_user_attr("seed_3", None)
     assert run_trial(trial, plan) == value  # and in MLflow
     assert {run.info.run_id: run.info.end_time for run in client.search_runs(["1"], "tags.stage = 'fit'")} == ends
 

@@ -1,97 +1,42 @@
-"""The newest run is found wherever it is: in the store, or only in an outbox."""
+"""The newest run of a store; outboxes and checkpoints: tests/commands/test_newest_checkpoint.py."""
 
 import time
 
 import pytest
 
-from psn_lightning.checkpoints.signals import StopRequest
-from psn_lightning.cli import main
 from psn_lightning.errors import SettingError
 from psn_lightning.tracking import MLflowLogger
-from psn_lightning.tracking.sender import Delivery
+from psn_lightning.tracking.newest import find_newest_run, read_logged_config
 from psn_lightning.tracking.store import Store, StoreAwayError
-from tests.conftest import CONF, QUIET, only_run
-
-FIT = [
-    "fit",
-    "--config",
-    str(CONF / "quickstart.yaml"),
-    *QUIET,
-    "--data.init_args.batch_size=96",
-    "--trainer.callbacks.init_args.period=7",
-]
-QUEUE = [*FIT, "--tracking.on_error=queue"]
 
 
 def away(store):
     raise StoreAwayError("away")
 
 
-@pytest.fixture
-def _database(workdir, monkeypatch):
-    """The store is reached like a server's database: what is logged goes through an outbox."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite+pysqlite:///{workdir}/mlruns/mlflow.db")
-
-
-@pytest.fixture
-def outage(monkeypatch, _database):
-    """A run that begins while the store is away, and is stopped after its first epoch."""
-
-    def stopped():
-        with monkeypatch.context() as patch:
-            patch.setattr(Store, "check", away)
-            patch.setattr(Delivery, "send_next", away)
-            patch.setattr("psn_lightning.tracking.sender._PATIENCE_SECONDS", 0.1)
-            patch.setattr(StopRequest, "is_requested", lambda self, trainer, exchange=False: trainer.global_step >= 20)
-            assert main([*QUEUE, "--trainer.max_epochs=3"]) == 143
-
-    return stopped
-
-
-def runs(client):
-    return client.search_runs([e.experiment_id for e in client.search_experiments()])
-
-
-@pytest.mark.parametrize("older", [False, True])
-def test_one_that_the_store_does_not_know_goes_on(older, outage, workdir, client, capsys):
-    if older:
-        assert main([*FIT, "--trainer.max_epochs=1"]) == 0
-        time.sleep(0.01)
-    outage()
-    (folder,) = workdir.glob("mlruns/offline/offline-*/checkpoints")
-    again = [*QUEUE, "--trainer.max_epochs=3", "--ckpt_path=last"]
-    assert main(again) == 0
-    found = [run for run in runs(client) if "offline_id" in run.data.tags]
-    assert len(found) == 1
-    assert len(runs(client)) == 1 + older
-    assert found[0].info.status == "FINISHED"
-    assert [m.step for m in client.get_metric_history(found[0].info.run_id, "test/accuracy")][-1] == 44
-    places = set(workdir.glob("mlruns/*/*/checkpoints"))
-    assert folder in places  # where it has begun; in another one, Lightning would forget which was the best
-    assert len(places) == 1 + older
-    assert not list(workdir.glob("mlruns/outbox/*"))
-    assert main(again) == 0  # now that it has an id of its own
-    assert len(runs(client)) == 1 + older
-    assert set(workdir.glob("mlruns/*/*/checkpoints")) == places
-
-
-def test_a_run_that_was_killed_before_it_told_anything_is_a_fit(workdir, client):
-    """The command is among the first tags: it is not queued."""
-    assert main([*FIT, "--trainer.max_epochs=1"]) == 0
-    assert only_run(client).data.tags["stage"] == "fit"
-    tracking = MLflowLogger(experiment="psn_lightning")
-    tracking.add_tags({"stage": "fit"})
+def start_run(stage, name="mine"):
+    tracking = MLflowLogger(run_name=name)
+    tracking.add_tags({"stage": stage})
     tracking.start()
-    assert tracking.newest_fit().info.run_id == tracking.run_id
+    time.sleep(0.01)
+    return tracking
 
 
-@pytest.mark.usefixtures("_database")
-def test_a_damaged_outbox_is_in_nobodys_way(workdir, capsys):
-    folder = workdir / "mlruns" / "outbox"
-    folder.mkdir()
-    (folder / "x.db").write_bytes(b"garbage" * 100)
-    assert main([*FIT, "--ckpt_path=last"]) == 2
-    assert "there is no training run" in capsys.readouterr().err
+def test_the_newest_training_run_of_the_name_is_found(workdir):
+    """Also one that was killed before it logged anything: the stage is among the first tags."""
+    logger = MLflowLogger(run_name="mine")
+    assert find_newest_run(logger) == ([], None)
+    start_run("fit")
+    newest = start_run("fit")
+    start_run("test")
+    start_run("fit", "other")
+    ids, run = find_newest_run(logger)
+    assert ids == [newest.run_id] == [run.info.run_id]
+    assert logger.newest_fit().info.run_id == newest.run_id
+    assert read_logged_config(logger.client, newest.run_id) is None
+    newest.log_text("a: 1", "config.yaml")
+    newest.finalize()
+    assert read_logged_config(logger.client, newest.run_id) == "a: 1"
 
 
 @pytest.mark.parametrize("on_error", ["fail", "queue"])

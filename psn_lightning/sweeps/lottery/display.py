@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from psn_lightning.sweeps.bars import Bars
 from psn_lightning.sweeps.lottery.files import Level, Result
 from psn_lightning.sweeps.lottery.settings import Lottery
 from psn_lightning.sweeps.lottery.table import COLUMNS, make_rows
 
 
-class Display:
+class Display(Bars):
     """Progress of a lottery; a context manager.
 
     Args:
@@ -24,27 +23,12 @@ class Display:
     """
 
     def __init__(self, lottery: Lottery, n_epochs: int | None, n_levels: int) -> None:
+        super().__init__()
         self._lottery = lottery
         self._n_epochs = n_epochs if n_epochs is not None and n_epochs > 0 else None
-        self._console = Console()
-        columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-        self._progress = Progress(*columns, console=self._console)
         self._all = self._progress.add_task(lottery.name, total=n_levels)
         self._epochs = self._progress.add_task("", total=self._n_epochs, visible=False)
         self._title = ""
-
-    def __enter__(self) -> Display:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
-
-    def print_line(self, text: str) -> None:
-        """Print a line that stays above the bars."""
-        self._console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     def show_start(self, level: Level) -> None:
         """Show that a level starts."""

@@ -48,8 +48,7 @@ class LotteryRun(ParentRun):
         rows = make_rows(results)
         for row in rows:
             metric, *controls = row.values
-            short = metric.split("/")[-1]
-            names = {metric: f"ticket/{short}", **{control: f"{control}/{short}" for control in controls}}
+            names = {metric: f"ticket/{metric}", **{control: f"{control}/{metric}" for control in controls}}
             self._log_once("ticket/share_left", row.share_left, row.level)
             for key, value in row.values.items():
                 if value is not None:

@@ -22,6 +22,7 @@ from mlflow.entities import Run, RunStatus
 from psn_lightning.checkpoints import RewindPoint
 from psn_lightning.checkpoints.lottery import count_connections
 from psn_lightning.commands.exit_codes import report_error
+from psn_lightning.commands.newest_checkpoint import newest_origin
 from psn_lightning.commands.training import silence_libraries
 from psn_lightning.errors import SettingError
 from psn_lightning.sweeps.logs import redirect_output
@@ -33,7 +34,6 @@ from psn_lightning.sweeps.worker import DONE, FAILED, StopHandler
 from psn_lightning.tracking import MLflowLogger
 from psn_lightning.tracking.local_database import lock_folder
 from psn_lightning.tracking.mlflow_private import MLFLOW_PARENT_RUN_ID
-from psn_lightning.tracking.newest import newest_origin
 from psn_lightning.tracking.store import patiently
 
 _PATIENCE_SECONDS = 600.0  # that a fit waits for MLflow at its start; later it does not wait
@@ -114,6 +114,32 @@ class EpochSender(pl.Callback):
             self._progress.send((trainer.current_epoch + 1, None if value is None else float(value)))
 
 
+class MetricCheck(pl.Callback):
+    """Ends a fit after its first evaluation if it has no metric of a name; before, nobody knows what a module logs.
+
+    Args:
+        metric: Name of the metric.
+    """
+
+    def __init__(self, metric: str) -> None:
+        self._metric = metric
+        self._is_evaluated = False
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note an evaluation."""
+        self._is_evaluated = not trainer.sanity_checking
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Check the metrics of the epochs so far.
+
+        Raises:
+            SettingError: If the metric is not among them.
+        """
+        if trainer.current_epoch and (self._is_evaluated or not trainer.enable_validation):
+            assert isinstance(trainer.logger, MLflowLogger)
+            _get_metric(trainer.logger.metrics, self._metric)
+
+
 def run_level(job: Job, *callbacks: pl.Callback) -> int:
     """Run a level in this process, and write its result.
 
@@ -153,7 +179,7 @@ def fit_level(job: Job, callbacks: tuple[pl.Callback, ...]) -> Result:
     earlier = _find_earlier(logger, job.parent)
     if job.level.number == 0:
         start = None
-        callbacks = (*callbacks, RewindPoint(job.lottery.rewind, files.rewind))
+        callbacks = (*callbacks, RewindPoint(job.lottery.rewind, files.rewind), MetricCheck(job.lottery.metric))
     else:
         start = str(prepare_ticket(job.lottery, job.config, job.level))
     if earlier is None or not _is_finished(earlier, job.lottery.metric):

@@ -19,7 +19,7 @@ def test_metrics_by_level_are_logged_once_and_table_and_figure_are_there(lottery
     assert run.info.status == "FINISHED"
     assert run.data.params["share"] == "0.3"
     assert run.data.tags["stage"] == "lottery"
-    for name, control in (("ticket/accuracy", None), ("redraw/accuracy", "redraw")):
+    for name, control in (("ticket/test/accuracy", None), ("redraw/test/accuracy", "redraw")):
         history = lottery.client.get_metric_history(parent.id, name)
         expected = [(i, lottery.results[Level(i, control)].value) for i in ((0, 1, 2) if control is None else (1, 2))]
         assert [(m.step, m.value) for m in history] == expected

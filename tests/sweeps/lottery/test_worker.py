@@ -21,6 +21,8 @@ from tests.faults.running import assert_equal
 from tests.helpers.models import trainer
 
 SGD = ["--model.lr=0.001", "--model.optimizer=SGD", "--model.optimizer.lr=0.1"]
+PLATEAU = ["--model.lr_scheduler=torch.optim.lr_scheduler.ReduceLROnPlateau", "--model.lr_scheduler.patience=0"]
+PLATEAU += ["--model.lr_scheduler.threshold=0.9", "--trainer.max_epochs=3"]  # the rate falls at the second update
 
 
 def make_task():
@@ -57,9 +59,11 @@ def test_with_share_0_a_level_is_the_first_fit(run_lottery, final, storage):
 
 @pytest.mark.parametrize("rewind", [5, pytest.param(12, marks=pytest.mark.slow)])
 def test_late_rewinding_with_share_0_and_plain_sgd_is_the_first_fit(run_lottery, final, rewind):
-    dense, level = final(run_lottery("--levels=1", "--share=0", f"--rewind={rewind}", *SGD))
-    assert level["global_step"] == dense["global_step"] == 24
+    dense, level = final(run_lottery("--levels=1", "--share=0", f"--rewind={rewind}", *SGD, *PLATEAU))
+    assert level["global_step"] == dense["global_step"] == 36
     assert_equal(level["state_dict"], dense["state_dict"])
+    rates = [checkpoint["optimizer_states"][0]["param_groups"][0]["lr"] for checkpoint in (dense, level)]
+    assert rates == [pytest.approx(0.01)] * 2
 
 
 def test_rewinding_to_the_schedule_is_fine_tuning_of_the_trained_network(run_lottery, final):
@@ -137,9 +141,12 @@ def test_a_level_that_was_stopped_goes_on_in_its_own_run_and_ends_the_same(lotte
         assert_equal(checkpoint["state_dict"], lottery.final[level]["state_dict"])
 
 
-def test_a_metric_that_the_fits_do_not_have_is_named_with_those_that_they_have(run_lottery, capfd):
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_a_metric_that_the_fits_do_not_have_is_named_after_the_first_epoch(epochs, run_lottery, client, capfd):
     with pytest.raises(AssertionError, match="2 == 0"):
-        run_lottery("--levels=1", "--metric=val/accuracy", "--trainer.max_epochs=1")
+        run_lottery("--levels=1", "--metric=val/accuracy", f"--trainer.max_epochs={epochs}")
+    (run,) = client.search_runs(["1"], "tags.stage = 'fit'")
+    assert len(client.get_metric_history(run.info.run_id, "test/accuracy")) == 1
     message = capfd.readouterr().err
     assert "--metric val/accuracy: the fits have no such metric, only" in message
     assert "test/accuracy" in message

@@ -25,17 +25,19 @@ class CSRNetwork:
         self._blocks, self._output = blocks, output
         self._whole = Structure(np.arange(output.weight.numel()), *output.weight.shape)
         self._known = self._get_connections()
-        self._stack = Stack(self._make_stages())
+        self._stack = Stack(self._make_stages(), self._reconnect)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Compute logits of shape ``(batch, n_classes)`` from an input of shape ``(batch, n_in)``."""
+        parameters = [p for layer, norm in self._blocks for p in (layer.weight, layer.bias, norm.weight, norm.bias)]
+        logits: Tensor = self._stack(x, [*parameters, self._output.weight, self._output.bias])
+        return logits
+
+    def _reconnect(self) -> None:
         known = self._get_connections()
         if known != self._known:  # after a topology update
             self._known = known
             self._stack.connect(self._make_stages())
-        parameters = [p for layer, norm in self._blocks for p in (layer.weight, layer.bias, norm.weight, norm.bias)]
-        logits: Tensor = self._stack(x, [*parameters, self._output.weight, self._output.bias])
-        return logits
 
     def _get_connections(self) -> list[tuple[Structure, float]]:
         return [(layer.structure, norm.eps) for layer, norm in self._blocks]

@@ -14,13 +14,16 @@ from psn_lightning.errors import SettingError
 _ROWS = 8  # of a batch of the data
 
 
-def find_example_inputs(model: pl.LightningModule, data: pl.LightningDataModule | None) -> tuple[Tensor, ...]:
+def find_example_inputs(
+    model: pl.LightningModule, data: pl.LightningDataModule | None, is_ready: bool = False
+) -> tuple[Tensor, ...]:
     """Find inputs of a model's forward pass.
 
     Args:
         model: Model; its ``example_input_array`` is taken if it has one.
         data: Data module; else the first rows of its validation data, or of its training data, are taken. The inputs
             are a batch that is a tensor, or the first entry of one that is a tuple or a list.
+        is_ready: Whether the data module was set up.
 
     Returns:
         Inputs, on the device that the data are on.
@@ -36,7 +39,7 @@ def find_example_inputs(model: pl.LightningModule, data: pl.LightningDataModule 
     names = [name for name in ("val_dataloader", "train_dataloader") if is_overridden(name, source, base)]
     if not names:
         raise _no_inputs(model, "there are no data")
-    if data is not None:
+    if data is not None and not is_ready:
         data.prepare_data()
         data.setup("fit")
     loader = getattr(source, names[0])()

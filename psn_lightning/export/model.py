@@ -59,17 +59,16 @@ def export_model(model: nn.Module, path: str | Path, format: FormatName, inputs:
     for package in chosen.packages:
         if find_spec(package) is None:
             raise SettingError(f"format {format} needs {package}: pip install 'psn_lightning[export]'")
-    given = tuple(x.detach().cpu() for x in ([inputs] if isinstance(inputs, Tensor) else inputs))
-    rows = _repeat_single_row(given)
+    rows = prepare_inputs(model, [inputs] if isinstance(inputs, Tensor) else inputs)
     folded, reference = fold(model), _as_reference(model)
     with atomically(place) as scratch:
         chosen.write(model, folded, rows, scratch)
         network = chosen.read(folded, scratch)
-        difference = _compare(reference, network, rows, f"the {format} file")
+        difference = compare(reference, network, rows, f"the {format} file")
         any_rows = True
         try:
             one_row = tuple(x[:1] if x.dim() else x for x in rows)
-            difference = max(difference, _compare(reference, network, one_row, f"the {format} file"))
+            difference = max(difference, compare(reference, network, one_row, f"the {format} file"))
         except SettingError:
             raise
         except Exception:  # of the program's guards, or onnxruntime's
@@ -91,14 +90,23 @@ def _as_reference(model: nn.Module) -> Callable[..., Any]:
     return evaluate
 
 
-def _repeat_single_row(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Two rows for one: of a single row ``torch.export`` would make a constant."""
-    return tuple(x.repeat_interleave(2, dim=0) if x.dim() and len(x) == 1 else x for x in inputs)
+def prepare_inputs(model: nn.Module, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Inputs on the CPU, in the precision of the model; two rows for one, of which ``torch.export`` makes a constant."""
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.get_default_dtype())
+    rows = (x.detach().cpu() for x in inputs)
+    whole = (x.repeat_interleave(2, dim=0) if x.dim() and len(x) == 1 else x for x in rows)
+    return tuple(x.to(dtype) if x.is_floating_point() else x for x in whole)
 
 
 @torch.no_grad()
-def _compare(expected: Callable[..., Any], found: Callable[..., Any], inputs: tuple[Tensor, ...], what: str) -> float:
+def compare(expected: Callable[..., Any], found: Callable[..., Any], inputs: tuple[Tensor, ...], what: str) -> float:
     """Return the largest difference between the outputs of two networks.
+
+    Args:
+        expected: The network.
+        found: The network as it was exported.
+        inputs: Inputs of both.
+        what: Name of the latter, the subject of the message.
 
     Raises:
         SettingError: If it is above rounding.

@@ -1,4 +1,4 @@
-"""A stack of sparse layers as an operator of torch: ``torch.compile`` keeps it in its graph, ``torch.export`` does without.
+"""A stack of sparse layers as an operator of torch, for ``torch.compile``; and without one, for ``torch.export``.
 
 A compiled graph calls ``psn_lightning::stack`` with the number of a :class:`~psn_lightning.kernels.tiled.Stack` of this
 process, which runs its kernels on the connections that it has at that time: a topology update needs no new graph. An

@@ -14,9 +14,7 @@ from psn_lightning.export.sparse_file import save_sparse
 from tests.conftest import ROOT
 
 
-@given(
-    n_in=st.integers(1, 9), n_out=st.integers(1, 9), sparsity=st.floats(0, 0.95), storage=st.sampled_from(["csr", "masked"])
-)  # fmt: skip
+@given(st.integers(1, 9), st.integers(1, 9), st.floats(0, 0.95), st.sampled_from(["csr", "masked"]))
 def test_weights_come_back_bit_by_bit(tmp_path_factory, n_in, n_out, sparsity, storage):
     torch.manual_seed(n_in)
     model = nn.Sequential(nn.Linear(n_in, n_out), nn.BatchNorm1d(n_out))

@@ -91,7 +91,7 @@ def _as_reference(model: nn.Module) -> Callable[..., Any]:
 
 
 def prepare_inputs(model: nn.Module, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Inputs on the CPU, in the precision of the model; two rows for one, of which ``torch.export`` makes a constant."""
+    """Inputs on the CPU, in the precision of the model; two rows for one, which ``torch.export`` takes as fixed."""
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.get_default_dtype())
     rows = (x.detach().cpu() for x in inputs)
     whole = (x.repeat_interleave(2, dim=0) if x.dim() and len(x) == 1 else x for x in rows)

@@ -30,7 +30,8 @@ def save_sparse(model: nn.Module, path: Path) -> None:
     """
     from safetensors.torch import save
 
-    tensors, shapes, state = {}, {}, model.state_dict()
+    tensors: dict[str, Tensor] = {}
+    shapes, state = {}, model.state_dict()
     for layer in read_layers(state).values():
         own, key, shape = _entries(layer, state)
         state = {name: entry for name, entry in state.items() if name not in own}

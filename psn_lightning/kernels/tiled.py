@@ -43,12 +43,12 @@ class Stack:
         """Take the state of another stack, but not its number."""
         vars(self).update(state, _number=register_stack(self))
 
-    def __call__(self, x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+    def __call__(self, x: Tensor, parameters: Sequence[Any]) -> Tensor:
         """Compute the output of the last layer.
 
         Args:
             x: Input, shape ``(…, n_in)``.
-            parameters: Parameters of all layers in order, see :attr:`Stage.parameters`.
+            parameters: Parameters of all layers in order, tensors, see :attr:`Stage.parameters`.
 
         Returns:
             Output, shape ``(…, n_out)``.
@@ -88,7 +88,7 @@ class Stack:
         if x.dim() == 0 or x.shape[-1] != n_in:
             raise ValueError(f"input of shape {tuple(x.shape)}, expected (…, {n_in}): the layer has {n_in} inputs")
         dtype = parameters[0].dtype
-        if torch.jit.is_tracing():  # type: ignore[no-untyped-call]
+        if torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
             raise RuntimeError("storage csr cannot be traced: call psn_lightning.densify(model) first, or torch.export")
         if x.device.type != "cpu":
             raise RuntimeError(f"storage csr runs on CPUs only, input is on {x.device}: use storage masked or a CPU")

@@ -149,9 +149,7 @@ def _make_tracking(trial: optuna.Trial, plan: Plan, settings: Mapping[str, Any])
     }
     given = plan.config["tracking"]
     name = f"{plan.name.replace('/', '-')}-{ticket:03d}-seed{seed}"
-    model = (
-        NO_MODEL if plan.role == "trial" else {}
-    )  # a value is asked for; of the best settings there are retrained runs
+    model = NO_MODEL if plan.role == "trial" else {}  # a trial is asked for a value; the best is trained again
     return {**given, **model, "run_name": name, "tags": {**(given["tags"] or {}), **tags}}
 
 

@@ -66,7 +66,7 @@ def log_model(
         key: Identity of this operation.
         name: Name of the LoggedModel.
         step: Optimizer step of its weights.
-        metrics: Metrics of the run to link to it: those of the last evaluation up to that step, or else the first later.
+        metrics: Metrics of the run to link to it: the last value up to that step, or else the first one.
         register: Name of the registered model that gets it as a new version; None for none.
         alias: Alias of that version, which an earlier version loses; None for none.
 
@@ -117,9 +117,8 @@ def _register(client: MlflowClient, model: LoggedModel, run_id: str, name: str, 
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     source = model.artifact_location
-    versions = [
-        v for v in client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'") if v.source == source
-    ]
+    known = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
+    versions = [version for version in known if version.source == source]  # a local store does not keep the model's id
     version = next(iter(versions), None) or client.create_model_version(name, source, run_id, model_id=model.model_id)
     if alias is not None:
         client.set_registered_model_alias(name, alias, version.version)

@@ -11,7 +11,7 @@ help: ## Show this list
 
 .PHONY: demo
 demo: $(VENV)/installed ## Install, then train RigL at 90% sparsity on the digits
-	$(BIN)/psn-train fit --config conf/quickstart.yaml
+	$(BIN)/psn-train demo
 
 .PHONY: test
 test: $(VENV)/installed-test ## Install, then run the default tests
@@ -38,6 +38,12 @@ lint: $(VENV)/installed-lint ## Style, format, types and spelling; the container
 	$(BIN)/hadolint docker/Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml
 	$(BIN)/python .ci/audit.py
+
+.PHONY: dist
+dist: $(VENV)/installed-dist ## Build wheel and source archive into dist/, and check them
+	rm -rf build dist
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
 
 .PHONY: bench
 bench: $(VENV)/installed-bench ## Measure speed, 40 minutes, with nothing beside it: benchmarks/bench.json, docs/benchmarks.md, docs/speed.png

@@ -60,6 +60,8 @@ from .dynamics import UnitRule as UnitRule
 from .dynamics import update_layer as update_layer
 from .dynamics import update_network as update_network
 from .errors import SettingError as SettingError
+from .export import export_model as export_model
+from .export import load_sparse as load_sparse
 from .nn import LayerSettings as LayerSettings
 from .nn import Mixture as Mixture
 from .nn import MixtureLayer as MixtureLayer

@@ -10,13 +10,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from psn_lightning import __version__
+from psn_lightning.commands.config_files import locate_configs
 from psn_lightning.errors import SettingError
 
 HELP = f"""psn-train {__version__}: sparse training on PyTorch Lightning, tracked in MLflow
 
-  psn-train fit --config conf/fashion_rigl.yaml     train; later --config files and --key value win
+  psn-train demo                                    RigL at 90% sparsity on scikit-learn's digits: seconds
+  psn-train init [DIR]                              folder to work in: configurations, a starter model, a README
+  psn-train configs                                 configurations that come with the package
+  psn-train fit --config fashion_rigl               train; later --config names or files, and --key value, win
   psn-train fit --model my_code.MyModel --data …    the same for any LightningModule
   psn-train validate|test|predict --config … --ckpt_path …
+  psn-train export CKPT --format pt2|onnx|safetensors|dense   the network as a file that needs no psn_lightning
   psn-train topology --config …                     fan-in table and figure, no training
   psn-train data [NAME …] [--download]              data sets on this machine
   psn-train sync                                    send to MLflow what was queued while it was away
@@ -34,10 +39,14 @@ HELP = f"""psn-train {__version__}: sparse training on PyTorch Lightning, tracke
 """
 
 COMMANDS = {
+    "demo": ("commands.training:demo", None),
+    "init": ("commands.init:run", None),
+    "configs": ("commands.configs:run", None),
     "fit": ("commands.training:fit", None),
     "validate": ("commands.training:validate", None),
     "test": ("commands.training:test", None),
     "predict": ("commands.training:predict", None),
+    "export": ("commands.export:run", None),
     "topology": ("commands.training:topology", None),
     "data": ("commands.data:run", None),
     "sync": ("commands.sync:run", None),
@@ -70,7 +79,8 @@ def main(arguments: Sequence[str]) -> int:
         sys.stdout.write(f"psn-train {__version__}\n")
         return 0
     try:
-        _find_command(name)(rest)
+        command = _find_command(name)
+        command(locate_configs(rest))
     except (Exception, SystemExit) as error:  # Lightning's stop is a SystemExit
         from psn_lightning.commands.exit_codes import report_error  # imports torch
 

@@ -1,6 +1,9 @@
-"""The errors that users are meant to see, and how an error is shortened."""
+"""The errors that users are meant to see, how an error is shortened, and the nearest name to a misspelt one."""
 
 from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
 
 _LONGEST = 1000  # characters of a line: a library may quote a whole configuration
 
@@ -42,3 +45,9 @@ def compact(error: BaseException) -> str:
     """Message of an error on at most two lines: the first, and the rest joined."""
     first, *rest = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()] or [""]
     return "\n  ".join(line[:_LONGEST] for line in (first, " ".join(rest)) if line)
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """``: did you mean model.sparsity?``; empty where no known name is near."""
+    near = difflib.get_close_matches(name, list(known), 1, cutoff=0.6)
+    return f": did you mean {near[0]}?" if near else ""

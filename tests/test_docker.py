@@ -19,7 +19,9 @@ SECRETS = {"POSTGRES_PASSWORD", "MLFLOW_PASSWORD", "MLFLOW_SECRET_KEY"}
 PINS = dict(line.split("==") for line in (DOCKER / "constraints.txt").read_text().split("\n") if "==" in line)
 
 
-EXTRAS = [line for name in ("csr", "sweeps", "paper", "postgres") for line in PROJECT["optional-dependencies"][name]]
+EXTRAS = [
+    line for name in ("csr", "sweeps", "paper", "export", "postgres") for line in PROJECT["optional-dependencies"][name]
+]
 
 
 @pytest.mark.parametrize(

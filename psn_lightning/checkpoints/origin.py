@@ -93,6 +93,11 @@ def read_origin(path: Path, weights_only: bool) -> Origin | None:
     return origin
 
 
+def read_config_text(path: Path, weights_only: bool) -> str:
+    """Read the configuration of the run that wrote a checkpoint, as YAML; :func:`read_origin` has checked the file."""
+    return str(torch.load(path, map_location="cpu", weights_only=weights_only, mmap=True)[KEY]["config"])
+
+
 def _holds_objects(path: Path) -> bool:
     """Return whether a checkpoint names classes or functions that torch does not load on trust; none is called."""
     try:

@@ -2,24 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from psn_lightning.commands.shipped import find_config
 from psn_lightning.errors import SettingError, compact
 
 
 def config_files(arguments: Iterable[str]) -> Iterator[Path]:
     """Configuration files that a command line names, in order."""
+    for _, value in _config_values(arguments):
+        yield Path(value)
+
+
+def locate_configs(arguments: Sequence[str]) -> list[str]:
+    """Replace names of configurations of the package by their paths.
+
+    Args:
+        arguments: Command line after the name of the command.
+
+    Raises:
+        SettingError: If a configuration is neither a file nor a name.
+    """
+    located = list(arguments)
+    for place, value in _config_values(arguments):
+        located[place] = located[place].removesuffix(value) + str(find_config(value))
+    return located
+
+
+def _config_values(arguments: Iterable[str]) -> Iterator[tuple[int, str]]:
+    """Place in a command line and value of each configuration."""
     before = ""
-    for argument in arguments:
+    for place, argument in enumerate(arguments):
         flag, _, value = argument.partition("=")
         if _is_config_flag(before):
-            yield Path(argument)
+            yield place, argument
         elif _is_config_flag(flag) and value:
-            yield Path(value)
+            yield place, value
         before = argument
 
 
@@ -48,7 +70,7 @@ def read_config(path: Path) -> dict[str, Any]:
         SettingError: If the file is missing, is not a YAML mapping, or gives a key twice.
     """
     if not path.is_file():
-        raise SettingError(f"config file not found: {path} (examples are in conf/)")
+        raise SettingError(f"config file not found: {path} (examples: psn-train configs)")
     try:
         content = yaml.load(path.read_text(), _UniqueKeyLoader)
     except OSError as error:

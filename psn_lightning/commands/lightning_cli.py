@@ -20,6 +20,7 @@ from psn_lightning.callbacks.ranks import refuse_sharding
 from psn_lightning.checkpoints import BestAndLast, DurableIO, ReplayOrder
 from psn_lightning.commands.config_files import check_configs
 from psn_lightning.commands.messages import parser_error
+from psn_lightning.commands.mlflow_models import log_model
 from psn_lightning.commands.models import check_alone, model_class, named_model
 from psn_lightning.commands.predictions import PredictionTable
 from psn_lightning.commands.run_record import ConfigRecord
@@ -272,7 +273,7 @@ class PSNCLI(LightningCLI):
             raise SettingError(compact(error)) from error
 
     def after_fit(self) -> None:
-        """Evaluate the last weights if that has not been done, and touch the test set once where it was held back."""
+        """Evaluate the last weights if need be, touch the test set once where it was held back, and log the model."""
         metrics = dict(self.trainer.callback_metrics)
         quiet = {"datamodule": self.datamodule, "verbose": False}
         if self.trainer.enable_validation and self._evaluation.step != self.trainer.global_step:
@@ -282,6 +283,7 @@ class PSNCLI(LightningCLI):
             self.trainer.test(self.model, **quiet)
             metrics |= self.trainer.callback_metrics
         if self.trainer.is_global_zero:
+            log_model(self.trainer, self.model)
             show_summary(metrics, self.trainer.logger)
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import inspect
 import re
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import NoReturn
 
 import psn_lightning
 from psn_lightning.commands.config_files import config_files, names_in
-from psn_lightning.errors import SettingError, compact
+from psn_lightning.errors import SettingError, compact, suggest
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -36,12 +35,6 @@ class CommandParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise the message as a :class:`SettingError`."""
         raise SettingError(f"{message}; see {self.prog} --help")
-
-
-def suggest(name: str, known: Iterable[str]) -> str:
-    """``: did you mean model.sparsity?``; empty where no known name is near."""
-    near = difflib.get_close_matches(name, list(known), 1, cutoff=0.6)
-    return f": did you mean {near[0]}?" if near else ""
 
 
 def parser_error(error: argparse.ArgumentError, parser: argparse.ArgumentParser, given: Sequence[str]) -> SettingError:

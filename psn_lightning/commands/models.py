@@ -12,8 +12,7 @@ import lightning.pytorch as pl
 import yaml
 
 from psn_lightning.commands.config_files import config_files
-from psn_lightning.commands.messages import suggest
-from psn_lightning.errors import SettingError
+from psn_lightning.errors import SettingError, suggest
 from psn_lightning.task import SparseClassifier
 
 

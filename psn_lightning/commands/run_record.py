@@ -98,7 +98,9 @@ class RunRecord(pl.Callback):
             tags |= {"rule": self._name_rule(trainer), "storage": _list_storages(pl_module)}
             data = getattr(trainer, "datamodule", None)
             if isinstance(data, ClassificationData):
-                tags |= data.description()
+                found = data.description()
+                tags |= found
+                trainer.logger.log_dataset(found["dataset.name"], found["dataset.digest"], found["dataset.folder"])
             elif data is not None:
                 tags["dataset.name"] = type(data).__name__
             trainer.logger.log_tags(tags)

@@ -23,7 +23,8 @@ from psn_lightning.nn import sparse_layers
 from psn_lightning.task import SparseClassifier
 from psn_lightning.tracking import MLflowLogger
 
-_NEWEST = ("last", "best")  # instead of a path: that checkpoint of the newest run
+NEWEST = ("last", "best")
+"""Words for a checkpoint of the newest run, instead of a path."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class StartingPoint:
 
 def _find_origin(command: str, config: Any) -> Origin | None:
     path, weights_only = config["ckpt_path"], config["weights_only"]
-    if path in _NEWEST:
+    if path in NEWEST:
         origin = newest_origin(MLflowLogger(**config["tracking"]), path, weights_only)
         config["ckpt_path"] = str(origin.path) if origin.path else None
         if origin.path is None and command != "fit":

@@ -1,4 +1,4 @@
-"""``psn-train fit``, ``validate``, ``test``, ``predict`` and ``topology``."""
+"""``psn-train fit``, ``validate``, ``test``, ``predict``, ``topology`` and ``demo``."""
 
 from __future__ import annotations
 
@@ -7,14 +7,20 @@ import warnings
 from collections.abc import Sequence
 
 from psn_lightning.commands.lightning_cli import PSNCLI
+from psn_lightning.commands.shipped import PREFIX, find_config
 from psn_lightning.commands.topology import show_topology
 
-__all__ = ["PSNCLI", "fit", "predict", "test", "topology", "validate"]
+__all__ = ["PSNCLI", "demo", "fit", "predict", "test", "topology", "validate"]
 
 
 def fit(arguments: Sequence[str]) -> None:
     """Train a network."""
     _run("fit", arguments)
+
+
+def demo(arguments: Sequence[str]) -> None:
+    """Train the quickstart: RigL on scikit-learn's digits."""
+    _run("fit", ["--config", str(find_config(f"{PREFIX}quickstart")), *arguments])
 
 
 def validate(arguments: Sequence[str]) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from psn_lightning.kernels.operator import register_stack, run_as_operator, run_densely
 from psn_lightning.kernels.workspace import Stage, Workspace
 
 _EVALUATION_ROWS = 256  # rows per pass without gradients; their activations stay in the cache
@@ -21,10 +22,13 @@ class Stack:
 
     Args:
         stages: Layers in the order of the forward pass.
+        refresh: Function that is called before each pass, within a compiled graph too; it may :meth:`connect` others.
     """
 
-    def __init__(self, stages: Sequence[Stage]) -> None:
+    def __init__(self, stages: Sequence[Stage], refresh: Callable[[], None] | None = None) -> None:
         self._free: OrderedDict[tuple[Any, ...], list[Workspace]] = OrderedDict()
+        self._number = register_stack(self)
+        self._refresh = refresh
         self.connect(stages)
 
     def connect(self, stages: Sequence[Stage]) -> None:
@@ -36,13 +40,16 @@ class Stack:
         """State without the workspaces: a copy allocates its own."""
         return {**self.__dict__, "_free": OrderedDict()}
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]  # the kernels are compiled already
-    def __call__(self, x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take the state of another stack, but not its number."""
+        vars(self).update(state, _number=register_stack(self))
+
+    def __call__(self, x: Tensor, parameters: Sequence[Any]) -> Tensor:
         """Compute the output of the last layer.
 
         Args:
             x: Input, shape ``(…, n_in)``.
-            parameters: Parameters of all layers in order, see :attr:`Stage.parameters`.
+            parameters: Parameters of all layers in order, tensors, see :attr:`Stage.parameters`.
 
         Returns:
             Output, shape ``(…, n_out)``.
@@ -50,14 +57,42 @@ class Stack:
         Raises:
             ValueError: If the last dimension of ``x`` is not ``n_in``.
             RuntimeError: If ``x`` is not on a CPU, the parameters are neither float32 nor float64, the dtype of ``x``
-                differs from theirs, their sizes do not fit the layers, or the call is traced or exported.
+                differs from theirs, their sizes do not fit the layers, or the call is traced by ``torch.jit``.
         """
-        (n_out, n_in) = self.stages[-1].structure.shape[0], self.stages[0].structure.shape[1]
+        if torch.compiler.is_exporting():
+            self.refresh()
+            return run_densely(self.stages, x, parameters)
+        if torch.compiler.is_compiling():
+            return run_as_operator(x, parameters, self._number)
+        return self.run(x, parameters)
+
+    def refresh(self) -> None:
+        """Connect the layers that are the present ones."""
+        if self._refresh is not None:
+            self._refresh()
+
+    def run(self, x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+        """Run the kernels; see :meth:`__call__`."""
+        self.refresh()
+        rows = self.check(x, parameters)
+        parameters = [p.contiguous() for p in parameters]
+        if torch.is_grad_enabled():
+            result: Tensor = _StackFunction.apply(rows, self, *parameters)
+        else:
+            width = sum(stage.structure.shape[0] for stage in self.stages)
+            n_rows = min(_EVALUATION_ROWS, max(_FEWEST_ROWS, _MOST_ACTIVATIONS // width))
+            parts = [self._evaluate(part, parameters) for part in torch.split(rows, n_rows)]
+            result = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return result if x.dim() == 2 else result.view(*x.shape[:-1], result.shape[1])
+
+    def check(self, x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+        """Check the arguments of a call, and return the rows of the input, shape ``(n_rows, n_in)``, contiguous."""
+        n_in = self.stages[0].structure.shape[1]
         if x.dim() == 0 or x.shape[-1] != n_in:
             raise ValueError(f"input of shape {tuple(x.shape)}, expected (…, {n_in}): the layer has {n_in} inputs")
         dtype = parameters[0].dtype
-        if torch.compiler.is_exporting() or torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
-            raise RuntimeError("storage csr cannot be exported or traced: call psn_lightning.densify(model) first")
+        if torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
+            raise RuntimeError("storage csr cannot be traced: call psn_lightning.densify(model) first, or torch.export")
         if x.device.type != "cpu":
             raise RuntimeError(f"storage csr runs on CPUs only, input is on {x.device}: use storage masked or a CPU")
         if dtype not in {torch.float32, torch.float64}:
@@ -69,17 +104,8 @@ class Stack:
         if any(p.numel() != size or p.dtype != dtype for p, size in zip(parameters, self._sizes, strict=True)):
             found = ", ".join(f"{tuple(p.shape)} {p.dtype}" for p in parameters)
             raise RuntimeError(f"parameters {found} do not match sizes {self._sizes} and dtype {dtype}")
-        parameters = [p.contiguous() for p in parameters]
         rows = x if x.dim() == 2 else x.reshape(-1, n_in)  # reshaping a matrix would add a node to the graph
-        rows = rows.to(dtype).contiguous()
-        if torch.is_grad_enabled():
-            result: Tensor = _StackFunction.apply(rows, self, *parameters)
-        else:
-            width = sum(stage.structure.shape[0] for stage in self.stages)
-            n_rows = min(_EVALUATION_ROWS, max(_FEWEST_ROWS, _MOST_ACTIVATIONS // width))
-            parts = [self._evaluate(part, parameters) for part in torch.split(rows, n_rows)]
-            result = parts[0] if len(parts) == 1 else torch.cat(parts)
-        return result if x.dim() == 2 else result.view(*x.shape[:-1], n_out)
+        return rows.to(dtype).contiguous()
 
     def _evaluate(self, rows: Tensor, parameters: Sequence[Tensor]) -> Tensor:
         lease = self.lend_workspace(rows, for_backward=False)  # a reference until the pass has ended

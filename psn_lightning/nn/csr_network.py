@@ -29,17 +29,19 @@ class CSRNetwork:
         row_major = (-(-n_out * n_in // _LARGEST_BLOCK), 1)  # the values are those of a dense matrix
         self._whole = Structure(np.arange(n_out * n_in), n_out, n_in, row_major)
         self._known = self._get_connections()
-        self._stack = Stack(self._make_stages())
+        self._stack = Stack(self._make_stages(), self._reconnect)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Compute logits of shape ``(batch, n_classes)`` from an input of shape ``(batch, n_in)``."""
+        parameters = [p for layer, norm in self._blocks for p in (layer.weight, layer.bias, norm.weight, norm.bias)]
+        logits: Tensor = self._stack(x, [*parameters, self._output.weight, self._output.bias])
+        return logits
+
+    def _reconnect(self) -> None:
         known = self._get_connections()
         if known != self._known:  # after a topology update
             self._known = known
             self._stack.connect(self._make_stages())
-        parameters = [p for layer, norm in self._blocks for p in (layer.weight, layer.bias, norm.weight, norm.bias)]
-        logits: Tensor = self._stack(x, [*parameters, self._output.weight, self._output.bias])
-        return logits
 
     def _get_connections(self) -> list[tuple[Structure, float]]:
         return [(layer.structure, norm.eps) for layer, norm in self._blocks]

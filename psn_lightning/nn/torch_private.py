@@ -77,3 +77,9 @@ def list_leaves(tree: Any) -> list[Any]:
     """Return the leaves of nested dicts, lists and tuples in order."""
     leaves: list[Any] = _pytree.tree_leaves(tree)
     return leaves
+
+
+def drop_compiled(module: nn.Module) -> None:
+    """Undo ``module.compile()`` of a module and all modules in it."""
+    for part in module.modules():
+        part._compiled_call_impl = None

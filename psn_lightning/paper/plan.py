@@ -12,16 +12,27 @@ from typing import Any
 
 import yaml
 
+from psn_lightning.commands.shipped import local_or_shipped
 from psn_lightning.errors import SettingError
 from psn_lightning.paper.record import RecordedRun
 
 PLAN = Path("conf") / "reproduce" / "plan.yaml"
-"""File of the plan."""
+"""File of the plan in a checkout."""
+
+
+def reproductions() -> Path:
+    """Folder of the files that describe reproductions: that of the working directory, or the package's."""
+    return local_or_shipped("reproduce")
+
+
+def plan_file() -> Path:
+    """File of the plan; a folder of one's own reproductions may have none."""
+    return reproductions() / PLAN.name
 
 
 def plan_digest() -> str:
     """Digest of the plan as it is now; empty without one."""
-    return _digest(PLAN.read_bytes()) if PLAN.is_file() else ""
+    return _digest(plan_file().read_bytes()) if plan_file().is_file() else ""
 
 
 def _digest(content: bytes) -> str:
@@ -81,14 +92,15 @@ def load_plan() -> Plan:
     Raises:
         SettingError: If the file is missing, or is not a plan.
     """
-    if not PLAN.is_file():
-        raise SettingError(f"{PLAN} is not here: run psn-train in a checkout of psn_lightning")
-    content = yaml.safe_load(PLAN.read_text())
+    path = plan_file()
+    if not path.is_file():
+        raise SettingError(f"{path} is not a file: without an analysis plan no claim is judged")
+    content = yaml.safe_load(path.read_text())
     try:
         claims = {name: PlannedClaim(name, **claim) for name, claim in content["claims"].items()}
         return Plan(claims, content["margins"], content["alpha"], content["alpha_of_two"], plan_digest())
     except (TypeError, KeyError, AttributeError) as error:
-        raise SettingError(f"{PLAN} is not an analysis plan: {error}") from error
+        raise SettingError(f"{path} is not an analysis plan: {error}") from error
 
 
 def is_planned(run: RecordedRun) -> bool:

@@ -12,21 +12,18 @@ from typing import Any
 
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser  # type: ignore[attr-defined]
-from jsonargparse.typing import Path_fr
 
 from psn_lightning.commands.config_files import check_configs
+from psn_lightning.commands.config_type import ConfigFile
 from psn_lightning.commands.messages import parser_error
 from psn_lightning.errors import SettingError, in_one_line
 from psn_lightning.paper.overlays import Overlays, settings_of
-from psn_lightning.paper.plan import PLAN
+from psn_lightning.paper.plan import plan_file, reproductions
 from psn_lightning.sweeps.base_config import configuration
 from psn_lightning.sweeps.command import plan_of
 from psn_lightning.sweeps.plan import Plan
 from psn_lightning.sweeps.space import combinations
 from psn_lightning.sweeps.sweep import Range, Space, Sweep, make_arguments
-
-FOLDER = Path("conf") / "reproduce"
-"""Folder of the files that describe reproductions."""
 
 _SEED = "seed_everything"
 _DATA = "{data}"  # stands for the data set's short name within a text of the space
@@ -53,7 +50,7 @@ class Reproduction:
     """
 
     title: str
-    data: dict[str, list[Path_fr]]
+    data: dict[str, list[ConfigFile]]
     space: dict[str, Range | dict[str, dict[str, Any] | Overlays] | list[Any]]
     seeds: list[int] | dict[str, list[int]]
     settings: dict[str, Any] = field(default_factory=dict)
@@ -79,14 +76,8 @@ class Reproduction:
 
 
 def names() -> list[str]:
-    """Names of all reproductions.
-
-    Raises:
-        SettingError: If the folder of their files does not exist.
-    """
-    if not FOLDER.is_dir():
-        raise SettingError(f"{FOLDER} is not here: run psn-train reproduce in a checkout of psn_lightning")
-    return sorted(path.stem for path in FOLDER.glob("*.yaml") if path != PLAN)
+    """Names of all reproductions."""
+    return sorted(path.stem for path in reproductions().glob("*.yaml") if path != plan_file())
 
 
 def load(name: str) -> Reproduction:
@@ -100,7 +91,7 @@ def load(name: str) -> Reproduction:
     """
     if name not in names():
         raise SettingError(f"reproduction {name!r} is not one of {', '.join(names())}")
-    path = FOLDER / f"{name}.yaml"
+    path = reproductions() / f"{name}.yaml"
     return _parse(path, path.absolute(), path.stat().st_mtime_ns)
 
 
@@ -165,7 +156,7 @@ def space_of(reproduction: Reproduction, data: str) -> Space:
 
 
 def _read_member(member: dict[str, Any] | Overlays, reproduction: Reproduction) -> dict[str, Any]:
-    return settings_of(member, reproduction.settings, FOLDER) if isinstance(member, list) else member
+    return settings_of(member, reproduction.settings, reproductions()) if isinstance(member, list) else member
 
 
 def epochs_of(reproduction: Reproduction, data: str) -> int:

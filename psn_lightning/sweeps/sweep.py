@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # type: ignore[attr-defined]
-from jsonargparse.typing import Path_fr
 from optuna.pruners import BasePruner
 
 from psn_lightning.commands.config_files import check_configs
+from psn_lightning.commands.config_type import ConfigFile
 from psn_lightning.commands.messages import parser_error
 from psn_lightning.errors import SettingError
 from psn_lightning.tracking.address import without_password
@@ -59,7 +59,7 @@ class Sweep:
 
     Args:
         name: Name of the study; the same command goes on with the study of that name.
-        base: Configurations of ``psn-train fit`` that every run starts from; later ones win.
+        base: Configurations of ``psn-train fit`` that every run starts from, by path or name; later ones win.
         space: Settings that differ: setting → list of values, or ``{low: …, high: …, log: …}``. Settings are named as
             in the configuration: ``model.sparsity``, ``trainer.callbacks.0.init_args.period``. Several that change
             together are a group: a name of your own → ``{dense: {model.sparsity: 0}, bell: {model.topology: Bell}}``;
@@ -82,7 +82,7 @@ class Sweep:
     """
 
     name: str
-    base: list[Path_fr]
+    base: list[ConfigFile]
     space: Space
     settings: dict[str, Any] = field(default_factory=dict)
     sampler: SamplerName = "tpe"

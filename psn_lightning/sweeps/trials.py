@@ -25,6 +25,7 @@ from psn_lightning.sweeps.space import apply_settings, describe_params, suggest_
 from psn_lightning.sweeps.tickets import TICKET, seed_value, set_seed_value
 from psn_lightning.tracking import MLflowLogger
 from psn_lightning.tracking.mlflow_private import MLFLOW_PARENT_RUN_ID
+from psn_lightning.tracking.model_names import NO_MODEL
 from psn_lightning.tracking.store import patiently
 
 EPOCHS = "epochs"
@@ -148,7 +149,8 @@ def _make_tracking(trial: optuna.Trial, plan: Plan, settings: Mapping[str, Any])
     }
     given = plan.config["tracking"]
     name = f"{plan.name.replace('/', '-')}-{ticket:03d}-seed{seed}"
-    return {**given, "run_name": name, "tags": {**(given["tags"] or {}), **tags}}
+    model = NO_MODEL if plan.role == "trial" else {}  # a trial is asked for a value; the best is trained again
+    return {**given, **model, "run_name": name, "tags": {**(given["tags"] or {}), **tags}}
 
 
 class EpochReporter(pl.Callback):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
+import uuid
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from mlflow.entities import Run
 
 from psn_lightning.tracking.metrics import MetricBuffer, allowed_name
 from psn_lightning.tracking.mlflow_private import MAX_PARAM_VAL_LENGTH
+from psn_lightning.tracking.model_names import ModelChoice, check_model_names, model_name
 from psn_lightning.tracking.run import OnError, TrackedRun
 from psn_lightning.tracking.sink import Sink
 from psn_lightning.tracking.store import Store
@@ -36,6 +39,9 @@ class MLflowLogger(Logger):
         run_name: Name of the run; None lets MLflow invent one.
         tags: Further tags of the run.
         on_error: Reaction to a server that is away at the start: fail, or queue what is logged until it is back.
+        model: Weights that a fit leaves as an MLflow model: of the best checkpoint, of the last step, or none.
+        register: Name of the registered model that gets the model as a new version; None registers nothing.
+        alias: Alias of that version, which an earlier version loses.
     """
 
     def __init__(
@@ -45,8 +51,13 @@ class MLflowLogger(Logger):
         run_name: str | None = None,
         tags: dict[str, str] | None = None,
         on_error: OnError = "fail",
+        model: ModelChoice = "best",
+        register: str | None = None,
+        alias: str | None = None,
     ) -> None:
         super().__init__()
+        check_model_names(model, register, alias)
+        self.model, self._register, self._alias = model, register, alias
         self.store = Store(uri)
         self.tracked = TrackedRun(self.store, experiment, run_name, dict(tags or {}), on_error)
         self._sink: Sink | None = None
@@ -168,6 +179,28 @@ class MLflowLogger(Logger):
         """Log the files of a folder, and those that its links point to, as artifacts of the same relative paths."""
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             self._open().put_file(path, path.parent.relative_to(folder))
+
+    @rank_zero_only
+    def log_dataset(self, name: str, digest: str, source: str) -> None:
+        """Log the data set that the run trains on; see :meth:`RunWriter.dataset`."""
+        self._open().put("dataset", name=name, digest=digest, source=source)
+
+    @rank_zero_only
+    def log_model(self, folder: Path, step: int, metrics: Sequence[str]) -> None:
+        """Log a model, after the end of the run too.
+
+        Args:
+            folder: Folder of a model in MLflow's format.
+            step: Optimizer step of its weights.
+            metrics: Metrics of the run to link to the model.
+        """
+        self.flush()
+        content = {"key": uuid.uuid4().hex, "name": model_name(self.tracked.name), "step": step}
+        names = {"metrics": list(metrics), "register": self._register, "alias": self._alias}
+        with tempfile.TemporaryDirectory() as scratch:
+            archive = Path(shutil.make_archive(f"{scratch}/model", "zip", folder))
+            self._open().put_model(archive, **content, **names)
+        self.hand_over()
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:

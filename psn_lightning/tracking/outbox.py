@@ -102,6 +102,14 @@ class Outbox:
 
     def put_file(self, path: Path, folder: Path) -> None:
         """Add a file, as it is now, as an artifact in a relative folder."""
+        self.put("artifact", file=self._keep(path), folder=folder.as_posix())
+
+    def put_model(self, archive: Path, **content: Any) -> None:
+        """Add a model, packed into a file, with the other arguments of :meth:`RunWriter.model`."""
+        self.put("model", file=self._keep(archive), **content)
+
+    def _keep(self, path: Path) -> str:
+        """Copy a file, as it is now, and return its path among the files of the outbox."""
         try:
             self._files.mkdir(exist_ok=True)
             place = Path(tempfile.mkdtemp(dir=self._files))
@@ -111,14 +119,14 @@ class Outbox:
                 shutil.copyfile(path, place / path.name)
         except OSError as error:
             raise self._not_written(error) from error
-        self.put("artifact", file=f"{place.name}/{path.name}", folder=folder.as_posix())
+        return f"{place.name}/{path.name}"
 
     def first(self) -> Operation | None:
         """The oldest operation that was neither sent nor refused; None without one."""
         rows = self._query("SELECT id, kind, content FROM operations WHERE refused IS NULL ORDER BY id LIMIT 1")
         for number, kind, text in rows:
             content = json.loads(text)
-            if kind == "artifact":
+            if "file" in content:
                 content["file"] = str(self._files / content["file"])
             return Operation(number, kind, content)
         return None

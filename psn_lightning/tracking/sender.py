@@ -105,6 +105,11 @@ class Sender(Sink):
         self._outbox.put_file(path, folder)
         self._wake.set()
 
+    def put_model(self, archive: Path, **content: Any) -> None:
+        """Queue a copy of a packed model."""
+        self._outbox.put_model(archive, **content)
+        self._wake.set()
+
     def close(self) -> None:
         """Wait until the store has everything: as long as it answers, else a minute."""
         self._progress = time.monotonic()

@@ -33,6 +33,9 @@ class Sink(Protocol):
     def put_file(self, path: Path, folder: Path) -> None:
         """Take a file, as it is now, as an artifact in a relative folder."""
 
+    def put_model(self, archive: Path, **content: Any) -> None:
+        """Take a model, packed into a file, and the other arguments of :meth:`RunWriter.model`."""
+
     def close(self) -> None:
         """Wait until the store has every operation; if it is away, say what it lacks."""
 
@@ -68,6 +71,10 @@ class LocalSink(Sink):
     def put_file(self, path: Path, folder: Path) -> None:
         """Copy a file to the store's artifacts."""
         self.put("artifact", file=str(path), folder=folder.as_posix())
+
+    def put_model(self, archive: Path, **content: Any) -> None:
+        """Write a model to the store."""
+        self.put("model", file=str(archive), **content)
 
     def close(self) -> None:
         """Do nothing: everything is written."""

@@ -10,9 +10,10 @@ from mlflow.entities import LifecycleStage, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from psn_lightning.errors import SettingError
+from psn_lightning.tracking.models import log_dataset, log_model
 from psn_lightning.tracking.store import KILLED_TAG, Store
 
-Kind = Literal["metrics", "params", "tags", "artifact", "resume", "end"]
+Kind = Literal["metrics", "params", "tags", "artifact", "dataset", "model", "resume", "end"]
 """Operation on a run."""
 
 OFFLINE_TAG = "offline_id"
@@ -64,6 +65,20 @@ class RunWriter:
     def artifact(self, file: str, folder: str) -> None:
         """Log a file as an artifact."""
         self._client.log_artifact(self._run_id, file, folder if folder != "." else None)
+
+    def dataset(self, name: str, digest: str, source: str) -> None:
+        """Log the data set that the run trains on.
+
+        Args:
+            name: Name of the data set.
+            digest: Digest of its files; MLflow keeps 36 characters.
+            source: Folder or address that it was read from.
+        """
+        log_dataset(self._client, self._run_id, name, digest, source)
+
+    def model(self, **content: Any) -> None:
+        """Log a model; see :func:`~psn_lightning.tracking.models.log_model`."""
+        log_model(self._client, self._run(), **content)
 
     def resume(self, step: int) -> None:
         """Set the status to RUNNING, and record the step at which the run goes on."""

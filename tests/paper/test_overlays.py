@@ -6,7 +6,7 @@ import yaml
 from psn_lightning.cli import main
 from psn_lightning.errors import SettingError
 from psn_lightning.paper.overlays import settings_of
-from psn_lightning.paper.reproduction import FOLDER, cells_of, load, space_of
+from psn_lightning.paper.reproduction import cells_of, load, space_of
 from psn_lightning.sweeps.space import apply_settings, decode_settings
 from tests.conftest import CONF, ROOT
 
@@ -88,7 +88,7 @@ def test_every_method_ends_at_the_sparsity_of_its_cell(methods, monkeypatch):
 
 
 def test_a_left_out_setting_that_the_space_lacks_is_named(workdir):
-    path = workdir / FOLDER / "small.yaml"
+    path = workdir / "conf" / "reproduce" / "small.yaml"
     path.parent.mkdir(parents=True)
     content = {
         "title": "One",

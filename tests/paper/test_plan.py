@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from psn_lightning.errors import SettingError
-from psn_lightning.paper.plan import PLAN, find_contradictions, is_planned, load_plan, plan_digest
+from psn_lightning.paper.plan import PLAN, find_contradictions, is_planned, load_plan, plan_digest, plan_file
 from psn_lightning.paper.reproduction import load, names
-from tests.conftest import ROOT
+from tests.conftest import CONF, ROOT
 from tests.paper.report.conftest import recorded
 
 
@@ -24,10 +24,16 @@ def test_the_shipped_plan_names_experiments_and_data_that_exist(monkeypatch):
         assert set(claim.data) <= {data for name in found for data in load(name).data}
 
 
-def test_no_plan(workdir):
+def test_reproductions_of_ones_own_without_a_plan(workdir):
+    PLAN.parent.mkdir(parents=True)
     assert plan_digest() == ""
-    with pytest.raises(SettingError, match=r"plan\.yaml is not here"):
+    with pytest.raises(SettingError, match=r"plan\.yaml"):
         load_plan()
+
+
+def test_the_plan_of_the_package_counts_in_any_other_folder(workdir):
+    assert plan_file() == CONF / "reproduce" / "plan.yaml"
+    assert plan_digest() == load_plan().digest != ""
 
 
 @pytest.mark.parametrize("content", ["claims: {a: {claim: x}}", "[]", "claims: 3"])

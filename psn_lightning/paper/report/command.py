@@ -11,7 +11,7 @@ from rich.console import Console
 from psn_lightning.commands.markdown import as_text, markdown_table
 from psn_lightning.commands.messages import CommandParser
 from psn_lightning.errors import SettingError, in_one_line
-from psn_lightning.paper.plan import PLAN, find_contradictions, is_planned, load_plan, plan_digest
+from psn_lightning.paper.plan import find_contradictions, is_planned, load_plan, plan_digest, plan_file
 from psn_lightning.paper.record import RECORD, RecordedRun, from_experiment, read
 from psn_lightning.paper.report import published
 from psn_lightning.paper.report.coverage import cost_by_claim, count_planned, load_grids
@@ -103,7 +103,7 @@ def all_claims(runs: Runs, analysis: Analysis = PLANNED) -> list[Claim]:
         runs: Recorded runs.
         analysis: Estimator and noise; those of the plan by default.
     """
-    if not PLAN.is_file():
+    if not plan_file().is_file():
         return []
     assessment = Assessment(load_plan(), runs, analysis)
     return [*table6_claims(assessment), *diagnostic_claims(assessment), *dynamic_claims(assessment)]
@@ -122,7 +122,7 @@ def report(runs: Runs, claims: Sequence[Claim], source: str) -> tuple[str, dict[
     """
     parts = [
         f"# {_TITLE}",
-        f"{_describe_runs(runs, source)} Claims: {tally(claims)}." if claims else f"{PLAN} is not here.",
+        f"{_describe_runs(runs, source)} Claims: {tally(claims)}." if claims else f"{plan_file()} is not here.",
         summary_page(load_plan(), claims) if claims else "",
         "## Claims by data set",
         _EXPLANATION,

@@ -9,23 +9,21 @@ from psn_lightning.commands.markdown import markdown_table
 from psn_lightning.paper.plan import is_planned, load_plan
 from psn_lightning.paper.record import key_of
 from psn_lightning.paper.report.runs import Runs
-from psn_lightning.paper.reproduction import FOLDER, Reproduction, cells_of, load, names
+from psn_lightning.paper.reproduction import Reproduction, cells_of, load, names
 
 
 def load_grids() -> dict[str, Reproduction]:
-    """Load all reproductions by name; none where their folder is not."""
-    return {name: load(name) for name in names()} if FOLDER.is_dir() else {}
+    """Load all reproductions by name."""
+    return {name: load(name) for name in names()}
 
 
 def count_planned(runs: Runs, grids: Mapping[str, Reproduction]) -> str:
-    """Count the recorded and the missing runs of each reproduction, or say that the grids are not in this folder.
+    """Count the recorded and the missing runs of each reproduction.
 
     Args:
         runs: Recorded runs.
         grids: Reproductions by name.
     """
-    if not grids:
-        return f"{FOLDER} is not here: what was planned is not known."
     recorded_keys = {run.key for run in runs.all}
     rows = []
     for name, reproduction in grids.items():

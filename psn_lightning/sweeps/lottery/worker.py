@@ -34,6 +34,7 @@ from psn_lightning.sweeps.worker import DONE, FAILED, StopHandler
 from psn_lightning.tracking import MLflowLogger
 from psn_lightning.tracking.local_database import lock_folder
 from psn_lightning.tracking.mlflow_private import MLFLOW_PARENT_RUN_ID
+from psn_lightning.tracking.model_names import NO_MODEL
 from psn_lightning.tracking.store import patiently
 
 _PATIENCE_SECONDS = 600.0  # that a fit waits for MLflow at its start; later it does not wait
@@ -65,7 +66,8 @@ class Job:
             "level": str(level.number),
             "role": level.control or ("ticket" if level.number else "dense"),
         }
-        return {**given, "run_name": f"{self.lottery.name}-{level.name}", "tags": {**(given["tags"] or {}), **tags}}
+        name = f"{self.lottery.name}-{level.name}"
+        return {**given, **NO_MODEL, "run_name": name, "tags": {**(given["tags"] or {}), **tags}}
 
 
 def start_level(job: Job, n_threads: int, environment: Mapping[str, str], progress: Connection) -> None:

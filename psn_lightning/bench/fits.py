@@ -7,13 +7,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 from psn_lightning.bench.timing import Row, summarise
 
 _PSN_TRAIN = [sys.executable, "-c", "from psn_lightning.cli import entry_point; entry_point()"]
-_CONF = Path(__file__).parents[2] / "conf"
-_CONFIGS = {"FashionMNIST": "fashion_rigl.yaml", "ForestCover": "forest_rigl.yaml"}
+_CONFIGS = {"FashionMNIST": "fashion_rigl", "ForestCover": "forest_rigl"}
 _SPARSITIES = {"FashionMNIST": (0.9, 0.95, 0.98, 0.99), "ForestCover": (0.9,)}
 _ROUNDS, _EPOCHS = 2, 4  # the first epoch, which may compile kernels, is left out
 
@@ -46,7 +44,7 @@ def _time_fit(data: str, storage: str, sparsity: float) -> list[float]:
 
     options = {"model.storage": storage, "model.sparsity": sparsity, "trainer.max_epochs": _EPOCHS}
     arguments = [part for key, value in options.items() for part in (f"--{key}", str(value))]
-    command = [*_PSN_TRAIN, "fit", "--config", str(_CONF / _CONFIGS[data]), *arguments]
+    command = [*_PSN_TRAIN, "fit", "--config", _CONFIGS[data], *arguments]
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(command, cwd=folder, check=True, capture_output=True)
         client = mlflow.MlflowClient(f"sqlite:///{folder}/mlruns/mlflow.db")

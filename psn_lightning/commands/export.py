@@ -13,12 +13,12 @@ from rich.console import Console
 from psn_lightning.checkpoints.origin import read_config_text, read_origin
 from psn_lightning.commands.example_inputs import find_example_inputs
 from psn_lightning.commands.messages import CommandParser
+from psn_lightning.commands.newest_checkpoint import newest_origin
 from psn_lightning.commands.starting_point import NEWEST, load_weights
 from psn_lightning.commands.training import PSNCLI, silence_libraries
 from psn_lightning.errors import SettingError
 from psn_lightning.export import FORMATS, export_model
 from psn_lightning.tracking import MLflowLogger
-from psn_lightning.tracking.newest import newest_origin
 
 _TRAINER = {"accelerator": "cpu", "devices": 1, "strategy": "auto", "num_nodes": 1, "precision": None, "logger": False}
 

@@ -18,6 +18,8 @@ from psn_lightning.topology import Connectivity
 
 _CSR = ("values", "indptr", "indices")
 IN_FEATURES, _BLOCKS = "in_features", "blocks"
+CSR_ENTRIES = (*_CSR, IN_FEATURES, _BLOCKS)
+"""Names of the entries of a layer in storage csr, but for its bias."""
 
 
 class Connections(NamedTuple):
@@ -128,7 +130,7 @@ def convert_to_masked(state_dict: dict[str, Any], prefix: str, name: str, mask: 
         found = read_connections(state_dict, prefix, (mask.shape[0], mask.shape[1]))
         if found is None:
             return
-        for key in (*_CSR, IN_FEATURES, _BLOCKS):
+        for key in CSR_ENTRIES:
             state_dict.pop(prefix + key, None)
         dense = found.values.new_zeros(mask.shape)
         new = torch.from_numpy(found.connectivity.mask())

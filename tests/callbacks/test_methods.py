@@ -4,7 +4,7 @@ import inspect
 
 import pytest
 
-from psn_lightning.callbacks import ACDC, CHT, GMP, MEST, SET, CHTs, CHTss, DynamicTopology, GraNet, RigL, SRigL
+from psn_lightning.callbacks import ACDC, CHT, GMP, GSE, MEST, SET, CHTs, CHTss, DynamicTopology, GraNet, RigL, SRigL
 from psn_lightning.errors import SettingError
 
 OTHERS = {
@@ -25,8 +25,10 @@ OTHERS = {
     "stop_overlap": 0.4,
     "removal": "importance",
     "temperature": 2.5,
+    "candidates": 3.0,
+    "distribution": "graest",
 }
-METHODS = [RigL, SRigL, SET, MEST, GMP, GraNet, ACDC, CHT, CHTs, CHTss]
+METHODS = [GSE, RigL, SRigL, SET, MEST, GMP, GraNet, ACDC, CHT, CHTs, CHTss]
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.__name__)

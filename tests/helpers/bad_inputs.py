@@ -207,7 +207,7 @@ CASES = [
     ),
     config("an empty file", "", "wrong.yaml"),
     config("a file with a list", "- 1\n- 2\n", "wrong.yaml"),
-    Case("a file that is not there", ["fit", "--config", "none.yaml"], ("none.yaml", "conf/")),
+    Case("a file that is not there", ["fit", "--config", "none.yaml"], ("none.yaml", "configs")),
     Case("a folder as a file", ["fit", "--config", "."], (".",)),
     setting("a text for a number", "--model.sparsity=much", "model.sparsity", "much"),
     setting("sparsity below 0", "--model.sparsity=-1", "sparsity -1.0 is not in [0, 1)"),

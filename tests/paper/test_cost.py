@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from psn_lightning.paper.cost import estimate_run_seconds
+from psn_lightning.paper.cost import estimate_run_seconds, print_list, recall_run_seconds
 from psn_lightning.paper.reproduction import cells_of, epochs_of, load
 from psn_lightning.tracking.provenance import machine
 from tests.conftest import ROOT, require
@@ -40,3 +40,16 @@ def test_else_it_is_measured(spreading, capfd):
     assert 1 < seconds < 1000
     assert capfd.readouterr().out == ""
     assert len(cells_of(spreading, "mnist")) == 15
+
+
+def test_the_list_measures_nothing(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("psn_lightning.paper.cost._measure_epoch", None)
+    monkeypatch.setenv("COLUMNS", "200")
+    print_list()
+    assert "spreading" in capsys.readouterr().out
+
+
+def test_without_a_run_of_such_a_machine_nothing_is_recalled(spreading):
+    known = {"a": run("spreading", 30.0, here=False)}
+    assert recall_run_seconds("spreading", spreading, "mnist", known) is None

@@ -1,4 +1,4 @@
-"""The README is run, not believed."""
+"""README and the pages for users are run, not believed."""
 
 import re
 import shlex
@@ -12,9 +12,10 @@ from psn_lightning.sweeps.sweep import parse
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
+PAGES = README + "".join((ROOT / "docs" / f"{name}.md").read_text() for name in ("training", "sweeps", "paper", "gpus"))
 COMMANDS = [
     line.split(" #")[0].strip()
-    for block in re.findall(r"```bash\n(.*?)```", README + (ROOT / "docs" / "gpus.md").read_text(), re.DOTALL)
+    for block in re.findall(r"```bash\n(.*?)```", PAGES, re.DOTALL)
     for line in block.splitlines()
     if line.startswith(("psn-train fit", "psn-train test"))
 ]
@@ -39,7 +40,7 @@ def test_every_command_parses(command, monkeypatch, capsys):
     assert re.search(r"^data:\n  class_path: (psn_lightning\.data|examples)\.", capsys.readouterr().out, re.MULTILINE)
 
 
-SWEEPS = re.findall(r"^psn-train sweep (.*?) +#", README, re.MULTILINE)
+SWEEPS = re.findall(r"^psn-train sweep (.*?) +#", PAGES, re.MULTILINE)
 
 
 @pytest.mark.parametrize("command", SWEEPS)
@@ -51,7 +52,7 @@ def test_every_sweep_parses(command, monkeypatch):
 
 def test_its_reproductions_parse(monkeypatch):
     monkeypatch.chdir(ROOT)
-    commands = re.findall(r"^psn-train reproduce (.*?) *#", README, re.MULTILINE)
+    commands = re.findall(r"^psn-train reproduce (.*?) *#", PAGES, re.MULTILINE)
     assert len(commands) == 3
     for command in commands:
         options = reproduce.parser().parse_args(shlex.split(command))
@@ -60,18 +61,28 @@ def test_its_reproductions_parse(monkeypatch):
 
 def test_its_comparisons_parse(client, capsys):
     client.create_experiment("psn_lightning")
-    commands = re.findall(r"^psn-train compare (.*?) +#", README, re.MULTILINE)
-    assert len(commands) == 2
+    commands = [c.strip() for c in re.findall(r"^psn-train compare(.*?) +#", PAGES, re.MULTILINE)]
+    assert len(commands) == 3
     for command in commands:
         assert main(["compare", *shlex.split(command)]) == 2
         assert "none of 0 runs has finished" in capsys.readouterr().err
 
 
 def test_every_path_it_names_exists():
-    for path in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", README):
+    for path in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / path).is_file()
-    for path in set(re.findall(r"(?:conf|docs|docker)/[a-z_/-]+\.(?:yaml|py|png)", README)):
+    for path in set(re.findall(r"(?:conf|docs|docker)/[a-z_/-]+\.(?:yaml|py|png)", PAGES)):
         assert (ROOT / path).is_file()
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.stem)
+def test_every_link_of_a_page_leads_somewhere(page):
+    for path in re.findall(r"\]\(([^)#: ]+)(?:#[^)]*)?\)", page.read_text()):
+        assert (page.parent / path).exists(), path
+
+
+def test_the_readme_is_short():
+    assert len(README.encode()) <= 7168  # what a visitor reads to the end
 
 
 def test_every_make_target_it_names_exists():

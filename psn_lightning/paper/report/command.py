@@ -25,7 +25,7 @@ from psn_lightning.paper.report.method_pages import methods_markdown, table7_mar
 from psn_lightning.paper.report.pages import checks_table, claims_table, page, table_markdown, tally, untitled
 from psn_lightning.paper.report.paper_tables import choices, paper_tables
 from psn_lightning.paper.report.runs import Runs
-from psn_lightning.paper.report.summary import HEADLINES, as_list, summary_page, summary_table
+from psn_lightning.paper.report.summary import as_list, headline_table, summary_page
 from psn_lightning.paper.report.table6_claims import table6_claims
 from psn_lightning.paper.report.topology_claims import topology_claims
 from psn_lightning.paper.report.verdicts import Claim, Verdict
@@ -173,7 +173,7 @@ def sections(runs: Runs, claims: Sequence[Claim]) -> dict[str, str]:
     }
     judged = [claim for claim in claims if claim.verdict is not Verdict.NOT_RUN]
     summary = f"{_describe_runs(runs, str(RECORD))} Claims: {tally(claims)}.\n\n{claims_table(judged)}"
-    headlines = summary_table(load_plan(), claims, HEADLINES) if claims else ""
+    headlines = headline_table(load_plan(), claims) if claims else ""
     return {
         "claims": summary,
         "results": headlines,

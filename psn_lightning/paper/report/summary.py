@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from psn_lightning.commands.markdown import markdown_table
 from psn_lightning.paper.plan import Plan, PlannedClaim
@@ -57,23 +57,38 @@ def summary_page(plan: Plan, claims: Sequence[Claim]) -> str:
     )
 
 
-def summary_table(plan: Plan, claims: Iterable[Claim], names: Collection[str] | None = None) -> str:
+def summary_table(plan: Plan, claims: Iterable[Claim]) -> str:
     """Format a row for each claim of the plan, with its verdicts and differences by data set.
 
     Args:
         plan: Analysis plan.
         claims: Claims with their verdicts.
-        names: Names of the claims to show; None shows all.
     """
+    rows = [
+        [planned.claim, planned.source, _list_verdicts(planned, own), _list_results(planned, own)]
+        for planned, own in _group(plan, claims)
+    ]
+    return markdown_table(["the paper says", "where", "verdict", "measured here: difference [interval], seeds"], rows)
+
+
+def headline_table(plan: Plan, claims: Iterable[Claim]) -> str:
+    """Format the verdicts on the claims in :data:`HEADLINES`.
+
+    Args:
+        plan: Analysis plan.
+        claims: Claims with their verdicts.
+    """
+    own = (claim for claim in claims if claim.name in HEADLINES)
+    rows = [[planned.claim, _list_verdicts(planned, found)] for planned, found in _group(plan, own)]
+    return markdown_table(["the paper says", "verdict here"], rows)
+
+
+def _group(plan: Plan, claims: Iterable[Claim]) -> list[tuple[PlannedClaim, list[Claim]]]:
+    """Group claims with verdicts by the claim of the plan, in the plan's order."""
     found: dict[str, list[Claim]] = {}
     for claim in claims:
         found.setdefault(claim.name, []).append(claim)
-    rows = [
-        [planned.claim, planned.source, _list_verdicts(planned, found[name]), _list_results(planned, found[name])]
-        for name, planned in plan.claims.items()
-        if name in found and (names is None or name in names)
-    ]
-    return markdown_table(["the paper says", "where", "verdict", "measured here: difference [interval], seeds"], rows)
+    return [(planned, found[name]) for name, planned in plan.claims.items() if name in found]
 
 
 def as_list(sentences: Iterable[str]) -> str:

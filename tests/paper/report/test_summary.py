@@ -8,7 +8,7 @@ from psn_lightning.paper.plan import load_plan
 from psn_lightning.paper.record import read
 from psn_lightning.paper.report.command import all_claims
 from psn_lightning.paper.report.runs import Runs
-from psn_lightning.paper.report.summary import HEADLINES, summary_page, summary_table
+from psn_lightning.paper.report.summary import HEADLINES, headline_table, summary_page, summary_table
 from psn_lightning.paper.report.verdicts import Claim, Verdict
 from tests.conftest import ROOT
 
@@ -28,9 +28,9 @@ def test_every_claim_of_the_plan_has_one_row(plan):
     assert {claim.name for claim in claims} == set(plan.claims)
     found = rows(summary_table(plan, claims))
     assert [row[0] for row in found] == [planned.claim for planned in plan.claims.values()]
-    assert [row[0] for row in rows(summary_table(plan, claims, HEADLINES))] == [
-        plan.claims[name].claim for name in HEADLINES
-    ]
+    headlines = rows(headline_table(plan, claims))
+    assert [row[0] for row in headlines] == [plan.claims[name].claim for name in HEADLINES]
+    assert [row[1] for row in headlines] == [row[2] for row in found if row[0] in {line[0] for line in headlines}]
     assert summary_table(plan, claims) in summary_page(plan, claims)
 
 

@@ -264,12 +264,14 @@ class CSRLinear(nn.Module, SparseLayer):
         magnitudes, offsets = self.compress(self.weight.grad).abs(), torch.from_numpy(self.structure.indptr)
         return torch.segment_reduce(magnitudes, "sum", offsets=offsets)
 
-    def _record_pass(self, x: Tensor, g: Tensor) -> None:
-        """Record inputs and gradients of a backward pass, each of shape ``(n, columns)``, for the dense gradient."""
+    def _record_pass(self, x: Tensor, g: Tensor, n_rows: int) -> None:
+        """Record inputs and gradients of a backward pass; see :attr:`Stage.hook`."""
         if self._records:
             if self.weight.grad is None:
                 self._recorded = []  # first backward pass of an optimizer step
-            self._pending.append((get_backward_id(), _flatten_tiles(x), _flatten_tiles(g)))
+            inputs = _flatten_tiles(x)
+            inputs[:, n_rows:] = 0  # the sums of activity() read inputs without their gradient
+            self._pending.append((get_backward_id(), inputs, _flatten_tiles(g)))
 
     @unserializable_hook  # type: ignore[untyped-decorator]
     def _commit(self, _: Tensor) -> None:

@@ -110,10 +110,10 @@ class Structure:
         return self._reorder(values, False)
 
     def _reorder(self, values: Tensor, to_rows: bool) -> Tensor:
-        source = values.detach().contiguous()
+        source = values.detach().cpu().contiguous()  # kernels read addresses of the CPU
         target = torch.empty_like(source)
         self._convert(source.element_size(), to_rows, source.data_ptr(), target.data_ptr())
-        return target
+        return target.to(values.device)
 
     def _convert(self, itemsize: int, to_rows: bool, source: int, target: int) -> None:
         n, n_out, _, *n_blocks = self._sizes

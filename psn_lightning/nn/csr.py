@@ -172,6 +172,7 @@ class CSRLinear(nn.Module, SparseLayer):
             )
         moments, positions = list(moments), positions.to(torch.int64, copy=True).contiguous()
         gradient, n_before, old = self.weight.grad, len(self.weight), self.structure
+        blocks = old.blocks if len(positions) == n_before else None
         found = torch.from_numpy(locate_positions(old.positions, positions.numpy()))
         self._grown = found >= n_before
         # Place of each connection before the change, in the order of the positions; absent ones lie behind the end.
@@ -179,7 +180,8 @@ class CSRLinear(nn.Module, SparseLayer):
         places = torch.cat([old.to_rows(torch.arange(n_before, dtype=kind)), torch.tensor([n_before], dtype=kind)])
         places, self.weight.grad = places[found], None
         del found, old
-        self._set_structure(positions.numpy())
+        # A copy of the network, such as an average of it, is to keep the order of the values that the network has.
+        self._set_structure(positions.numpy(), blocks)
         places = self.structure.from_rows(places)
         for tensor in (self.weight, *moments):
             tensor.data = _gather(tensor, places)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from psn_lightning.errors import SettingError
-from psn_lightning.nn.states import make_csr_state, read_connections
+from psn_lightning.nn.states import BLOCKS, make_csr_state, read_connections
 from psn_lightning.topology import Connectivity
 
 _MASK, _INDPTR = "_mask", "indptr"
@@ -110,6 +110,7 @@ def write_connections(
         n_out, n_in = layer.shape
         neurons, inputs = np.divmod(positions.numpy(), n_in)
         connectivity = Connectivity.from_fan_in(n_in, np.bincount(neurons, minlength=n_out), inputs)
+        state_dict.pop(layer.key + BLOCKS, None)  # chosen anew: they fit the number of connections before
         state_dict.update({layer.key + name: entry for name, entry in make_csr_state(connectivity, values).items()})
         return
     weight, mask = state_dict[layer.key], state_dict[layer.key + _MASK]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from numba import carray, int32, int64, njit, types
+from numba import carray, int16, int32, int64, njit, types
 
 from psn_lightning.kernels.pool import cast, compile_kernel, get_own_share, get_team, wait_for_all
 
 INDICES: dict[int, Any] = {2: types.uint16, 4: int32}
 """Types of an index within a block, by size in bytes."""
-_NUMBERS: dict[int, Any] = {4: int32, 8: int64}  # numbers that are only copied, by size in bytes
+_NUMBERS: dict[int, Any] = {2: int16, 4: int32, 8: int64}  # numbers that are only copied, by size in bytes
 
 
 @functools.cache
@@ -149,7 +149,7 @@ def compile_conversion(itemsize: int, to_rows: bool) -> int:
     of ``starts``, of the source and of the result.
 
     Args:
-        itemsize: Bytes of a number, 4 or 8.
+        itemsize: Bytes of a number, 2, 4 or 8.
         to_rows: Whether the result is in the order of the positions.
     """
     number = _NUMBERS[itemsize]

@@ -74,7 +74,7 @@ def run_densely(stages: Sequence[Stage], x: Tensor, parameters: Sequence[Tensor]
     left = iter(parameters)
     for stage in stages:
         (n_out, n_in), values = stage.structure.shape, next(left).flatten()
-        positions = torch.from_numpy(stage.structure.positions)
+        positions = torch.from_numpy(stage.structure.ordered_positions)
         weight = values.new_zeros(n_out * n_in).index_copy(0, positions, values).view(n_out, n_in)
         x = F.linear(x, weight, next(left))
         if stage.epsilon is not None:

@@ -76,6 +76,13 @@ class Structure:
         return indptr
 
     @property
+    def ordered_positions(self) -> IntVector:
+        """Flat position of each connection, in the order of the connections, shape ``(n_connections,)``."""
+        result = np.empty_like(self.positions)
+        self._convert(result.itemsize, False, self.positions.ctypes.data, result.ctypes.data)
+        return result
+
+    @property
     def columns(self) -> tuple[IntVector, IndexVector, IndexVector]:
         """Connections by input: place of the first of each run; neuron, and place of the value, of each.
 
@@ -94,7 +101,7 @@ class Structure:
         """Copy one number for each connection from the order of the connections into the order of the positions.
 
         Args:
-            values: Numbers of 4 or 8 bytes, shape ``(n_connections,)``.
+            values: Numbers of 2, 4 or 8 bytes, shape ``(n_connections,)``.
         """
         return self._reorder(values, True)
 
@@ -103,13 +110,15 @@ class Structure:
         return self._reorder(values, False)
 
     def _reorder(self, values: Tensor, to_rows: bool) -> Tensor:
-        source = values.detach().contiguous()
+        source = values.detach().cpu().contiguous()  # kernels read addresses of the CPU
         target = torch.empty_like(source)
-        arrays = (self.edges[0].ctypes.data, self.starts.ctypes.data, source.data_ptr(), target.data_ptr())
+        self._convert(source.element_size(), to_rows, source.data_ptr(), target.data_ptr())
+        return target.to(values.device)
+
+    def _convert(self, itemsize: int, to_rows: bool, source: int, target: int) -> None:
         n, n_out, _, *n_blocks = self._sizes
-        kernel = compile_conversion(source.element_size(), to_rows)
-        run_kernel(kernel, torch.get_num_threads(), n, n_out, *n_blocks, *arrays)
-        return target
+        arrays = (self.edges[0].ctypes.data, self.starts.ctypes.data, source, target)
+        run_kernel(compile_conversion(itemsize, to_rows), torch.get_num_threads(), n, n_out, *n_blocks, *arrays)
 
     def describe_rows(self, index_bytes: int) -> dict[str, int]:
         """Return the fields of :data:`~psn_lightning.kernels.network.LAYER` for the connections by neuron.

@@ -56,8 +56,9 @@ class Stack:
 
         Raises:
             ValueError: If the last dimension of ``x`` is not ``n_in``.
-            RuntimeError: If ``x`` is not on a CPU, the parameters are neither float32 nor float64, the dtype of ``x``
-                differs from theirs, their sizes do not fit the layers, or the call is traced by ``torch.jit``.
+            RuntimeError: If ``x`` or the parameters are not on a CPU, the parameters are neither float32 nor float64,
+                the dtype of ``x`` differs from theirs, their sizes do not fit the layers, or the call is traced by
+                ``torch.jit``.
         """
         if torch.compiler.is_exporting():
             self.refresh()
@@ -93,8 +94,11 @@ class Stack:
         dtype = parameters[0].dtype
         if torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
             raise RuntimeError("storage csr cannot be traced: call psn_lightning.densify(model) first, or torch.export")
-        if x.device.type != "cpu":
-            raise RuntimeError(f"storage csr runs on CPUs only, input is on {x.device}: use storage masked or a CPU")
+        if not x.device.type == parameters[0].device.type == "cpu":
+            raise RuntimeError(
+                f"storage csr runs on CPUs only, input is on {x.device}, weights are on {parameters[0].device}: use "
+                "storage masked or a CPU"
+            )
         if dtype not in {torch.float32, torch.float64}:
             raise RuntimeError(
                 f"storage csr supports float32 and float64, weights are {dtype}: convert them or use storage masked"

@@ -29,9 +29,10 @@ class Stage:
     """Index arrays of the connections."""
     epsilon: float | None = None
     """Epsilon of LayerNorm; None for a layer without LayerNorm and ReLU."""
-    hook: Callable[[Tensor, Tensor], None] | None = None
+    hook: Callable[[Tensor, Tensor, int], None] | None = None
     """Hook called after a backward pass with the tiles of ``x`` and of the gradient to ``z``, each of shape
-    ``(n_tiles, n, width)``. Later passes overwrite the tiles."""
+    ``(n_tiles, n, width)``, and the number of rows of the batch. In columns beyond the batch the gradient is 0 and
+    ``x`` is not: LayerNorm and ReLU were applied there too. Later passes overwrite the tiles."""
 
     @property
     def parameters(self) -> dict[str, int]:
@@ -139,7 +140,7 @@ class Workspace:
         """Call the hooks of the layers, see :attr:`Stage.hook`."""
         for stage, x, g in zip(self.stages, self._inputs, self._gradients, strict=True):
             if stage.hook is not None:
-                stage.hook(x, g)
+                stage.hook(x, g, self._shape[1])
 
     def _allocate_stage(self, i: int, stage: Stage) -> None:
         """Allocate the memory of a layer and enter its addresses in the table."""

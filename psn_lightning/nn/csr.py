@@ -172,6 +172,7 @@ class CSRLinear(nn.Module, SparseLayer):
             )
         moments, positions = list(moments), positions.to(torch.int64, copy=True).contiguous()
         gradient, n_before, old = self.weight.grad, len(self.weight), self.structure
+        blocks = old.blocks if len(positions) == n_before else None
         found = torch.from_numpy(locate_positions(old.positions, positions.numpy()))
         self._grown = found >= n_before
         # Place of each connection before the change, in the order of the positions; absent ones lie behind the end.
@@ -179,7 +180,8 @@ class CSRLinear(nn.Module, SparseLayer):
         places = torch.cat([old.to_rows(torch.arange(n_before, dtype=kind)), torch.tensor([n_before], dtype=kind)])
         places, self.weight.grad = places[found], None
         del found, old
-        self._set_structure(positions.numpy())
+        # A copy of the network, such as an average of it, is to keep the order of the values that the network has.
+        self._set_structure(positions.numpy(), blocks)
         places = self.structure.from_rows(places)
         for tensor in (self.weight, *moments):
             tensor.data = _gather(tensor, places)
@@ -264,12 +266,14 @@ class CSRLinear(nn.Module, SparseLayer):
         magnitudes, offsets = self.compress(self.weight.grad).abs(), torch.from_numpy(self.structure.indptr)
         return torch.segment_reduce(magnitudes, "sum", offsets=offsets)
 
-    def _record_pass(self, x: Tensor, g: Tensor) -> None:
-        """Record inputs and gradients of a backward pass, each of shape ``(n, columns)``, for the dense gradient."""
+    def _record_pass(self, x: Tensor, g: Tensor, n_rows: int) -> None:
+        """Record inputs and gradients of a backward pass; see :attr:`Stage.hook`."""
         if self._records:
             if self.weight.grad is None:
                 self._recorded = []  # first backward pass of an optimizer step
-            self._pending.append((get_backward_id(), _flatten_tiles(x), _flatten_tiles(g)))
+            inputs = _flatten_tiles(x)
+            inputs[:, n_rows:] = 0  # the sums of activity() read inputs without their gradient
+            self._pending.append((get_backward_id(), inputs, _flatten_tiles(g)))
 
     @unserializable_hook  # type: ignore[untyped-decorator]
     def _commit(self, _: Tensor) -> None:

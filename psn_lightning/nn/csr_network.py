@@ -26,8 +26,7 @@ class CSRNetwork:
     def __init__(self, blocks: Sequence[tuple[CSRLinear, nn.LayerNorm]], output: nn.Linear) -> None:
         self._blocks, self._output = blocks, output
         n_out, n_in = output.out_features, output.in_features
-        row_major = (-(-n_out * n_in // _LARGEST_BLOCK), 1)  # the values are those of a dense matrix
-        self._whole = Structure(np.arange(n_out * n_in), n_out, n_in, row_major)
+        self._whole = Structure(np.arange(n_out * n_in), n_out, n_in, _choose_row_major_blocks(n_out, n_in))
         self._known = self._get_connections()
         self._stack = Stack(self._make_stages(), self._reconnect)
 
@@ -48,3 +47,10 @@ class CSRNetwork:
 
     def _make_stages(self) -> list[Stage]:
         return [*(layer.stage(norm) for layer, norm in self._blocks), Stage(self._whole)]
+
+
+def _choose_row_major_blocks(n_out: int, n_in: int) -> tuple[int, int]:
+    """Choose blocks in which the values are in the order of a dense matrix: one of all inputs, or one neuron each."""
+    if n_in > _LARGEST_BLOCK:
+        return n_out, -(-n_in // _LARGEST_BLOCK)
+    return -(-n_out * n_in // _LARGEST_BLOCK), 1

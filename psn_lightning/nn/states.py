@@ -17,8 +17,8 @@ from torch import Tensor
 from psn_lightning.topology import Connectivity
 
 _CSR = ("values", "indptr", "indices")
-IN_FEATURES, _BLOCKS = "in_features", "blocks"
-CSR_ENTRIES = (*_CSR, IN_FEATURES, _BLOCKS)
+IN_FEATURES, BLOCKS = "in_features", "blocks"
+CSR_ENTRIES = (*_CSR, IN_FEATURES, BLOCKS)
 """Names of the entries of a layer in storage csr, but for its bias."""
 
 
@@ -55,7 +55,7 @@ def make_csr_state(
         values: Their weights in the order of the positions, shape ``(n_connections,)``.
         blocks: Numbers of blocks of neurons and of inputs; chosen when the state is loaded if None.
     """
-    return ({} if blocks is None else {_BLOCKS: torch.tensor(blocks)}) | {
+    return ({} if blocks is None else {BLOCKS: torch.tensor(blocks)}) | {
         IN_FEATURES: torch.tensor(connectivity.n_in),
         "values": values,
         "indptr": torch.tensor(connectivity.indptr),
@@ -103,7 +103,7 @@ def _read_csr_state(state_dict: Mapping[str, Any], prefix: str, shape: tuple[int
         )
     if indptr.numel() != n_out + 1:
         raise ValueError(f"indptr of {indptr.numel() - 1} neurons, expected {n_out}")
-    blocks = tuple(torch.as_tensor(state_dict.get(prefix + _BLOCKS, ())).flatten().tolist())
+    blocks = tuple(torch.as_tensor(state_dict.get(prefix + BLOCKS, ())).flatten().tolist())
     if blocks and (len(blocks) != 2 or min(blocks) < 1):
         raise ValueError(f"blocks {list(blocks)}, expected two positive numbers")
     try:

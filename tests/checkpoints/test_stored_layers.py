@@ -40,6 +40,7 @@ def test_what_is_written_is_loaded(name, storage):
         positions = layer.positions[::2]
         wanted[key] = positions, torch.randn(len(positions))
         write_connections(state_dict, layer, *wanted[key])
+        assert f"{key}.blocks" not in state_dict  # they fit the number of connections before
     other.load_state_dict(state_dict)
     for key, layer in sparse_layers(other).items():
         assert torch.equal(layer.active_positions(), wanted[key][0])

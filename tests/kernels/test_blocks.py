@@ -40,7 +40,9 @@ def test_connections_are_sorted_by_block_of_neurons_block_of_inputs_neuron_and_i
     expected = np.lexsort((inputs, neurons, of_inputs, of_neurons))
     numbers = torch.arange(len(inputs))
     assert np.array_equal(found.from_rows(numbers), expected)
-    assert torch.equal(found.to_rows(found.from_rows(numbers)), numbers)
+    for kind in (torch.int16, torch.float32, torch.int64):
+        assert torch.equal(found.to_rows(found.from_rows(numbers.to(kind))), numbers.to(kind))
+    assert np.array_equal(found.ordered_positions, found.positions[expected])
     assert np.array_equal(found.indices, (inputs - found.edges[1][of_inputs])[expected])
     if found.blocks[1] == 1:
         assert np.array_equal(expected, numbers)

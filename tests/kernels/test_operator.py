@@ -103,9 +103,17 @@ def test_a_copy_has_a_number_of_its_own_and_a_lost_stack_is_forgotten():
     assert number not in operator._stacks
 
 
-@pytest.mark.parametrize("make", [fused, single])
+def blocked():
+    model = nn.Sequential(nn.Linear(600, 520))
+    sparsify(model, 0.9, storage="csr")
+    assert min(model[0].structure.blocks) > 1
+    return model
+
+
+@pytest.mark.parametrize("make", [fused, single, blocked])
 def test_export_needs_no_operator_of_ours(make):
-    model, x = make(), torch.randn(ROWS, 20)
+    model = make()
+    x = torch.randn(ROWS, next(iter(sparse_layers(model).values())).n_in)
     move_connections(model)
     program = torch.export.export(model, (x,), dynamic_shapes=({0: torch.export.Dim.AUTO},))
     assert "psn_lightning" not in program.graph_module.code

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from psn_lightning.nn import sparse_layers, sparsify
+from psn_lightning.nn import SparseMLP, sparse_layers, sparsify
+from psn_lightning.topology import Topology, Uniform
 from tests.helpers.layers import STORAGES, random_linear
 
 
@@ -71,6 +72,24 @@ def test_what_was_recorded_is_forgotten(storage):
     linear(torch.randn(2, 13)).sum().backward()
     with pytest.raises(RuntimeError, match="before the backward pass"):
         linear.view.activity()
+
+
+@pytest.mark.parametrize("rows", [3, 64, 70])
+def test_hidden_layers_of_a_fused_network_have_the_rows_of_the_batch_and_no_others(rows):
+    """Its tiles have more columns, whose activations LayerNorm's shift makes positive."""
+    found = []
+    for storage in STORAGES:
+        network = SparseMLP([9, 8, 7, 2], Topology(Uniform(), 0.5), storage=storage, seed=1)
+        layers = network.sparse_layers().values()
+        for layer in layers:
+            layer.record_dense_gradient = True
+            layer.record_activity(True)
+        for norm in (module for module in network.modules() if isinstance(module, nn.LayerNorm)):
+            nn.init.ones_(norm.bias)
+        network(torch.arange(9.0 * rows).view(rows, 9).sin()).square().mean().backward()
+        found.append([layer.activity(generator) for layer in layers for generator in (None, torch.Generator())])
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 CONVOLUTIONS = {

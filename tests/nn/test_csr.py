@@ -341,6 +341,28 @@ def test_a_checkpoint_states_the_order_of_the_parameter(monkeypatch):
     assert torch.equal(other.weight, first.weight)
 
 
+def test_a_copy_that_follows_keeps_the_order_of_the_parameter():
+    """Averages of a network are computed parameter by parameter; a checkpoint may have given it other blocks."""
+    csr, _ = pair(drawn(150, 90, 0.3))
+    layer, positions = csr.view, csr.view.active_positions()
+    layer.load_state_dict({**layer.state_dict(), "blocks": torch.tensor([2, 3])})
+    copy = make_csr_linear(layer.connectivity, torch.zeros(len(positions)).double(), csr.module.bias.detach())
+    copy.load_state_dict(layer.state_dict())
+    copy.set_active(positions)
+    assert torch.equal(copy.weight, layer.weight)
+    copy.set_active(positions[:-100])
+    assert copy.structure.blocks == structure.choose_blocks(90, 150, len(positions) - 100) != (2, 3)
+
+
+def test_a_network_that_is_moved_from_the_cpu_is_refused():
+    csr, _ = pair(drawn(15, 9, 0.3))
+    csr.module.to("meta")
+    with pytest.raises(RuntimeError, match="meta"):
+        csr(torch.randn(2, 15, dtype=torch.float64))
+    with pytest.raises(NotImplementedError, match="meta"):
+        csr.module.state_dict()
+
+
 def test_moments_are_sorted_without_the_compiled_engine():
     csr, _ = pair(drawn(150, 90, 0.3))
     found = read_connections(csr.module.state_dict(), "", (90, 150))

@@ -35,13 +35,14 @@ def run(arguments: Sequence[str]) -> None:
         OSError: If the file cannot be written.
     """
     options = _make_parser().parse_args(arguments)
+    path = options.out or Path(f"model{FORMATS[options.format].suffix}")
+    _check_place(path)
     silence_libraries()
     weights_only = options.weights_only == "true"
     checkpoint = _find_checkpoint(options.checkpoint, weights_only)
     cli = build(read_config_text(checkpoint, weights_only))
     load_weights(cli.model, cli.trainer, str(checkpoint), weights_only, resumes=False)
     inputs = find_example_inputs(cli.model, cli.datamodule)
-    path = options.out or Path(f"model{FORMATS[options.format].suffix}")
     exported = export_model(cli.model, path, options.format, inputs)
     rows = "any number of rows" if exported.any_rows else f"{max(2, len(inputs[0]))} rows at a time"
     Console(highlight=False, soft_wrap=True).print(
@@ -65,6 +66,15 @@ def build(text: str) -> PSNCLI:
         path = Path(folder) / "config.yaml"
         path.write_text(yaml.safe_dump(config))
         return PSNCLI(["--config", str(path)], run=False)
+
+
+def _check_place(path: Path) -> None:
+    """Refuse a path that no file can have, before anything is computed."""
+    if path.is_dir():
+        raise SettingError(f"{path} is a folder: give the name of a file, such as --out {path / 'model'}")
+    nearest = next(folder for folder in path.parents if folder.exists())
+    if not nearest.is_dir():
+        raise SettingError(f"{path} cannot be written: {nearest} is a file, not a folder")
 
 
 def _find_checkpoint(given: str, weights_only: bool) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Sequence
 from importlib import resources
@@ -40,4 +41,4 @@ def run(arguments: Sequence[str]) -> None:
         shutil.copyfile(path, folder / path.name)
     listed = ", ".join(["conf/", *(path.name for path in files)])
     print(f"Written to {folder.resolve()}: {listed}. Begin with README.md, or with:")
-    print(f"  {'' if folder == Path() else f'cd {folder} && '}psn-train fit --config starter.yaml")
+    print(f"  {'' if folder == Path() else f'cd {shlex.quote(str(folder))} && '}psn-train fit --config starter.yaml")

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import copy
-import logging
 import tempfile
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,6 +18,7 @@ from psn_lightning.checkpoints import BestAndLast
 from psn_lightning.commands.example_inputs import find_example_inputs
 from psn_lightning.errors import SettingError, in_one_line
 from psn_lightning.export.folding import fold
+from psn_lightning.export.formats import quiet
 from psn_lightning.export.model import compare, prepare_inputs
 from psn_lightning.tracking import MLflowLogger
 
@@ -43,13 +41,12 @@ def log_model(trainer: pl.Trainer, model: pl.LightningModule) -> None:
             network, step = _choose_weights(trainer, model, logger.model)
             inputs = find_example_inputs(model, trainer.datamodule, is_ready=True)  # type: ignore[attr-defined]
             save_model(network, inputs, folder)
-        except Exception as error:  # of torch.export, or of the user's data; the run itself is complete
+            logger.log_model(folder, step, [name for name in logger.metrics if name.startswith(_EVALUATIONS)])
+        except Exception as error:  # of torch.export, the user's data, the disk; the run itself is complete
             rank_zero_warn(
                 f"the run has no MLflow model: {in_one_line(error)[:300]}. Nothing else of it is missing; "
                 "tracking.model none leaves the model out"
             )
-            return
-        logger.log_model(folder, step, [name for name in logger.metrics if name.startswith(_EVALUATIONS)])
 
 
 def _choose_weights(trainer: pl.Trainer, model: pl.LightningModule, choice: str) -> tuple[nn.Module, int]:
@@ -90,7 +87,7 @@ def save_model(model: nn.Module, inputs: Sequence[Tensor], folder: Path) -> None
     def spec(array: np.ndarray) -> Schema:
         return Schema([TensorSpec(array.dtype, (-1, *array.shape[1:]))])
 
-    with _quiet():
+    with quiet("mlflow"):
         mlflow.pytorch.save_model(
             _OneInput(folded.module),
             folder,
@@ -112,17 +109,3 @@ class _OneInput(nn.Module):
 
     def forward(self, x: Tensor) -> object:
         return self.module(x)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Context without MLflow's advice."""
-    logger = logging.getLogger("mlflow")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

@@ -33,8 +33,8 @@ def newest_origin(logger: MLflowLogger, name: str, weights_only: bool) -> Origin
         wanted = logger.tracked
         named = f" named {wanted.name!r}" if wanted.name else ""
         raise SettingError(
-            f"--ckpt_path {name}: there is no training run of experiment {wanted.experiment!r}{named} in "
-            f"{logger.store.shown}; give the path of a checkpoint, or start without --ckpt_path"
+            f"checkpoint {name}: there is no training run of experiment {wanted.experiment!r}{named} in "
+            f"{logger.store.shown}; give the path of a checkpoint, or start a new run"
         )
     folders = [path for id_ in ids for path in Path(logger.save_dir).glob(f"*/{id_}/checkpoints")]
     names = [LAST, PREVIOUS, BEST] if name == "last" else [BEST]
@@ -50,12 +50,12 @@ def newest_origin(logger: MLflowLogger, name: str, weights_only: bool) -> Origin
         return max(whole, key=lambda origin: origin.step)  # of equal steps the first: last, previous, best
     if damaged:
         raise SettingError(
-            f"--ckpt_path {name}: run {ids[0]} has no complete checkpoint, damaged are "
-            f"{', '.join(map(str, damaged))}; give the path of another one, or start without --ckpt_path"
+            f"checkpoint {name}: run {ids[0]} has no complete checkpoint, damaged are "
+            f"{', '.join(map(str, damaged))}; give the path of another one, or start a new run"
         )
     if run is not None and run.info.status == "FINISHED":
         raise SettingError(
-            f"--ckpt_path {name}: run {ids[0]} has finished, but there is no {names[0]} in "
+            f"checkpoint {name}: run {ids[0]} has finished, but there is no {names[0]} in "
             f"{logger.save_dir}/*/{ids[0]}/checkpoints; give its path"
         )
     config = read_logged_config(logger.client, ids[0]) if run is not None else None

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from psn_lightning.errors import SettingError
+from psn_lightning.errors import SettingError, in_one_line
 from psn_lightning.export.folding import Forward
 from psn_lightning.export.sparse_file import load_sparse, save_sparse
 
@@ -49,13 +49,13 @@ def trace(folded: Forward, inputs: Inputs) -> torch.export.ExportedProgram:
     """
     rows = tuple({0: torch.export.Dim.AUTO} if x.dim() else None for x in inputs)
     try:
-        with _quiet():
+        with quiet():
             return torch.export.export(folded, inputs, dynamic_shapes={"inputs": rows}, strict=False)
     except Exception as error:  # torch raises errors of many types
         name = type(folded.module).__name__
         raise SettingError(
-            f"torch.export does not understand the forward pass of {name}: {error}. The formats safetensors and dense "
-            "have the weights alone, and need no graph"
+            f"torch.export does not understand the forward pass of {name} ({in_one_line(error)[:300]}): the formats "
+            "safetensors and dense have the weights alone, and need no graph"
         ) from error
 
 
@@ -71,21 +71,37 @@ def _read_pt2(folded: Forward, path: Path) -> Function:
 
 
 def _write_onnx(model: nn.Module, folded: Forward, inputs: Inputs, path: Path) -> None:
-    with _quiet():
-        program = torch.onnx.export(trace(folded, inputs), dynamo=True, verbose=False)
-    assert program is not None
-    program.save(path, external_data=False)
+    traced = trace(folded, inputs)
+    try:
+        with quiet():
+            program = torch.onnx.export(traced, dynamo=True, verbose=False)
+            assert program is not None
+            program.save(path, external_data=False)
+    except OSError:
+        raise
+    except Exception as error:  # of torch.onnx, or of a file above 2 GB
+        raise _no_onnx(error.__cause__ or error) from error
 
 
 def _read_onnx(folded: Forward, path: Path) -> Function:
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's have no public base class; it lacks bfloat16, for one
+        raise _no_onnx(error) from error
     names = [given.name for given in session.get_inputs()]
     return lambda *inputs: [
         torch.from_numpy(output)
         for output in session.run(None, {name: x.numpy() for name, x in zip(names, inputs, strict=True)})
     ]
+
+
+def _no_onnx(error: BaseException) -> SettingError:
+    return SettingError(
+        f"ONNX, or onnxruntime, cannot express the network ({in_one_line(error)[:300]}): use the format pt2, or change "
+        "that part of the forward pass"
+    )
 
 
 def _write_sparse(model: nn.Module, folded: Forward, inputs: Inputs, path: Path) -> None:
@@ -116,12 +132,17 @@ def _load_into(folded: Forward, state: dict[str, Any]) -> Function:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Context without the advice and the progress of torch's exporters."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+def quiet(*packages: str) -> Iterator[None]:
+    """Context without the advice and the progress of torch's exporters, which log tracebacks of what they raise.
+
+    Args:
+        packages: Packages that are to log nothing either.
+    """
+    names = ("torch", "torch.onnx", "torch.export", "onnxscript", "onnx_ir", *packages)
+    loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
-        logger.setLevel(logging.ERROR)
+        logger.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -91,9 +91,15 @@ def _as_reference(model: nn.Module) -> Callable[..., Any]:
 
 
 def prepare_inputs(model: nn.Module, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Inputs on the CPU, in the precision of the model; two rows for one, which ``torch.export`` takes as fixed."""
+    """Inputs on the CPU, in the precision of the model; two rows for one, which ``torch.export`` takes as fixed.
+
+    Raises:
+        SettingError: If there are none.
+    """
+    if not inputs or not all(x.numel() for x in inputs):
+        raise SettingError("inputs are empty: give those of a forward pass, with one row or more")
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.get_default_dtype())
-    rows = (x.detach().cpu() for x in inputs)
+    rows = (x.detach().cpu().clone() for x in inputs)  # a program keeps its inputs, and with a view all that it views
     whole = (x.repeat_interleave(2, dim=0) if x.dim() and len(x) == 1 else x for x in rows)
     return tuple(x.to(dtype) if x.is_floating_point() else x for x in whole)
 

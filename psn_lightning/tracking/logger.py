@@ -199,8 +199,10 @@ class MLflowLogger(Logger):
         names = {"metrics": list(metrics), "register": self._register, "alias": self._alias}
         with tempfile.TemporaryDirectory() as scratch:
             archive = Path(shutil.make_archive(f"{scratch}/model", "zip", folder))
-            self._open().put_model(archive, **content, **names)
-        self.hand_over()
+            try:
+                self._open().put_model(archive, **content, **names)
+            finally:
+                self.hand_over()
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:

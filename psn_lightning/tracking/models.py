@@ -84,7 +84,8 @@ def log_model(
         known = run.outputs.model_outputs if run.outputs else []
         if all(output.model_id != model.model_id for output in known):  # MLflow refuses a second link
             client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step)])
-        client.log_batch(run_id, metrics=[_linked(client, run, name, step, model.model_id) for name in metrics])
+        linked = [_linked(client, run, name, step, model.model_id) for name in metrics]
+        client.log_batch(run_id, metrics=[metric for metric in linked if metric is not None])
         client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
     if register is not None:
         _register(client, model, run_id, register, alias)
@@ -100,9 +101,11 @@ def _upload(client: MlflowClient, model: LoggedModel, run_id: str, archive: Path
         client.log_model_artifacts(model.model_id, folder)
 
 
-def _linked(client: MlflowClient, run: Run, name: str, step: int, model_id: str) -> Metric:
-    """A metric of the run, linked to a model and to the run's data set."""
+def _linked(client: MlflowClient, run: Run, name: str, step: int, model_id: str) -> Metric | None:
+    """A metric of the run, linked to a model and to the run's data set; None if the store has refused the metric."""
     history = sorted(client.get_metric_history(run.info.run_id, name), key=lambda metric: metric.step)
+    if not history:
+        return None
     point = next((metric for metric in reversed(history) if metric.step <= step), history[0])
     used = run.inputs.dataset_inputs if run.inputs else []
     data = {"dataset_name": used[0].dataset.name, "dataset_digest": used[0].dataset.digest} if used else {}

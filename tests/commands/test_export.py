@@ -47,9 +47,12 @@ def test_any_lightning_module(workdir, client, monkeypatch):
         (["last", "--format", "pickle"], "pickle"),
         (["foreign.ckpt"], "export_model"),
         ([], "CKPT"),
+        (["last", "--out", "folder"], "folder is a folder"),
+        (["last", "--out", "foreign.ckpt/m.pt2"], "foreign.ckpt is a file"),
     ],
 )
 def test_what_a_user_gets_wrong(arguments, named, workdir, client, capsys):
     torch.save({"state_dict": {}, "global_step": 1}, "foreign.ckpt")
+    (workdir / "folder").mkdir()
     assert main(["export", *arguments]) == 2
     assert named in capsys.readouterr().err

@@ -72,6 +72,16 @@ def test_a_network_that_cannot_be_exported_costs_a_warning_only(client, monkeypa
     assert not client.search_logged_models([run.info.experiment_id])
 
 
+def test_a_store_that_cannot_take_the_model_costs_a_warning_only(client, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(mlflow.MlflowClient, "log_model_artifacts", fail)
+    with pytest.warns(UserWarning, match=r"no MLflow model.*No space left"):
+        assert main([*FIT, "--tracking.model=last"]) == 0
+    assert only_run(client).info.status == "FINISHED"
+
+
 def test_any_module_of_one_tensor(tmp_path):
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 5))
     sparsify(model, 0.8)

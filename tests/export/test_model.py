@@ -122,3 +122,29 @@ def test_an_unknown_format_and_a_missing_package(tmp_path, monkeypatch):
     with pytest.raises(SettingError, match=r"psn_lightning\[export\]"):
         export_model(nn.Linear(2, 2), tmp_path / "m", "onnx", torch.ones(2, 2))
     assert set(FORMATS) == {"pt2", "onnx", "safetensors", "dense"}
+
+
+def test_a_program_has_the_example_and_not_the_batch_that_it_is_a_view_of(tmp_path):
+    model, x = mlp("csr")
+    alone = export_model(model, tmp_path / "m.pt2", "pt2", x)
+    of_many = export_model(model, tmp_path / "m.pt2", "pt2", torch.randn(9999, 16)[: len(x)])
+    assert abs(of_many.size - alone.size) < 1000
+
+
+@pytest.mark.parametrize("inputs", [[], torch.ones(0, 2)])
+def test_empty_inputs(inputs, tmp_path):
+    with pytest.raises(SettingError, match="empty"):
+        export_model(nn.Linear(2, 2), tmp_path / "m", "dense", inputs)
+
+
+@pytest.mark.parametrize("name", ["export", "InferenceSession"])
+def test_what_onnx_cannot_express(name, tmp_path, monkeypatch):
+    module = pytest.importorskip("onnxruntime") if name == "InferenceSession" else torch.onnx
+
+    def fail(*_, **__):
+        raise RuntimeError("no operator\nfor this")
+
+    monkeypatch.setattr(module, name, fail)
+    with pytest.raises(SettingError, match="no operator for this"):
+        export_model(nn.Linear(2, 2), tmp_path / "m.onnx", "onnx", torch.ones(2, 2))
+    assert not list(tmp_path.iterdir())

@@ -347,7 +347,7 @@ CASES = [
     covertype("a label of 9", [[*ROW[:-1], 9]] * 20, "covtype.data.gz", "label 9", "1 … 7"),
     covertype("a word for a number", [["tree", *ROW[1:]]] * 20, "covtype.data.gz", "tree"),
     Case("a checkpoint that is not there", [*QUICKSTART, "--ckpt_path", "x.ckpt"], ("x.ckpt",)),
-    Case("the last of no run", [*QUICKSTART, "--ckpt_path", "last"], ("--ckpt_path last", "there is no training run")),
+    Case("the last of no run", [*QUICKSTART, "--ckpt_path", "last"], ("checkpoint last", "there is no training run")),
     Case("a test without a checkpoint", ["test", *QUICKSTART[1:]], ("test needs a trained network", "--ckpt_path")),
     checkpoint("a checkpoint that is compressed", compressed, "x.ckpt", "compressed"),
     checkpoint("a checkpoint whose run is a number", of_run(7), "x.ckpt", "7"),

@@ -55,6 +55,14 @@ def test_a_model_with_its_metric_and_its_data(client, folder, step, value):
     assert Model.load(found).model_id == model.model_id
 
 
+def test_a_metric_that_the_store_does_not_have_is_left_out(client, folder):
+    logger = logged()
+    logger.log_model(folder, 30, ["val/refused", "val/accuracy"])
+    (model,) = models(client, logger)
+    assert model.status == "READY"
+    assert [metric.key for metric in model.metrics] == ["val/accuracy"]
+
+
 def test_each_fit_is_a_new_version_and_the_alias_moves(client, folder):
     for _ in range(2):
         last = logged(register="net", alias="champion")

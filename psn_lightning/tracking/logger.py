@@ -61,6 +61,7 @@ class MLflowLogger(Logger):
         self.store = Store(uri)
         self.tracked = TrackedRun(self.store, experiment, run_name, dict(tags or {}), on_error)
         self._sink: Sink | None = None
+        self._was_away = False
         self._buffer = MetricBuffer()
         self._killed: str | None = None
 
@@ -222,8 +223,9 @@ class MLflowLogger(Logger):
         """Wait until the store has everything that was logged; the run goes on."""
         self.flush()
         if self._sink is not None:
-            self._sink.close()
+            self._sink.close(self._was_away)
             self._sink = None
+            self._was_away = self.undelivered is not None
 
     @rank_zero_only
     def finalize(self, status: str = "success") -> None:

@@ -19,6 +19,7 @@ from psn_lightning.tracking.writer import OFFLINE_TAG, Kind, RunWriter, ensure_e
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0  # seconds between attempts; each pause is twice the one before
 _PATIENCE_SECONDS = 60.0  # without progress, at the end of a run
+_SHORT_PATIENCE_SECONDS = 5.0  # likewise, if that end was a moment ago
 
 
 class Delivery:
@@ -110,12 +111,13 @@ class Sender(Sink):
         self._outbox.put_model(archive, **content)
         self._wake.set()
 
-    def close(self) -> None:
-        """Wait until the store has everything: as long as it answers, else a minute."""
+    def close(self, was_away: bool = False) -> None:
+        """Wait until the store has everything: as long as it answers, else a minute; seconds if it was away before."""
+        patience = _SHORT_PATIENCE_SECONDS if was_away else _PATIENCE_SECONDS
         self._progress = time.monotonic()
         self._closing.set()
         self._wake.set()
-        while self._thread.is_alive() and (time.monotonic() - self._progress < _PATIENCE_SECONDS or self._is_taking()):
+        while self._thread.is_alive() and (time.monotonic() - self._progress < patience or self._is_taking()):
             self._thread.join(0.05)
         self._given_up.set()
         left = ", ".join(f"{count} {kind}" for kind, count in self._outbox.left().items())

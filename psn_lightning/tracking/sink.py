@@ -36,8 +36,12 @@ class Sink(Protocol):
     def put_model(self, archive: Path, **content: Any) -> None:
         """Take a model, packed into a file, and the other arguments of :meth:`RunWriter.model`."""
 
-    def close(self) -> None:
-        """Wait until the store has every operation; if it is away, say what it lacks."""
+    def close(self, was_away: bool = False) -> None:
+        """Wait until the store has every operation; if it is away, say what it lacks.
+
+        Args:
+            was_away: Whether an earlier wait was in vain: then this one is short.
+        """
 
 
 class LocalSink(Sink):
@@ -76,7 +80,7 @@ class LocalSink(Sink):
         """Write a model to the store."""
         self.put("model", file=str(archive), **content)
 
-    def close(self) -> None:
+    def close(self, was_away: bool = False) -> None:
         """Do nothing: everything is written."""
 
     def _failure(self, kind: Kind, error: Exception) -> SettingError:

@@ -11,7 +11,7 @@ from mlflow.models import Model
 from psn_lightning.tracking import MLflowLogger
 from psn_lightning.tracking.models import MLMODEL
 from psn_lightning.tracking.outbox import Outbox
-from psn_lightning.tracking.sender import Delivery
+from psn_lightning.tracking.sender import Delivery, Sender
 from psn_lightning.tracking.writer import RunWriter
 
 
@@ -112,3 +112,17 @@ def test_an_outbox_keeps_a_model_until_it_is_sent(database, outbox, run_id, clie
     (model,) = client.search_logged_models([client.get_run(run_id).info.experiment_id])
     assert model.status == "READY"
     assert len(client.search_model_versions("name = 'net'")) == 1
+
+
+def test_a_server_that_was_away_at_the_end_of_the_run_is_not_waited_for_twice(workdir, folder, monkeypatch):
+    monkeypatch.setattr("psn_lightning.tracking.sender._PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr("psn_lightning.tracking.sender._SHORT_PATIENCE_SECONDS", 0.1)
+    waits = []
+    close = Sender.close
+    monkeypatch.setattr(Sender, "close", lambda self, was_away=False: (waits.append(was_away), close(self, was_away)))
+    logger = logged(uri="http://127.0.0.1:9", on_error="queue")
+    logger.log_model(folder, 30, [])
+    assert waits == [False, True]
+    left = Outbox(logger.undelivered)
+    assert left.left()["model"] == 1
+    left.close()

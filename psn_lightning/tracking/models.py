@@ -123,7 +123,7 @@ def _register(client: MlflowClient, model: LoggedModel, run_id: str, name: str, 
     known = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
     versions = [version for version in known if version.source == source]  # a local store does not keep the model's id
     version = next(iter(versions), None) or client.create_model_version(
-        name, source, run_id, model_id=model.model_id, await_creation_for=None
+        name, source, run_id, model_id=model.model_id, await_creation_for=0
     )
     if alias is not None:
         client.set_registered_model_alias(name, alias, version.version)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -43,6 +43,15 @@ def passed(network, x, y):
     return [logits.detach(), x.grad, *(p.grad.clone() for p in network.parameters())]
 
 
+def is_at_a_kink(network, x):
+    """Whether rounding decides on which side of a ReLU an activation is, and with it a whole row of gradients."""
+    for module in network:
+        x = module(x)
+        if isinstance(module, nn.LayerNorm) and (x.abs() < 1e-5).any():
+            return True
+    return False
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     sizes=st.lists(st.integers(4, 150), min_size=2, max_size=4),
@@ -52,6 +61,7 @@ def passed(network, x, y):
 def test_at_once_is_module_by_module(sizes, n, dtype):
     network = network_of((*sizes, 3), dtype=dtype)
     x, y = batch_of(n, sizes[0], dtype)
+    assume(dtype == torch.float64 or not is_at_a_kink(network, x))
     at_once = passed(network, x, y)
     network.fused = False
     one_by_one = passed(network, x, y)

@@ -47,7 +47,7 @@ def is_at_a_kink(network, x):
     """Whether rounding decides on which side of a ReLU an activation is, and with it a whole row of gradients."""
     for module in network:
         x = module(x)
-        if isinstance(module, nn.LayerNorm) and (x.abs() < 1e-5).any():
+        if isinstance(module, nn.LayerNorm) and (x.abs() < 1e-6).any():
             return True
     return False
 

@@ -36,7 +36,7 @@ def make_layer(kind: str, width: int, sparsity: float) -> nn.Module:
     if kind == "dense":
         return nn.Linear(width, width)
     if kind == "sparselab":
-        import sparselab  # type: ignore[import-untyped]
+        import sparselab
 
         layer: nn.Module = sparselab.SparseLinear(width, width, sparsity=sparsity)
         return layer

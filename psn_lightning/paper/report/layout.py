@@ -11,12 +11,13 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from numpy.typing import NDArray
 from statsmodels.regression.linear_model import OLS
 
 from psn_lightning.paper.report.contrasts import Contrast, holm
 
 _DRAWS = 20_000  # of the multivariate t distribution
+_JITTER = 1e-12  # added to the diagonal of a matrix that may be singular
 
 
 class Layout:
@@ -102,8 +103,7 @@ class Layout:
             vectors[row, self.cells.index(cell)], vectors[row, self.cells.index(baseline)] = 1, -1
         covariance = vectors @ self._fit.normalized_cov_params @ vectors.T
         scale = np.sqrt(np.diag(covariance))
-        law = stats.multivariate_t(shape=covariance / np.outer(scale, scale), df=self.df, allow_singular=True, seed=0)
-        largest = np.atleast_2d(law.rvs(_DRAWS).reshape(_DRAWS, -1)).max(axis=1)
+        largest = _draw_t(covariance / np.outer(scale, scale), self.df).max(axis=1)
         return {
             cell: float((1 + (largest >= c.difference / c.error).sum()) / (1 + _DRAWS))
             if c.error
@@ -131,3 +131,18 @@ class Layout:
         total = seeds + noise
         df = total**2 / (seeds**2 / (n - 1) + noise**2 / ((c - 1) * (n - 1))) if total else n - 1
         return Contrast(float(own.mean()), math.sqrt(total / (c * n)), df, n)
+
+
+def _draw_t(correlation: NDArray[np.float64], df: int) -> NDArray[np.float64]:
+    """Draw from a multivariate t distribution, shape ``(_DRAWS, n)``.
+
+    scipy's draws depend on the signs of eigenvectors, so that two machines would print different p-values.
+
+    Args:
+        correlation: Correlation matrix, shape ``(n, n)``.
+        df: Degrees of freedom.
+    """
+    rng = np.random.default_rng(0)
+    root = np.linalg.cholesky(correlation + _JITTER * np.eye(len(correlation)))
+    draws: NDArray[np.float64] = rng.standard_normal((_DRAWS, len(correlation))) @ root.T
+    return draws / np.sqrt(rng.chisquare(df, (_DRAWS, 1)) / df)

@@ -10,6 +10,7 @@ from enum import StrEnum
 from psn_lightning.paper.report.contrasts import Contrast, holm
 
 MINUS = "−"
+_EXACT = 9  # decimals in which two machines agree: beyond them the order of a sum decides how a tie is rounded
 
 
 class Verdict(StrEnum):
@@ -177,6 +178,7 @@ def number(value: float, digits: int = 2, sign: bool = False) -> str:
     """
     if math.isnan(value):
         return "–"
+    value = round(value, _EXACT)
     text = "∞" if math.isinf(value) else f"{abs(value):.{digits}f}"
     negative = value < 0 and (math.isinf(value) or float(text) != 0)
     return (MINUS if negative else "+" if sign else "") + text
@@ -186,6 +188,7 @@ def p_value(p: float) -> str:
     """Format a p-value: ``0.012`` or ``< 0.001``; ``–`` for NaN."""
     if math.isnan(p):
         return "–"
+    p = round(p, _EXACT)
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from psn_lightning.paper.report.equivalence import equivalence_table
 from psn_lightning.paper.report.method_ranks import average_ranks, rank_table
 from psn_lightning.paper.report.methods import BASELINES, EXPERIMENT, as_published_table, method_tables
 from psn_lightning.paper.report.pages import table_markdown
@@ -33,6 +34,11 @@ def methods_markdown(runs: Runs) -> str:
     parts = [_NOTE.strip() if tables else _NOT_RUN, *map(table_markdown, tables)]
     if published := runs.of("methods-as-published"):
         parts.append(table_markdown(as_published_table(published)))
+    for data in runs.of("gse").data():
+        own = runs.of("gse", data)
+        table = equivalence_table(own, f"GSE and RigL: {own.dataset()}", "gse", "rigl")
+        if table.rows:
+            parts.append(table_markdown(table))
     return "\n\n".join(parts)
 
 

@@ -31,7 +31,7 @@ def add_products_at(positions: NDArray[np.int64], x: Tensor, g: Tensor, out: Ten
     run_kernel(_compile_products(x.dtype.itemsize), torch.get_num_threads(), *sizes, *addresses)
 
 
-@njit(fastmath=True)  # a sum in any order: without it there are no vectors
+@njit(fastmath={"reassoc", "contract", "nsz"})  # a sum in any order, or there are no vectors; infinities and NaN stay
 def _multiply_rows(a, b):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
     total = a[0] * b[0]
     for k in range(1, len(a)):

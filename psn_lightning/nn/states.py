@@ -104,8 +104,8 @@ def _read_csr_state(state_dict: Mapping[str, Any], prefix: str, shape: tuple[int
     if indptr.numel() != n_out + 1:
         raise ValueError(f"indptr of {indptr.numel() - 1} neurons, expected {n_out}")
     blocks = tuple(torch.as_tensor(state_dict.get(prefix + BLOCKS, ())).flatten().tolist())
-    if blocks and (len(blocks) != 2 or min(blocks) < 1):
-        raise ValueError(f"blocks {list(blocks)}, expected two positive numbers")
+    if blocks and (len(blocks) != 2 or min(blocks) < 1 or blocks[0] > max(1, n_out) or blocks[1] > max(1, n_in)):
+        raise ValueError(f"blocks {list(blocks)}, expected two positive numbers of at most {shape}")
     try:
         connectivity = Connectivity(n_in, n_out, indptr.cpu().numpy(), indices.cpu().numpy())
         return Connections(connectivity, values, (blocks[0], blocks[1]) if blocks else None)

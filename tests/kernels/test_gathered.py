@@ -40,3 +40,13 @@ def test_the_number_of_threads_makes_no_difference(n_threads):
         finally:
             torch.set_num_threads(before)
     assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [0, 5, 32])
+def test_a_number_that_is_not_finite_is_not_hidden(value, place):
+    x, g = torch.ones(2, 33), torch.ones(3, 33)
+    x[1, place] = value
+    out = torch.zeros(6)
+    add_products_at(np.arange(6), x, g, out)
+    torch.testing.assert_close(out, (g @ x.T).flatten(), equal_nan=True)

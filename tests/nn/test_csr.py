@@ -370,7 +370,7 @@ def test_moments_are_sorted_without_the_compiled_engine():
     assert torch.equal(found.sort_moment(moment), csr.view.compress(moment))
 
 
-@pytest.mark.parametrize("blocks", [[3], [0, 1], [1, 2, 3]])
+@pytest.mark.parametrize("blocks", [[3], [0, 1], [1, 2, 3], [10, 1], [1, 16]])
 def test_numbers_of_blocks_that_cannot_be_are_refused(blocks):
     csr, _ = pair(drawn(15, 9, 0.3))
     with pytest.raises(RuntimeError, match="blocks"):

@@ -39,6 +39,11 @@ lint: $(VENV)/installed-lint ## Style, format, types and spelling; the container
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml
 	$(BIN)/python .ci/audit.py
 
+.PHONY: docs
+docs: $(VENV)/installed-docs ## Build the site into docs/_build/html: tutorials run, warnings are errors, links are checked; needs no network
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --jobs 2 --quiet docs docs/_build/html
+	$(BIN)/python docs/check_links.py docs/_build/html
+
 .PHONY: dist
 dist: $(VENV)/installed-dist ## Build wheel and source archive into dist/, and check them
 	rm -rf build dist

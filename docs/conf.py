@@ -20,6 +20,7 @@ os.environ.setdefault("MPLBACKEND", "agg")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # notebooks run beside each other
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # notebooks call psn-train
 os.environ["COLUMNS"] = "90"  # tables in the outputs of commands
+os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
 os.environ["IPYTHONDIR"] = str(HERE / "_build" / "ipython")
 os.environ["PYTHONWARNINGS"] = "ignore"  # those of other packages in the outputs of commands name paths of the machine
 
@@ -86,7 +87,8 @@ def bash(line, cell):
 
 
 def _prepare_notebooks(app: Sphinx) -> None:
-    path = Path(os.environ["IPYTHONDIR"]) / "profile_default" / "startup" / "site.py"
+    path = Path(os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+os.environ["IPYTHONDIR"]) / "profile_default" / "startup" / "site.py"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(_STARTUP)
 

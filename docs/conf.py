@@ -87,8 +87,7 @@ def bash(line, cell):
 
 
 def _prepare_notebooks(app: Sphinx) -> None:
-    path = Path(os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
-os.environ["IPYTHONDIR"]) / "profile_default" / "startup" / "site.py"
+    path = Path(os.environ["IPYTHONDIR"]) / "profile_default" / "startup" / "site.py"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(_STARTUP)
 

@@ -34,7 +34,7 @@ lint: $(VENV)/installed-lint ## Style, format, types and spelling; the container
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/codespell psn_lightning conf docs examples benchmarks README.md CHANGELOG.md --skip '*.png,*.svg,*.json'
+	$(BIN)/codespell psn_lightning conf docs examples benchmarks README.md CHANGELOG.md --skip '*.png,*.svg,*.json,docs/_build,docs/generated'
 	$(BIN)/hadolint docker/Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml
 	$(BIN)/python .ci/audit.py

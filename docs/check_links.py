@@ -1,6 +1,6 @@
 """Checks the links of a built site without a network: ``python docs/check_links.py FOLDER``.
 
-Every link to a file of the site must lead to one, and to a place in it that exists. Links to other hosts are counted, not
+Every link to a file of the site must lead to one, and to a place in it that exists. Links to other hosts are not
 followed.
 """
 
@@ -38,6 +38,10 @@ def _read(path: Path) -> _Page:
     return _Page(path.read_text())
 
 
+def _has_anchor(target: Path, anchor: str) -> bool:
+    return target.suffix != ".html" or anchor in _read(target.resolve()).anchors
+
+
 def broken_links(site: Path) -> list[str]:
     """Links of a site that lead nowhere, as ``page: link``.
 
@@ -51,9 +55,7 @@ def broken_links(site: Path) -> list[str]:
             if parts.scheme or parts.netloc:
                 continue
             target = path.parent / unquote(parts.path) if parts.path else path
-            if not target.is_file():
-                broken.append(f"{path.relative_to(site)}: {link}")
-            elif target.suffix == ".html" and unquote(parts.fragment) not in _read(target.resolve()).anchors:
+            if not target.is_file() or not _has_anchor(target, unquote(parts.fragment)):
                 broken.append(f"{path.relative_to(site)}: {link}")
     return broken
 

@@ -1,7 +1,7 @@
 """Sphinx configuration of the site: ``make docs`` builds it into ``docs/_build/html``.
 
-The pages are the Markdown files of this folder, which read on their own as well; ``generated/`` is written from the code
-before each build, and tutorials are executed.
+The pages are the Markdown files of this folder, which read on their own as well; ``generated/`` is written from the
+code before each build, and tutorials are executed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))  # the modules of this folder
-os.environ.setdefault("MPLBACKEND", "agg")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # notebooks run beside each other
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # notebooks call psn-train
 os.environ["COLUMNS"] = "90"  # tables in the outputs of commands

@@ -25,8 +25,9 @@ def label_of(path: str) -> str:
 
 
 def link_pages(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Replace links that lead out of ``docs/`` in the text of a page."""
+    """Replace links that lead out of ``docs/``, and names of files as the text of links."""
     text = re.sub(r"\]\(\.\./((?:conf|examples)/[\w/.-]+)\)", lambda found: f"](#{label_of(found[1])})", source[0])
+    text = re.sub(r"\[(?:docs/)?(\w+\.md)\]\((\1[^)]*)\)", r"[](\2)", text)  # the title instead of the file's name
     for there, here in ELSEWHERE.items():
         text = text.replace(f"]({there}", f"]({here}")
     source[0] = text

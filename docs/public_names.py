@@ -1,4 +1,4 @@
-"""Public names of the package for the site: where each is documented, and what a docstring or a signature means by it."""
+"""Public names of the package: where the site documents each, and what a docstring or a signature means by it."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def show_public_bases(app: Sphinx, name: str, obj: object, options: object, base
 
 
 def mark_up_docstring(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
-    """Take ``|w|`` as an absolute value, and the first line of an attribute's docstring as a sentence, not as its type."""
+    """Take ``|w|`` as an absolute value, and what an attribute's docstring begins with as text, not as its type."""
     lines[:] = [line.replace("|", r"\|") for line in lines]
     if what in {"attribute", "property"}:
         lines[:0] = ["..", ""]  # an empty comment

@@ -15,6 +15,7 @@ from unittest import mock
 from configuration_links import ROOT, label_of
 from public_names import public_names
 
+
 def write(folder: Path) -> None:
     """Write all pages, those that have not changed excepted, so that only changed ones are read again.
 
@@ -101,8 +102,8 @@ def _rooms() -> Iterator[tuple[str, str]]:
     rooms = public_names()
     about = (
         "What ``psn_lightning`` exports at its top, and what its rooms export for extensions. A name is shown as it is"
-        " imported: ``from psn_lightning import RigL``. Rooms stand in the order of their floors, the lowest first: none"
-        " imports from a later one."
+        " imported: ``from psn_lightning import RigL``. Rooms stand in the order of their floors, the lowest first:"
+        " none imports from a later one."
     )
     yield "api.rst", _page("Python", about, _table_of_contents((f"api/{room}" for room in rooms), hidden=False))
     for room, exported in rooms.items():
@@ -114,7 +115,9 @@ def _room_page(module: ModuleType, exported: Mapping[str, object]) -> str:
     """Page of a room: a table of its names, then each with its docstring."""
     about = inspect.cleandoc(module.__doc__ or "")
     table = ".. autosummary::\n   :nosignatures:\n\n" + "\n".join(f"   {name}" for name in exported)
-    return _page(module.__name__, about, table, *(f".. {_directive(value)}:: {name}" for name, value in exported.items()))
+    return _page(
+        module.__name__, about, table, *(f".. {_directive(value)}:: {name}" for name, value in exported.items())
+    )
 
 
 def _directive(value: object) -> str:
@@ -139,7 +142,7 @@ def _configurations() -> Iterator[tuple[str, str]]:
 
 def _examples() -> Iterator[tuple[str, str]]:
     """The example models, in one page."""
-    about = "Models without any code for sparsity, and the data modules that they share; ``conf/examples/`` trains them."
+    about = "Models without any code for sparsity, and their data modules; ``conf/examples/`` trains them."
     paths = [path for path in sorted((ROOT / "examples").glob("*.py")) if path.stem != "__init__"]
     yield "examples.rst", _page("Examples", about, *(_source(path, "python", 1) for path in paths))
 

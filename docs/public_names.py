@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import sys
 from functools import cache
 from pathlib import Path
@@ -39,7 +40,7 @@ def public_names() -> dict[str, dict[str, Any]]:
         for name in getattr(module, "__all__", ()):
             value = getattr(module, name)
             if not any(value is other for other in at_the_top):
-                is_defined = hasattr(value, "__qualname__") and hasattr(value, "__doc__")
+                is_defined = inspect.isclass(value) or inspect.isroutine(value)
                 exported[f"{module.__name__ if is_defined else _defining_module(module, name)}.{name}"] = value
     return rooms
 

@@ -35,14 +35,17 @@ def write(folder: Path) -> None:
 
 def _commands() -> Iterator[tuple[str, str]]:
     """An overview of the commands of ``psn-train``, and a page for each."""
-    from psn_lightning.cli import COMMANDS, HELP
+    from psn_lightning.cli import COMMANDS, HELP, _find_command
+    from psn_lightning.commands.messages import CommandParser
 
     overview = f".. code-block:: text\n\n{textwrap.indent(HELP.strip(), '   ')}"
     yield "commands.rst", _page("Command line", overview, _table_of_contents(f"commands/{name}" for name in COMMANDS))
     for name in COMMANDS:
         parser = command_parser(name)
         groups = [text for group in parser._action_groups if (text := _describe_group(parser, group))]
-        about = [_escape(paragraph) for paragraph in (parser.description or "").split("\n\n")]
+        is_ours = isinstance(parser, CommandParser)  # else Lightning's, with a description of its own
+        described = parser.description if is_ours else inspect.getdoc(_find_command(name))
+        about = [_escape(paragraph) for paragraph in (described or "").split("\n\n")]
         yield f"commands/{name}.rst", _page(f"psn-train {name}", *about, f".. program:: psn-train {name}", *groups)
 
 
@@ -94,7 +97,8 @@ def _describe_group(parser: argparse.ArgumentParser, group: argparse._ArgumentGr
 
 def _value_of(formatter: argparse.HelpFormatter, action: argparse.Action) -> str:
     """What stands for an argument's value in the usage."""
-    return formatter._format_args(action, formatter._get_default_metavar_for_optional(action))
+    value = formatter._format_args(action, formatter._get_default_metavar_for_optional(action))
+    return "".join(filter(str.isprintable, value))
 
 
 def _rooms() -> Iterator[tuple[str, str]]:
@@ -114,7 +118,7 @@ def _rooms() -> Iterator[tuple[str, str]]:
 def _room_page(module: ModuleType, exported: Mapping[str, object]) -> str:
     """Page of a room: a table of its names, then each with its docstring."""
     about = inspect.cleandoc(module.__doc__ or "")
-    table = ".. autosummary::\n   :nosignatures:\n\n" + "\n".join(f"   {name}" for name in exported)
+    table = ".. autosummary::\n   :nosignatures:\n\n" + "\n".join(f"   ~{name}" for name in exported)
     return _page(
         module.__name__, about, table, *(f".. {_directive(value)}:: {name}" for name, value in exported.items())
     )

@@ -12,7 +12,8 @@ from psn_lightning.commands.markdown import as_text, markdown_table
 from psn_lightning.commands.messages import CommandParser
 from psn_lightning.errors import SettingError, in_one_line
 from psn_lightning.paper.plan import find_contradictions, is_planned, load_plan, plan_digest, plan_file
-from psn_lightning.paper.record import RECORD, RecordedRun, from_experiment, read
+from psn_lightning.paper.record import RECORD, read
+from psn_lightning.paper.recorded_run import RecordedRun
 from psn_lightning.paper.report import published
 from psn_lightning.paper.report.coverage import cost_by_claim, count_planned, load_grids
 from psn_lightning.paper.report.diagnostic_claims import diagnostic_claims
@@ -31,6 +32,7 @@ from psn_lightning.paper.report.table6_claims import table6_claims
 from psn_lightning.paper.report.topology_claims import topology_claims
 from psn_lightning.paper.report.verdicts import Claim, Verdict
 from psn_lightning.paper.report.writing import brought_up_to_date, write
+from psn_lightning.paper.tracked_runs import from_experiment
 
 _TITLE = "Profiled Sparse Networks: the paper and our runs"
 _EXPLANATION = """\

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from plotly.colors import qualitative
 from plotly.offline import get_plotlyjs
 
-from psn_lightning.paper.record import RecordedRun
+from psn_lightning.paper.recorded_run import RecordedRun
 from psn_lightning.paper.report.methods import DENSE, EXPERIMENT, METHOD, SPARSITY
 from psn_lightning.paper.report.runs import Runs, accuracy, late_accuracy
 

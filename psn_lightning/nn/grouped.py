@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from psn_lightning.errors import SettingError
 from psn_lightning.nn.active import ActiveLinear
 from psn_lightning.nn.group_products import multiply
 from psn_lightning.nn.group_structure import GroupStructure
@@ -98,12 +99,12 @@ class GroupedLinear(ActiveLinear):
         A gradient that waits for its optimizer step is moved together with the weights.
 
         Raises:
-            ValueError: If neurons of a group would differ in their inputs.
+            SettingError: If neurons of a group would differ in their inputs.
             RuntimeError: If the number of connections changes under DDP, whose buckets have a fixed size.
         """
         pairs = find_pairs(positions, self.groups, self.n_in)
         if pairs is None:
-            raise ValueError(
+            raise SettingError(
                 "storage groups needs neurons that share their inputs in groups, but these connections differ within "
                 "a group: change whole groups, or use storage masked or csr"
             )

@@ -14,7 +14,13 @@ from psn_lightning.nn.init import DEFAULT_INIT, InitName, check_init, initial_va
 from psn_lightning.nn.layer import SparseLayer, StorageKind
 from psn_lightning.nn.masked import MaskedLayer
 from psn_lightning.nn.sparsify import WEIGHT_STREAM
-from psn_lightning.nn.storages import StorageName, make_active_linear, make_empty_linear, resolve_storage
+from psn_lightning.nn.storages import (
+    StorageName,
+    check_storage,
+    make_active_linear,
+    make_empty_linear,
+    resolve_storage,
+)
 from psn_lightning.nn.weights import ignore_masks, sparse_layers
 from psn_lightning.topology import Connectivity, SpreadingName, Topology
 
@@ -57,6 +63,7 @@ class SparseMLP(nn.Sequential):
     ) -> None:
         if not 0 < init_scale < float("inf"):
             raise SettingError(f"init_scale {init_scale} is not a positive number: use 1 for He initialisation (Eq. 9)")
+        check_storage(storage)
         modules: OrderedDict[str, nn.Module] = OrderedDict()
         layers = topology.wire(layer_sizes, spreading, seed)
         names = {f"fc{i}": layer.connectivity for i, layer in enumerate(layers, start=1)}

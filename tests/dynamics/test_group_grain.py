@@ -190,7 +190,7 @@ def test_a_loop_goes_on_bit_for_bit(rule):
 
 def test_rules_that_follow_single_neurons_are_refused():
     layers = {"fc1": sparse_linear(drawn()).view}
-    with pytest.raises(SettingError, match="CHTRule follows single neurons .* fc1"):
+    with pytest.raises(SettingError, match=r"CHTRule follows single neurons .* fc1"):
         check_layers(layers, CHTRule(chains=[]))
     assert check_layers(layers, RigLRule()) == {"fc1": layers["fc1"].n_connections // 4}
 

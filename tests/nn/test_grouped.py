@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 
 from psn_lightning.dynamics import moments_of
 from psn_lightning.errors import SettingError
-from psn_lightning.nn import SparseMLP, densify, describe, group_structure, sparse_layers, sparsify, storages
+from psn_lightning.nn import (
+    SparseMLP,
+    densify,
+    describe,
+    group_buckets,
+    group_structure,
+    sparse_layers,
+    sparsify,
+    storages,
+)
 from psn_lightning.nn.grouped import GroupedLinear
 from psn_lightning.nn.sharing import expand_pairs, find_pairs, list_neurons
 from psn_lightning.topology import Bernoulli, BlockSparse, Connectivity, Exponential, Grouped, LayerBudget, Topology
@@ -65,7 +74,7 @@ def test_values_and_gradients_are_those_of_dense_autograd(
     connectivity = drawn(n_groups, size, n_in, seed, interleaved)
     layer = grouped(connectivity, dtype, bias)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(group_structure, "PADDED_ON", {"cpu"} if padded else set())
+        patch.setattr(group_buckets, "PADDED_ON", {"cpu"} if padded else set())
         weight, b = dense_of(layer), layer.bias.detach().clone().requires_grad_() if bias else None
         x = torch.randn(rows, n_in, dtype=dtype, requires_grad=True)
         g, inputs = torch.randn(rows, layer.n_out, dtype=dtype), x.detach().clone().requires_grad_()
@@ -81,7 +90,7 @@ def test_values_and_gradients_are_those_of_dense_autograd(
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("padded", [False, True])
 def test_gradients_of_gradients(padded, compiled, monkeypatch):
-    monkeypatch.setattr(group_structure, "PADDED_ON", {"cpu"} if padded else set())
+    monkeypatch.setattr(group_buckets, "PADDED_ON", {"cpu"} if padded else set())
     if compiled:  # the operator of compiled graphs, without a compiler
         monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
     layer = grouped(drawn(4, 3, 6, seed=2))
@@ -124,7 +133,7 @@ def test_infinite_inputs_reach_the_groups_that_read_them_alone(monkeypatch):
     reads = layer.mask[:, 3]
     assert 0 < reads.sum() < len(reads)
     for kinds in (set(), {"cpu"}):
-        monkeypatch.setattr(group_structure, "PADDED_ON", kinds)
+        monkeypatch.setattr(group_buckets, "PADDED_ON", kinds)
         layer.structure.set_pairs(layer.structure.pairs)  # in new buckets
         assert torch.equal(~layer(x)[0].isfinite(), reads)
 

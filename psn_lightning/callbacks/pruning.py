@@ -84,8 +84,8 @@ class Prune(StartDense):
         """Check the strategy, and make a dense module sparse.
 
         Raises:
-            SettingError: If the strategy shards weights, the module cannot be made sparse, or storage csr would have to
-                change its counts on several processes.
+            SettingError: If the strategy shards weights, the module cannot be made sparse, or storage csr or groups
+                would have to change its counts on several processes.
         """
         super().setup(trainer, pl_module, stage)
         if stage == "fit":

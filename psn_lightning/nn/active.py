@@ -122,7 +122,7 @@ class ActiveLinear(nn.Module, SparseLayer):
 
     def set_values(self, values: Tensor) -> None:
         """Overwrite the weights of the active connections; see :meth:`SparseLayer.set_values`."""
-        self.weight.data = self.from_rows(values.to(self.weight))
+        overwrite(self.weight, self.from_rows(values.to(self.weight)))
 
     def check_count(self, count: int) -> None:
         """Check that an update may give the layer a number of connections.
@@ -277,3 +277,12 @@ class ActiveLinear(nn.Module, SparseLayer):
         if weight.shape != (self.n_out, self.n_in):
             raise ValueError(f"weight of shape {tuple(weight.shape)}, expected {(self.n_out, self.n_in)}")
         return Connections(self.connectivity, weight.flatten()[self.active_positions().to(weight.device)])
+
+
+@torch.no_grad()
+def overwrite(tensor: Tensor, values: Tensor) -> None:
+    """Overwrite a tensor, in place unless its size changes."""
+    if tensor.shape == values.shape:
+        tensor.copy_(values)
+    else:
+        tensor.data = values

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 PADDED_ON = {"cuda", "xpu", "mps"}
 """Devices on which groups of similar fan-in are padded to one batched product, because every launch counts there."""
@@ -36,26 +36,36 @@ class Buckets:
     buckets for each doubling of the fan-in.
 
     Args:
-        fan_in: Fan-in of each group.
+        fan_in: Fan-in of each group, int64, shape ``(n_groups,)``.
         inputs: Input of each pair of a group and an input, in the order of the groups, int64, shape ``(n_pairs,)``.
         n_in: Number of inputs.
     """
 
-    def __init__(self, fan_in: Sequence[int], inputs: Tensor, n_in: int) -> None:
+    def __init__(self, fan_in: Tensor, inputs: Tensor, n_in: int) -> None:
         self.n_in, self.n_pairs = n_in, len(inputs)
-        self._fan_in = torch.tensor(fan_in, device=inputs.device)
-        self._starts = self._fan_in.cumsum(0) - self._fan_in
+        sizes: list[int] = fan_in.tolist()
         own: dict[int, list[int]] = {}
         is_padded = inputs.device.type in PADDED_ON
-        for group, k in enumerate(fan_in):
+        for group, k in enumerate(sizes):
             if k:
                 step = max(1, (1 << (k.bit_length() - 1)) // _PARTS) if is_padded else 1
                 own.setdefault(-(-k // step) * step, []).append(group)
-        padded_inputs = torch.cat([inputs, inputs.new_tensor([n_in])])
-        self.all = [self._make(groups, [fan_in[group] for group in groups], padded_inputs) for groups in own.values()]
+        padded_inputs = functional.pad(inputs, (0, 1), value=n_in)
+        starts = fan_in.cumsum(0) - fan_in
+        chosen = torch.tensor([group for groups in own.values() for group in groups], dtype=torch.int64)
+        chosen = chosen.to(inputs.device)  # at once
+        self.all: list[Bucket] = []
+        """Buckets; none for a layer without connections."""
+        for index, groups in zip(chosen.split([len(groups) for groups in own.values()]), own.values(), strict=True):
+            largest, smallest = max(sizes[group] for group in groups), min(sizes[group] for group in groups)
+            step = torch.arange(largest, device=inputs.device)
+            rows = (starts[index][:, None] + step).masked_fill(step >= fan_in[index][:, None], self.n_pairs).flatten()
+            self.all.append(Bucket(index, largest, rows, padded_inputs[rows], smallest < largest))
         self.n_rows = sum(len(bucket.rows) for bucket in self.all)
         """Number of pairs, and of rows of padding."""
-        self.is_whole = len(self.all) == 1 and not self.all[0].padded and len(self.all[0].groups) == len(fan_in)
+        self.has_empty = len(chosen) < len(sizes)
+        """Whether a group has no inputs."""
+        self.is_whole = len(self.all) == 1 and not self.all[0].padded and len(self.all[0].groups) == len(sizes)
         """Whether a single bucket has all groups in their order, without padding."""
         places = inputs.new_empty(self.n_pairs + 1)
         if self.all:
@@ -65,15 +75,8 @@ class Buckets:
         """Row of each pair among those of the buckets, int64, shape ``(n_pairs,)``."""
         self._pairs_by_input = inputs.argsort(stable=True)
         self._rows_by_input = self.places[self._pairs_by_input]
-        counts = torch.bincount(inputs, minlength=n_in)
+        counts = inputs.new_zeros(n_in).index_add_(0, inputs, torch.ones_like(inputs))
         self._begins = counts.cumsum(0) - counts  # of each input in the two orders above
-
-    def _make(self, groups: list[int], sizes: list[int], padded_inputs: Tensor) -> Bucket:
-        index, fan_in = torch.tensor(groups, device=padded_inputs.device), max(sizes)
-        step = torch.arange(fan_in, device=padded_inputs.device)
-        rows = self._starts[index][:, None] + step
-        rows = rows.masked_fill(step >= self._fan_in[index][:, None], self.n_pairs).flatten()
-        return Bucket(index, fan_in, rows, padded_inputs[rows], min(sizes) < fan_in)
 
     def take_pairs(self, weight: Tensor, bucket: Bucket) -> Tensor:
         """Take the weights of a bucket, shape ``(groups, fan_in, size)``.

@@ -42,6 +42,8 @@ class GroupStructure(nn.Module):
     pairs: Tensor
     inputs: Tensor
     """Input of each pair, shape ``(n_pairs,)``."""
+    fan_in: Tensor
+    """Number of inputs of each group, shape ``(n_groups,)``."""
     ends: Tensor
     """End of each group's pairs, int32, shape ``(n_groups,)``."""
 
@@ -71,10 +73,11 @@ class GroupStructure(nn.Module):
 
     def set_pairs(self, pairs: Tensor) -> None:
         """Set the pairs, ascending, int64, shape ``(n_pairs,)``."""
-        fan_in = torch.bincount(pairs // self.n_in, minlength=self.n_groups)
-        self.n_pairs, self.fan_in = len(pairs), fan_in.tolist()
-        self._hold(pairs=pairs, inputs=pairs % self.n_in, ends=fan_in.cumsum(0, dtype=torch.int32))
-        self._buckets: Buckets | None = None
+        groups = pairs // self.n_in
+        fan_in = groups.new_zeros(self.n_groups).index_add_(0, groups, torch.ones_like(groups))
+        self.n_pairs = len(pairs)
+        self._hold(pairs=pairs, inputs=pairs % self.n_in, fan_in=fan_in, ends=fan_in.cumsum(0, dtype=torch.int32))
+        self._buckets = Buckets(self.fan_in, self.inputs, self.n_in)
 
     def _hold(self, **tensors: Tensor) -> None:
         for name, tensor in tensors.items():
@@ -88,7 +91,7 @@ class GroupStructure(nn.Module):
     @property
     def buckets(self) -> Buckets:
         """Groups in buckets, for the device that the structure is on."""
-        if self._buckets is None or self._buckets.places.device != self.pairs.device:
+        if self._buckets.places.device != self.pairs.device:
             self._buckets = Buckets(self.fan_in, self.inputs, self.n_in)
         return self._buckets
 
@@ -163,4 +166,9 @@ def fits_grouped_mm(a: Tensor, b: Tensor, structure: GroupStructure) -> bool:
     """
     possible = a.dtype == torch.bfloat16 and a.is_cuda and hasattr(nn.functional, "grouped_mm")
     aligned = a.shape[-1] % 8 == 0 and b.shape[-1] % 8 == 0 and structure.size % 8 == 0
-    return possible and aligned and min(structure.fan_in) > 0 and torch.cuda.get_device_capability(a.device) >= (8, 0)
+    return (
+        possible
+        and aligned
+        and not structure.buckets.has_empty
+        and torch.cuda.get_device_capability(a.device) >= (8, 0)
+    )

@@ -34,6 +34,8 @@ class GroupView(SparseLayer):
     def __init__(self, layer: SparseLayer) -> None:
         self.layer = layer
         self.storage = layer.storage
+        self._known: tuple[Tensor, Tensor] | None = None  # groups, and the neurons of each
+        self._find_neurons()
 
     @property
     def groups(self) -> None:
@@ -54,9 +56,17 @@ class GroupView(SparseLayer):
             )
         return groups
 
+    def _find_neurons(self) -> Tensor:
+        """Find the neurons of each group, once: a device would be waited for."""
+        groups = self._labels
+        if self._known is None or self._known[0] is not groups:
+            self._known = groups, list_neurons(groups)
+        return self._known[1]
+
     @property
     def _neurons(self) -> Tensor:
-        return list_neurons(self._labels)
+        """Neurons of each group, shape ``(n_groups, size)``."""
+        return self._find_neurons()
 
     @property
     def size(self) -> int:

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from psn_lightning.errors import SettingError
-from psn_lightning.nn.active import ActiveLinear
+from psn_lightning.nn.active import ActiveLinear, overwrite
 from psn_lightning.nn.group_products import multiply
 from psn_lightning.nn.group_structure import GroupStructure
 from psn_lightning.nn.layer import StorageKind
@@ -61,13 +62,13 @@ class GroupedLinear(ActiveLinear):
     def connectivity(self) -> Connectivity:
         """Present connections."""
         pairs = self.structure.pairs.cpu().numpy()
-        grid = Connectivity.from_fan_in(self.n_in, self.structure.fan_in, pairs % self.n_in)
+        grid = Connectivity.from_fan_in(self.n_in, self.structure.fan_in.cpu().numpy(), pairs % self.n_in)
         return Connectivity.from_grid(grid, self.groups.cpu().numpy())
 
     @property
     def fan_in(self) -> Tensor:
         """Number of inputs of each neuron, int64, shape ``(n_out,)``."""
-        return self.structure.ends.long().diff(prepend=self.groups.new_zeros(1))[self.groups]
+        return self.structure.fan_in[self.groups]
 
     def active_positions(self) -> Tensor:
         """Flat positions of the active connections, ascending, int64, shape ``(n_connections,)``."""
@@ -124,12 +125,12 @@ class GroupedLinear(ActiveLinear):
         old, size = self.structure.pairs, self.structure.size
         self.check_count(len(pairs) * size)
         places = torch.searchsorted(old, pairs)
-        stays = torch.cat([old, old.new_tensor([-1])])[places] == pairs
+        stays = functional.pad(old, (0, 1), value=-1)[places] == pairs
         rows = places.masked_fill(~stays, len(old))
         gradient, self.weight.grad = self.weight.grad, None
         self.structure.set_pairs(pairs)
         for tensor in (self.weight, *moments):
-            tensor.data = _gather_rows(tensor.data, rows, size)
+            overwrite(tensor, _gather_rows(tensor.detach(), rows, size))
         if gradient is not None:
             self.weight.grad = _gather_rows(gradient, rows, size)
         self._grown = self.compress((~stays).repeat_interleave(size))

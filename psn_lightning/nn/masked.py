@@ -127,7 +127,7 @@ class MaskedLayer(SparseLayer):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        """Convert entries of storage csr or of a dense model, which keeps the present mask; hook before loading."""
+        """Convert entries of another storage or of a dense model, which keeps the present mask; hook before loading."""
         self._count = None
         try:
             convert_to_masked(state_dict, prefix, self._name, self._mask, self.groups)

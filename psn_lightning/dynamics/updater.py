@@ -251,13 +251,20 @@ def _check_groups(layers: Mapping[str, SparseLayer], rule: Rule) -> None:
     """Check that a rule works on groups of neurons where a layer has them.
 
     Raises:
-        SettingError: If it follows single neurons from layer to layer.
+        SettingError: If it follows single neurons from layer to layer, or compares layers whose groups differ in size.
     """
+    scoring = getattr(rule, "rule", rule)  # of a rule that is held to a structure
     grouped = [name for name, layer in layers.items() if isinstance(layer, GroupView)]
     if grouped and type(rule).after_drop is not Rule.after_drop:
         raise SettingError(
             f"{type(rule).__name__} follows single neurons from layer to layer, but those of {', '.join(grouped)} "
             "share their inputs in groups: use another rule, or a topology without groups"
+        )
+    sizes = {layer.size if isinstance(layer, GroupView) else 1 for layer in layers.values()}
+    if type(scoring).prepare is not Rule.prepare and len(sizes) > 1:
+        raise SettingError(
+            f"{type(scoring).__name__} compares the weights of all layers, whose neurons share their inputs in groups of "
+            f"{', '.join(map(str, sorted(sizes)))}: use one size for all layers, or a rule that works layer by layer"
         )
 
 

@@ -56,11 +56,14 @@ class Buckets:
         chosen = chosen.to(inputs.device)  # at once
         self.all: list[Bucket] = []
         """Buckets; none for a layer without connections."""
-        for index, groups in zip(chosen.split([len(groups) for groups in own.values()]), own.values(), strict=True):
+        for index, groups in zip(
+            torch.split(chosen, [len(groups) for groups in own.values()]), own.values(), strict=True
+        ):
             largest, smallest = max(sizes[group] for group in groups), min(sizes[group] for group in groups)
             step = torch.arange(largest, device=inputs.device)
-            rows = (starts[index][:, None] + step).masked_fill(step >= fan_in[index][:, None], self.n_pairs).flatten()
-            self.all.append(Bucket(index, largest, rows, padded_inputs[rows], smallest < largest))
+            rows = (starts[index][:, None] + step).masked_fill(step >= fan_in[index][:, None], self.n_pairs)
+            padded = smallest < largest
+            self.all.append(Bucket(index, largest, rows.flatten(), padded_inputs[rows.flatten()], padded))
         self.n_rows = sum(len(bucket.rows) for bucket in self.all)
         """Number of pairs, and of rows of padding."""
         self.has_empty = len(chosen) < len(sizes)
@@ -69,8 +72,8 @@ class Buckets:
         """Whether a single bucket has all groups in their order, without padding."""
         places = inputs.new_empty(self.n_pairs + 1)
         if self.all:
-            rows = torch.cat([bucket.rows for bucket in self.all])
-            places.index_copy_(0, rows, torch.arange(self.n_rows, device=inputs.device))
+            every = torch.cat([bucket.rows for bucket in self.all])
+            places.index_copy_(0, every, torch.arange(self.n_rows, device=inputs.device))
         self.places = places[:-1]
         """Row of each pair among those of the buckets, int64, shape ``(n_pairs,)``."""
         self._pairs_by_input = inputs.argsort(stable=True)

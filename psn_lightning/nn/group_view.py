@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from psn_lightning.errors import SettingError
 from psn_lightning.nn.activity import Activity
 from psn_lightning.nn.layer import SparseLayer
 from psn_lightning.nn.sharing import expand_pairs, find_pairs, list_neurons
@@ -152,9 +153,12 @@ class GroupView(SparseLayer):
         """Refuse to set weights.
 
         Raises:
-            NotImplementedError: Always: a pair has one weight for each neuron of its group.
+            SettingError: Always: a pair has one weight for each neuron of its group.
         """
-        raise NotImplementedError("a pair has one weight for each neuron of its group: set those of the layer")
+        raise SettingError(
+            "the rule gives new connections a first weight, but those of neurons that share their inputs in groups start "
+            "at 0: use a topology without groups, or let the first weight be 0"
+        )
 
     def set_active(self, positions: Tensor, moments: Iterable[Tensor] = ()) -> int:
         """Change which pairs are active; see :meth:`SparseLayer.set_active`."""

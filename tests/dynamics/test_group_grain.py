@@ -19,6 +19,7 @@ from psn_lightning.dynamics import (
     RigLRule,
     SETRule,
     SRigLRule,
+    UnitRule,
     check_layers,
     moments_of,
     update_layer,
@@ -159,7 +160,7 @@ def test_a_view_sums_magnitudes_over_the_groups():
         close(view.compress(view.expand(pairs, view.active_positions())), 3 * pairs)
         view.n_candidates = 5
         assert layer.n_candidates == 15
-        with pytest.raises(NotImplementedError):
+        with pytest.raises(SettingError, match="first weight"):
             view.set_values(view.active_values())
 
 
@@ -193,6 +194,13 @@ def test_rules_that_follow_single_neurons_are_refused():
     with pytest.raises(SettingError, match=r"CHTRule follows single neurons .* fc1"):
         check_layers(layers, CHTRule(chains=[]))
     assert check_layers(layers, RigLRule()) == {"fc1": layers["fc1"].n_connections // 4}
+
+
+def test_rules_that_compare_layers_are_refused_where_groups_differ():
+    layers = {"fc1": sparse_linear(drawn()).view, "fc2": random_linear().view}
+    with pytest.raises(SettingError, match=r"GraNetRule compares .* groups of 1, 4"):
+        check_layers(layers, GraNetRule(0.9))
+    check_layers(layers, UnitRule(RigLRule(), 1))
 
 
 def test_a_layer_without_groups_is_its_own_view():

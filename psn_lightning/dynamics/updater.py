@@ -263,7 +263,7 @@ def _check_groups(layers: Mapping[str, SparseLayer], rule: Rule) -> None:
     sizes = {layer.size if isinstance(layer, GroupView) else 1 for layer in layers.values()}
     if type(scoring).prepare is not Rule.prepare and len(sizes) > 1:
         raise SettingError(
-            f"{type(scoring).__name__} compares the weights of all layers, whose neurons share their inputs in groups of "
+            f"{type(scoring).__name__} compares the weights of all layers, whose neurons share inputs in groups of "
             f"{', '.join(map(str, sorted(sizes)))}: use one size for all layers, or a rule that works layer by layer"
         )
 

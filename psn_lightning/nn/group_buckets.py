@@ -48,8 +48,8 @@ class Buckets:
         is_padded = inputs.device.type in PADDED_ON
         for group, k in enumerate(sizes):
             if k:
-                step = max(1, (1 << (k.bit_length() - 1)) // _PARTS) if is_padded else 1
-                own.setdefault(-(-k // step) * step, []).append(group)
+                grain = max(1, (1 << (k.bit_length() - 1)) // _PARTS) if is_padded else 1
+                own.setdefault(-(-k // grain) * grain, []).append(group)
         padded_inputs = functional.pad(inputs, (0, 1), value=n_in)
         starts = fan_in.cumsum(0) - fan_in
         chosen = torch.tensor([group for groups in own.values() for group in groups], dtype=torch.int64)

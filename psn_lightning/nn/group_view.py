@@ -156,8 +156,8 @@ class GroupView(SparseLayer):
             SettingError: Always: a pair has one weight for each neuron of its group.
         """
         raise SettingError(
-            "the rule gives new connections a first weight, but those of neurons that share their inputs in groups start "
-            "at 0: use a topology without groups, or let the first weight be 0"
+            "the rule gives new connections a first weight, but those of neurons that share their inputs in groups "
+            "start at 0: use a topology without groups, or let the first weight be 0"
         )
 
     def set_active(self, positions: Tensor, moments: Iterable[Tensor] = ()) -> int:

@@ -77,7 +77,7 @@ def make_pass(layer: nn.Module, width: int, batch: int) -> Callable[[], None]:
 def measure_layers(
     widths: tuple[int, ...], batches: tuple[int, ...], sparsities: tuple[float, ...], seconds: float
 ) -> Iterator[Row]:
-    """Measure layers of all shapes and sparsities; the kinds take turns.
+    """Measure layers of all shapes and sparsities that leave every neuron an input; the kinds take turns.
 
     Args:
         widths: Numbers of inputs and of neurons.
@@ -89,7 +89,7 @@ def measure_layers(
         Rows with ``width``, ``batch``, ``sparsity`` and ``kind``.
     """
     for width in widths:
-        for sparsity in sparsities:
+        for sparsity in (s for s in sparsities if (1 - s) * width >= 1):
             layers = {kind: make_layer(kind, width, sparsity) for kind in list_kinds(width)}
             for batch in batches:
                 calls = {kind: make_pass(layer, width, batch) for kind, layer in layers.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from psn_lightning.kernels.vectors import count_lanes
 
 _CACHE = 2**24  # bytes of inputs beyond which their rows come from memory, one by one, unless they come in blocks
 _WIDEST = 128  # columns of a tile
+_AT_ONCE = 2**23  # positions for which blocks are made at once, so that their memory stays small
 
 
 def add_products_at(positions: NDArray[np.int64], x: Tensor, g: Tensor, out: Tensor) -> None:
@@ -36,11 +38,24 @@ def add_products_at(positions: NDArray[np.int64], x: Tensor, g: Tensor, out: Ten
     """
     width = _WIDEST if x.shape[1] % _WIDEST == 0 else count_lanes(x.dtype.itemsize)
     if x.nbytes > _CACHE and len(positions) > len(x) + len(g) and x.shape[1] % width == 0:
-        _add_products_in_blocks(positions, x, g, width, out)
+        for own, neurons in _split_at_neurons(positions, len(x)):
+            relative = positions[own] - neurons.start * len(x)
+            _add_products_in_blocks(relative, x, g[neurons], width, out[own])
         return
     sizes = (len(positions), len(x), len(g), x.shape[1])
     addresses = (positions.ctypes.data, x.data_ptr(), g.data_ptr(), out.data_ptr())
     run_kernel(_compile_products(x.dtype.itemsize), torch.get_num_threads(), *sizes, *addresses)
+
+
+def _split_at_neurons(positions: NDArray[np.int64], n_in: int) -> Iterator[tuple[slice, slice]]:
+    """Split positions into parts of some millions that have whole neurons; yields the part and its neurons."""
+    begin = 0
+    while begin < len(positions):
+        last = min(begin + _AT_ONCE, len(positions)) - 1
+        neurons = slice(int(positions[begin]) // n_in, int(positions[last]) // n_in + 1)
+        end = int(np.searchsorted(positions, neurons.stop * n_in))
+        yield slice(begin, end), neurons
+        begin = end
 
 
 def _add_products_in_blocks(positions: NDArray[np.int64], x: Tensor, g: Tensor, width: int, out: Tensor) -> None:

@@ -41,6 +41,7 @@ def test_blocks_of_what_does_not_fit_in_the_cache(rows, dtype, data):
     out = before.clone()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gathered, "_CACHE", 0)
+        patch.setattr(gathered, "_AT_ONCE", data.draw(st.sampled_from([1, 50, 10_000])))
         add_products_at(positions, x, g, out)
     assert torch.equal(out, before + (g @ x.T).flatten()[positions])
 

@@ -1,8 +1,6 @@
 """Triton's kernels in Triton's interpreter, against dense products; and compiled for GPUs that are not here."""
 
-import importlib
 import itertools
-import sys
 
 import pytest
 import torch
@@ -12,17 +10,13 @@ from hypothesis import strategies as st
 pytest.importorskip("triton")
 
 from benchmarks.group_kernels import KERNELS, compile_for
+from tests.helpers.interpreter import interpreted
 
 
 @pytest.fixture(scope="module")
 def products():
-    """The module under Triton's interpreter, which is chosen where a kernel is decorated."""
-    name = "psn_lightning.kernels.triton_groups"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TRITON_INTERPRET", "1")
-        sys.modules.pop(name, None)
-        yield importlib.import_module(name)
-        sys.modules.pop(name)
+    with interpreted() as module:
+        yield module
 
 
 @settings(max_examples=12, deadline=None)

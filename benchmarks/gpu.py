@@ -133,10 +133,10 @@ STAGES = {
     ),
     "triton": Stage(
         group_kernels.triton,
-        "bf16 at 4096 and 90%, groups of 64: Triton 1.5 times as fast as torch's gather and bmm for outputs and weights, no "
-        "faster for inputs, whose products pass through memory twice in either",
-        "Triton's kernels become the default for the types and sizes where all three products together are 1.1 times as "
-        "fast; the best blocks become theirs",
+        "bf16 at 4096 and 90%, groups of 64: Triton 1.5 times as fast as torch's gather and bmm for outputs and "
+        "weights, no faster for inputs, whose products pass through memory twice in either",
+        "Triton's kernels become the default for the types and sizes where all three products together are 1.1 times "
+        "as fast; the best blocks become theirs",
     ),
     "sparse": Stage(
         layers.sparse,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +18,13 @@ from torch import Tensor, nn
 from psn_lightning.nn.group_buckets import Buckets
 from psn_lightning.nn.sharing import expand_pairs, list_neurons
 
+if TYPE_CHECKING:
+    from psn_lightning.kernels.triton_groups import GroupPlan
+
 Kind = Literal["w", "x", "y"]
 KINDS: tuple[Kind, ...] = ("w", "x", "y")
 
+_TRITON_TYPES = frozenset({torch.float16, torch.bfloat16, torch.float32})
 _numbers = itertools.count()
 _structures: weakref.WeakValueDictionary[int, GroupStructure] = weakref.WeakValueDictionary()
 
@@ -34,6 +38,8 @@ class GroupStructure(nn.Module):
         pairs: Pairs of a group and an input, ascending, int64, shape ``(n_pairs,)``.
     """
 
+    kernels: ClassVar[Literal["torch", "triton"]] = "torch"
+    """Kernels of the products: torch's, or on CUDA those of Triton, which no GPU has run yet."""
     groups: Tensor
     neurons: Tensor
     """Neurons of each group, shape ``(n_groups, size)``."""
@@ -78,6 +84,7 @@ class GroupStructure(nn.Module):
         self.n_pairs = len(pairs)
         self._hold(pairs=pairs, inputs=pairs % self.n_in, fan_in=fan_in, ends=fan_in.cumsum(0, dtype=torch.int32))
         self._buckets = Buckets(self.fan_in, self.inputs, self.n_in)
+        self._plan: GroupPlan | None = None
 
     def _hold(self, **tensors: Tensor) -> None:
         for name, tensor in tensors.items():
@@ -95,6 +102,15 @@ class GroupStructure(nn.Module):
             self._buckets = Buckets(self.fan_in, self.inputs, self.n_in)
         return self._buckets
 
+    @property
+    def plan(self) -> GroupPlan:
+        """Index tensors of Triton's kernels, for the device that the structure is on."""
+        if self._plan is None or self._plan.inputs.device != self.pairs.device:
+            from psn_lightning.kernels.triton_groups import GroupPlan
+
+            self._plan = GroupPlan(self.inputs, self.ends, self.n_in, self.size)
+        return self._plan
+
     def solve(self, kind: Kind, a: Tensor, b: Tensor) -> Tensor:
         """Compute one of weights, inputs and outputs from the other two.
 
@@ -104,12 +120,19 @@ class GroupStructure(nn.Module):
             a: First of the other two, in this order.
             b: Second of them.
         """
-        if kind == "w":
-            return self._solve_w(a, self._sort(b))
-        if kind == "x":
-            return self._solve_x(a, self._sort(b))
-        made = self._solve_y(a, b).flatten(0, 1)
-        return made if self.is_contiguous else made.index_select(0, self.places)
+        y = None if kind == "y" else self._sort(b)
+        if self.kernels == "triton" and a.dtype in _TRITON_TYPES:
+            return self._solve_by_triton(kind, a.contiguous(), (b if y is None else y.flatten(0, 1)).contiguous())
+        if y is None:
+            made = self._solve_y(a, b).flatten(0, 1)
+            return made if self.is_contiguous else made.index_select(0, self.places)
+        return self._solve_w(a, y) if kind == "w" else self._solve_x(a, y)
+
+    def _solve_by_triton(self, kind: Kind, a: Tensor, b: Tensor) -> Tensor:
+        if kind == "y":
+            made = self.plan.solve_y(a, b)
+            return made if self.is_contiguous else made.index_select(0, self.places)
+        return self.plan.solve_w(a, b) if kind == "w" else self.plan.solve_x(a, b)
 
     def _sort(self, y: Tensor) -> Tensor:
         """Sort outputs by group, shape ``(n_groups, size, rows)``."""

@@ -23,7 +23,7 @@ from psn_lightning.paper.report.evidence import ALTERNATIVES, PLANNED, Analysis,
 from psn_lightning.paper.report.explore import explore_page
 from psn_lightning.paper.report.figures import pictures
 from psn_lightning.paper.report.law import law_table, layer_table, layers
-from psn_lightning.paper.report.method_pages import methods_markdown, table7_markdown
+from psn_lightning.paper.report.method_pages import methods_markdown, sharing_markdown, table7_markdown
 from psn_lightning.paper.report.pages import checks_table, claims_table, page, table_markdown, tally, untitled
 from psn_lightning.paper.report.paper_tables import choices, paper_tables
 from psn_lightning.paper.report.runs import Runs
@@ -147,6 +147,7 @@ def report(runs: Runs, claims: Sequence[Claim], source: str) -> tuple[str, dict[
         parts.append(f"![{picture.caption}]({name})\n\n{picture.caption}")
     parts += ["## Tables", *map(table_markdown, [*paper_tables(current), *equilibrium_tables(current)])]
     parts += ["## Methods under one protocol", methods_markdown(runs), table7_markdown(runs)]
+    parts += ["## Groups that share their inputs", sharing_markdown(runs)]
     grids = load_grids()
     parts += ["## Contradictions inside the paper", as_list(published.CONTRADICTIONS)]
     parts += ["## Deviations from the plan", _list_deviations(runs)]
@@ -183,6 +184,7 @@ def sections(runs: Runs, claims: Sequence[Claim]) -> dict[str, str]:
         "results": headlines,
         "methods": methods_markdown(runs),
         "table 7": table7_markdown(runs),
+        "sharing": sharing_markdown(runs),
         **{name: untitled(table) for name, table in tables.items() if table},
     }
 

@@ -34,10 +34,15 @@ lint: $(VENV)/installed-lint ## Style, format, types and spelling; the container
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/codespell psn_lightning conf docs examples benchmarks README.md CHANGELOG.md --skip '*.png,*.svg,*.json'
+	$(BIN)/codespell psn_lightning conf docs examples benchmarks README.md CHANGELOG.md --skip '*.png,*.svg,*.json,docs/_build,docs/generated'
 	$(BIN)/hadolint docker/Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml
 	$(BIN)/python .ci/audit.py
+
+.PHONY: docs
+docs: $(VENV)/installed-docs ## Build the site into docs/_build/html: tutorials run, warnings are errors, links are checked; needs no network
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --jobs 2 --quiet docs docs/_build/html
+	$(BIN)/python docs/check_links.py docs/_build/html
 
 .PHONY: dist
 dist: $(VENV)/installed-dist ## Build wheel and source archive into dist/, and check them

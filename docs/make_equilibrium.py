@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from psn_lightning.figure_style import save_figure
 from psn_lightning.paper.record import read
 from psn_lightning.paper.report.equilibrium_figures import law_figure, settled_figure, share_figure
 from psn_lightning.paper.report.law import layers
@@ -13,9 +14,9 @@ HERE = Path(__file__).parent
 def main() -> None:
     """Draw the figures into the folder of this script."""
     runs = Runs(read(HERE.parent / "results" / "runs.jsonl").values())
-    settled_figure(runs).savefig(HERE / "equilibrium.png", dpi=110)
-    share_figure(runs).savefig(HERE / "equilibrium_bound.png", dpi=110)
-    law_figure(layers(runs)).savefig(HERE / "equilibrium_law.png", dpi=110)
+    save_figure(settled_figure(runs), HERE / "equilibrium.png")
+    save_figure(share_figure(runs), HERE / "equilibrium_bound.png")
+    save_figure(law_figure(layers(runs)), HERE / "equilibrium_law.png")
 
 
 if __name__ == "__main__":

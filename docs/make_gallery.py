@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from psn_lightning.figure_style import save_figure, styled
 from psn_lightning.topology import (
     Bell,
     Bernoulli,
@@ -41,6 +42,7 @@ GALLERY: dict[str, FanIn] = {
 }
 
 
+@styled
 def main() -> None:
     """Draw the fan-in of every family at 90% sparsity with 784 inputs and 1,024 neurons, seed 42."""
     budget = LayerBudget(n_in=784, n_out=1024, sparsity=0.9)
@@ -55,7 +57,7 @@ def main() -> None:
         axis.set_ylim(0, None)
     figure.supxlabel("neuron")
     figure.supylabel("fan-in")
-    figure.savefig(Path(__file__).parent / "profiles.png", dpi=100)
+    save_figure(figure, Path(__file__).parent / "profiles.png", dpi=100)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from psn_lightning.figure_style import save_figure, styled
 from psn_lightning.nn.init import InitName, initial_values
 from psn_lightning.topology import (
     Bernoulli,
@@ -66,6 +67,7 @@ def connect(topology: FanIn | Wiring, budget: LayerBudget, seed: int) -> Connect
     return connect_layer(as_wiring(topology, "random"), budget, np.random.default_rng(seed)).connectivity
 
 
+@styled
 def draw() -> Figure:
     """Draw the mask of every wiring with 128 inputs and 96 neurons at 90%, seed 42."""
     budget = LayerBudget(n_in=128, n_out=96, sparsity=0.9)
@@ -130,7 +132,7 @@ def print_silent_neurons() -> None:
 def main() -> None:
     """Draw the figure and print the tables."""
     warnings.filterwarnings("ignore", ".*in whole blocks")
-    draw().savefig(Path(__file__).parent / "wirings.png", dpi=90)
+    save_figure(draw(), Path(__file__).parent / "wirings.png", dpi=90)
     print_table()
     print_silent_neurons()
     print_isometry()

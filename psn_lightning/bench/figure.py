@@ -6,15 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from psn_lightning.bench.tables import count_flops, select
 from psn_lightning.bench.timing import Row
+from psn_lightning.figure_style import save_figure, styled
 
 _BATCH = 128
 
 
+@styled
 def draw_figure(path: Path, machine: dict[str, Any], rows: Sequence[Row]) -> None:
     """Draw the figure; a part that was not measured has no panel, and without a panel there is no figure.
 
@@ -32,18 +34,12 @@ def draw_figure(path: Path, machine: dict[str, Any], rows: Sequence[Row]) -> Non
     panels = [draw for draw, own in measured.items() if own]
     if not panels:
         return
-    style: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
-    with plt.rc_context(style):
-        figure, axes = plt.subplots(
-            1, len(panels), figsize=(4.4 * len(panels), 3.8), layout="constrained", squeeze=False
-        )
-        for draw, panel in zip(panels, axes[0], strict=True):
-            draw(panel, rows)
-        figure.suptitle(
-            f"{machine['processor']}, {machine['threads']} threads, {machine['date']}", fontsize=8, color="0.4"
-        )
-        figure.savefig(path, dpi=130)
-        plt.close(figure)
+    figure = Figure(figsize=(4.8 * len(panels), 4.2), layout="constrained")
+    for draw, panel in zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True):
+        draw(panel, rows)
+    title = f"{machine['processor']}, {machine['threads']} threads, {machine['date']}"
+    figure.suptitle(title, fontsize="small", color="0.4")
+    save_figure(figure, path)
 
 
 def _list_sparsities(axes: Axes, sparsities: Sequence[float]) -> None:
@@ -63,7 +59,7 @@ def _draw_layers(axes: Axes, rows: Sequence[Row]) -> None:
     axes.axhline(1, color="0.5", linewidth=1)
     axes.set(yscale="log", ylabel="times as fast as a dense layer", title="csr, forward and backward")
     _list_sparsities(axes, sparsities)
-    axes.legend(frameon=False)
+    axes.legend()
 
 
 def _draw_rates(axes: Axes, rows: Sequence[Row]) -> None:
@@ -77,7 +73,7 @@ def _draw_rates(axes: Axes, rows: Sequence[Row]) -> None:
         axes.axhline(row["rate"] / 1e9, color="0.5", linestyle="--", linewidth=1, label="dense product")
     axes.set_xticks(range(len(widths)), [str(width) for width in widths])
     axes.set(ylim=(0, None), xlabel="width", ylabel="GFLOP/s of active connections", title="csr, forward and backward")
-    axes.legend(frameon=False)
+    axes.legend()
 
 
 def _draw_fits(axes: Axes, rows: Sequence[Row]) -> None:
@@ -99,4 +95,4 @@ def _draw_scale(axes: Axes, rows: Sequence[Row]) -> None:
     last = own[-1]["median"] * 1e3 / n[-1]
     axes.loglog(n, [last * x for x in n], color="0.6", linestyle="--", linewidth=1, label="proportional")
     axes.set(xlabel="connections", title="784–width–width–10, the same fan-in")
-    axes.legend(frameon=False)
+    axes.legend()

@@ -24,6 +24,7 @@ from psn_lightning.tracking.store import Store
 _METRICS = ("test/accuracy", "val/accuracy", "sparsity/realised", "fan_in/ccv", "time/epoch_seconds")
 _SEED = "seed_everything"
 _PAGE = 1000
+_MOST_NAMED = 3  # settings of a class differ together: dozens of them say nothing more
 _WIDE = 10  # characters: longer names of metrics are broken in the heading of a table
 
 
@@ -238,8 +239,11 @@ def _print_table(comparison: Comparison) -> None:
         table.add_row(configuration, *(_break_lines(str(row[metric])) for metric in (*comparison.mean, "n")))
     console = Console(highlight=False)
     console.print(table)
-    for setting, earlier in comparison.in_step.items():
-        console.print(f"{setting} differs as {earlier} does.")
+    for earlier in dict.fromkeys(comparison.in_step.values()):
+        settings = [setting for setting, other in comparison.in_step.items() if other == earlier]
+        shown, others = settings[:_MOST_NAMED], len(settings[_MOST_NAMED:])
+        more = f" and {others} more" if others else ""
+        console.print(f"{', '.join(shown)}{more} {'differ' if settings[1:] else 'differs'} as {earlier} does.")
     if comparison.left_out:
         console.print(f"Left out: {', '.join(f'{count} {reason}' for reason, count in comparison.left_out.items())}.")
 

@@ -25,6 +25,7 @@ from psn_lightning.checkpoints.flat import flatten
 from psn_lightning.checkpoints.origin import KEY
 from psn_lightning.commands.topology_figures import equilibrium_figure, fan_in_histogram
 from psn_lightning.data import ClassificationData
+from psn_lightning.figure_style import save_figure
 from psn_lightning.topology.statistics import realised_sparsity
 from psn_lightning.tracking.address import without_password
 from psn_lightning.tracking.logger import MLflowLogger
@@ -131,11 +132,12 @@ class RunRecord(pl.Callback):
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
             if final:
-                fan_in_histogram(self.topology.initial, final).savefig(folder / "fan_in_before_after.png", dpi=110)
+                figure = fan_in_histogram(self.topology.initial, final)
+                save_figure(figure, folder / "fan_in_before_after.png")
             if self.equilibrium.trajectories:
                 sparsity = {name: realised_sparsity([connectivity]) for name, connectivity in final.items()}
                 figure = equilibrium_figure(self.equilibrium.trajectories, sparsity)
-                figure.savefig(folder / "equilibrium.png", dpi=110)
+                save_figure(figure, folder / "equilibrium.png")
             (folder / "connectivity").mkdir()
             for name, connectivity in final.items():
                 connectivity.save(folder / "connectivity" / f"{name}.npz")

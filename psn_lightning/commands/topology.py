@@ -12,6 +12,7 @@ from psn_lightning.callbacks.recording import connectivities
 from psn_lightning.callbacks.sparsify import sparsify_first
 from psn_lightning.commands.topology_figures import topology_figure
 from psn_lightning.errors import SettingError
+from psn_lightning.figure_style import save_figure
 from psn_lightning.files import atomically
 from psn_lightning.task import SparseClassifier
 from psn_lightning.topology.statistics import (
@@ -54,7 +55,7 @@ def show_topology(model: pl.LightningModule, trainer: pl.Trainer, figure_path: s
     path = Path(figure_path)
     try:
         with atomically(path) as scratch:
-            topology_figure(layers).savefig(scratch, dpi=120)
+            save_figure(topology_figure(layers), scratch)
     except (OSError, ValueError) as error:
         raise SettingError(
             f"--figure {path} cannot be written ({error}): give another path, ending in .png, .svg or .pdf"

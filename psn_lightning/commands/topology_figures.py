@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from psn_lightning.figure_style import styled
 from psn_lightning.topology import Connectivity
 from psn_lightning.topology.equilibrium import Trajectory, settlement, two_level_bound
 from psn_lightning.topology.statistics import fan_in_ccv
@@ -16,6 +17,7 @@ from psn_lightning.topology.statistics import fan_in_ccv
 _MASK_PIXELS = 256  # most bins of a mask on each axis: their densities are drawn, without a dense matrix
 
 
+@styled
 def topology_figure(layers: Mapping[str, Connectivity]) -> Figure:
     """Draw the fan-in over the neurons, the mask, and the fan-out over the inputs; a row for each sparse layer.
 
@@ -34,14 +36,13 @@ def topology_figure(layers: Mapping[str, Connectivity]) -> Figure:
         )
         draw_mask(mask, connectivity)
         mask.set_title(f"{name}: mask, {connectivity.n_connections:,} connections")
-        fan_out.fill_between(
-            np.arange(connectivity.n_in), connectivity.fan_out, step="mid", alpha=0.75, color="tab:green"
-        )
+        fan_out.fill_between(np.arange(connectivity.n_in), connectivity.fan_out, step="mid", alpha=0.75, color="C2")
         dead = int((connectivity.fan_out == 0).sum())
         fan_out.set(title=f"{name}: fan-out, {dead} dead inputs", xlabel="input", ylabel="neurons fed", ylim=(0, None))
     return figure
 
 
+@styled
 def fan_in_histogram(before: Mapping[str, Connectivity], after: Mapping[str, Connectivity]) -> Figure:
     """Draw the distribution of the fan-in before and after training; a panel for each sparse layer.
 
@@ -62,6 +63,7 @@ def fan_in_histogram(before: Mapping[str, Connectivity], after: Mapping[str, Con
     return figure
 
 
+@styled
 def equilibrium_figure(trajectories: Mapping[str, Trajectory], sparsity: Mapping[str, float]) -> Figure:
     """Draw the fan-in CCV over the topology updates; a panel for each sparse layer.
 
@@ -79,7 +81,7 @@ def equilibrium_figure(trajectories: Mapping[str, Trajectory], sparsity: Mapping
         axis.axhline(verdict.ccv, linestyle="--", linewidth=1, label=f"their mean {verdict.ccv:.2f}")
         bound = two_level_bound(sparsity[name])
         if bound < 2 * max(path.ccv):
-            axis.axhline(bound, color="tab:red", linewidth=1, label=f"two-level bound {bound:.2f}")
+            axis.axhline(bound, color="C3", linewidth=1, label=f"two-level bound {bound:.2f}")
         word = "converged" if verdict.converged else "not converged"
         axis.set(
             title=f"{name}: {word} (drift {verdict.drift:.1%})",

@@ -1,6 +1,7 @@
 """DataModules of the paper's four data sets, and of the digits that need no download.
 
-``__init__.pyi`` lists the public names. They are imported on first use, so that :mod:`catalogue` needs no torch.
+``__init__.pyi`` lists the public names. They are imported on first use, so that
+:mod:`~psn_lightning.data.catalogue` needs no torch.
 """
 
 import lazy_loader

@@ -165,7 +165,7 @@ class ClassificationData(DatasetFiles, pl.LightningDataModule):
         return train_x.mean(), train_x.std()
 
     def description(self) -> dict[str, str]:
-        """Provenance of the data, after :meth:`setup`: name, completeness, digest, folder, sizes, seed of the split."""
+        """Provenance of the data, after ``setup``: name, completeness, digest, folder, sizes, seed of the split."""
         rows = ", ".join(f"{name} {len(rows)}" for name, rows in self._sets.items())
         return self._provenance | {"dataset.rows": rows, "dataset.split_seed": str(self.split_seed)}
 

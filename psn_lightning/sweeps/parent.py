@@ -9,6 +9,7 @@ from pathlib import Path
 import optuna
 from mlflow.entities import RunStatus, RunTag
 
+from psn_lightning.figure_style import save_figure
 from psn_lightning.sweeps.liveness import failure_reason
 from psn_lightning.sweeps.parent_run import ParentRun
 from psn_lightning.sweeps.plan import Plan, best_trial, parent_run, set_parent_run
@@ -72,7 +73,7 @@ class StudyRun(ParentRun):
         figures = draw_study(study, state.complete, self._plan.space, self._plan.objective)
         with tempfile.TemporaryDirectory() as folder:
             for name, figure in figures.items():
-                figure.savefig(Path(folder) / f"{name}.png", dpi=110, bbox_inches="tight")
+                save_figure(figure, Path(folder) / f"{name}.png", bbox_inches="tight")
             self._client.log_artifacts(self._run, folder)
 
     def mark_lost(self, plan: Plan, state: State) -> None:

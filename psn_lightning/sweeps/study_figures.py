@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial
 from optuna.visualization import matplotlib as plots
 
 from psn_lightning.checkpoints.flat import short_names
+from psn_lightning.figure_style import styled
 from psn_lightning.sweeps.sweep import Range, Space
 from psn_lightning.sweeps.tickets import seed_values, trial_value
 
@@ -28,6 +29,7 @@ _PLOTS: dict[str, Callable[..., Any]] = {
 }
 
 
+@styled
 def draw_study(study: optuna.Study, complete: Sequence[FrozenTrial], space: Space, objective: str) -> dict[str, Figure]:
     """Draw the figures that the trials so far allow.
 
@@ -52,7 +54,11 @@ def draw_study(study: optuna.Study, complete: Sequence[FrozenTrial], space: Spac
                 axes = plot(study)
             except (ValueError, RuntimeError):  # too few trials, or nothing that varies
                 continue
-        figures[name] = (axes.flat[0] if isinstance(axes, np.ndarray) else axes).figure
+        panels = np.atleast_1d(axes)
+        for panel in panels:
+            panel.set_title("")  # the name of the file
+        figures[name] = panels[0].figure
+        figures[name].suptitle("")
     for key, values in space.items():
         if isinstance(values, Range):
             figures[f"{short_names(space)[key]}_against_objective"] = draw_against(complete, key, objective)
@@ -71,6 +77,7 @@ def _restore_pyplot() -> Iterator[None]:
                 plt.close(number)
 
 
+@styled
 def draw_against(trials: Sequence[FrozenTrial], key: str, objective: str) -> Figure:
     """Draw the objective over one setting: mean and standard deviation over the seeds of each trial.
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 from scipy import stats
 
+from psn_lightning.figure_style import styled
 from psn_lightning.paper.report.runs import ESTIMATORS, Runs, curve
 from psn_lightning.paper.report.verdicts import Claim, Verdict
 
@@ -21,6 +22,7 @@ _COLOURS = {
 _WIDTH = 66  # characters of a line of a claim
 
 
+@styled
 def effects_figure(claims: Sequence[Claim]) -> Figure | None:
     """Draw the effect of every claim that is about a difference of accuracies, ours and the printed one.
 
@@ -59,6 +61,7 @@ def effects_figure(claims: Sequence[Claim]) -> Figure | None:
     return figure
 
 
+@styled
 def noise_figure(runs: Runs) -> Figure | None:
     """Draw the noise between seeds by estimator, and how far one epoch of a run lies from the next.
 

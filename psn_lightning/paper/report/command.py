@@ -11,6 +11,7 @@ from rich.console import Console
 from psn_lightning.commands.markdown import as_text, markdown_table
 from psn_lightning.commands.messages import CommandParser
 from psn_lightning.errors import SettingError, in_one_line
+from psn_lightning.figure_style import save_figure
 from psn_lightning.paper.plan import find_contradictions, is_planned, load_plan, plan_digest, plan_file
 from psn_lightning.paper.record import RECORD, read
 from psn_lightning.paper.recorded_run import RecordedRun
@@ -142,7 +143,7 @@ def report(runs: Runs, claims: Sequence[Claim], source: str) -> tuple[str, dict[
     current = runs.current()
     for picture in pictures(current, claims):
         name, content = f"figures/{picture.name}.png", io.BytesIO()
-        picture.figure.savefig(content, format="png", dpi=110)
+        save_figure(picture.figure, content, format="png")
         figures[name] = content.getvalue()
         parts.append(f"![{picture.caption}]({name})\n\n{picture.caption}")
     parts += ["## Tables", *map(table_markdown, [*paper_tables(current), *equilibrium_tables(current)])]

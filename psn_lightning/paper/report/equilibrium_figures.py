@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from psn_lightning.data import DATASETS
+from psn_lightning.figure_style import styled
 from psn_lightning.paper.report import published
 from psn_lightning.paper.report.equilibria import UNSEEN
 from psn_lightning.paper.report.law import THE_LAW, Layer, fits
@@ -22,6 +23,7 @@ _HIDDEN = 1024  # neurons of a hidden layer of the paper's networks
 _MARKERS = {"mnist": "o", "fashion": "s", "emnist": "^", "forest": "D"}
 
 
+@styled
 def settled_figure(runs: Runs) -> Figure:
     """Draw the measured CCV over the CCV of Table 4: canonical RigL, and growth that does not see absent connections.
 
@@ -78,6 +80,7 @@ def share_of_bound(data: str) -> tuple[dict[float, float], float]:
     return bounds, statistics.geometric_mean(PAPER_TABLE_4[data][s] / bound for s, bound in bounds.items())
 
 
+@styled
 def share_figure(runs: Runs) -> Figure:
     """Draw Table 4, and our runs whose growth does not see absent connections, over one constant share of the bound.
 
@@ -110,6 +113,7 @@ def share_figure(runs: Runs) -> Figure:
     return figure
 
 
+@styled
 def law_figure(measured: Sequence[Layer]) -> Figure:
     """Draw the final CCV of canonical RigL in every layer, the law, and the two-level bound.
 
@@ -133,7 +137,7 @@ def law_figure(measured: Sequence[Layer]) -> Figure:
         alpha=0.1,
         label=f"within a factor of {law.error:.2f}",
     )
-    axis.plot(odds, bound, color="tab:red", linewidth=1, label="two-level bound")
+    axis.plot(odds, bound, color="C3", linewidth=1, label="two-level bound")
     for name, colour in (("first layer", "C0"), ("second", "C1"), ("third", "C2")):
         axis.plot([], [], "o", color=colour, label=name)
     axis.set(xscale="log", yscale="log", xlabel="s / (1 − s)", ylabel="fan-in CCV after the last epoch")

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from psn_lightning.commands.topology_figures import draw_mask
+from psn_lightning.figure_style import styled
 from psn_lightning.paper.report import published
 from psn_lightning.paper.report.axes import draw_means, make_axes
 from psn_lightning.paper.report.claim_figures import effects_figure, noise_figure
@@ -73,6 +74,7 @@ def pictures(runs: Runs, claims: Sequence[Claim]) -> Iterator[Picture]:
         yield Picture("law", "Where canonical RigL ended in every layer, and the simplest law.", law_figure(measured))
 
 
+@styled
 def _draw_profiles() -> Figure:
     """Draw the fan-in of the profiles, and a mask."""
     figure, (left, right) = make_axes(2)
@@ -88,6 +90,7 @@ def _draw_profiles() -> Figure:
     return figure
 
 
+@styled
 def _draw_static(runs: Runs) -> Figure:
     """Draw the differences of the profiles to the random one with 95% intervals, and the margin."""
     data = runs.data()
@@ -108,6 +111,7 @@ def _draw_static(runs: Runs) -> Figure:
     return figure
 
 
+@styled
 def _draw_sparsity(runs: Runs) -> Figure:
     """Draw the accuracy over the sparsity, by profile and spreading."""
     groups = by_spreading(runs)
@@ -127,6 +131,7 @@ def _draw_sparsity(runs: Runs) -> Figure:
     return figure
 
 
+@styled
 def _draw_trajectories(runs: Runs) -> Figure:
     """Draw the fan-in CCV over the epochs of RigL, by sparsity and start."""
     data = runs.data()[0]
@@ -141,12 +146,13 @@ def _draw_trajectories(runs: Runs) -> Figure:
                 label = f"from {start}" if i == 0 else None
                 axis.plot(mean, color=_START_COLOURS[start], alpha=0.7, label=label)
         axis.axhline(PAPER_TABLE_4[data][sparsity], linestyle="--", color="black", label="the paper")
-        axis.axhline(two_level_bound(sparsity), color="tab:red", linewidth=1, label="two-level bound")
+        axis.axhline(two_level_bound(sparsity), color="C3", linewidth=1, label="two-level bound")
         axis.set(title=f"{own.dataset()}, {sparsity:.0%}", xlabel="epoch", ylabel="fan-in CCV", ylim=(0, None))
         axis.legend(fontsize="x-small")
     return figure
 
 
+@styled
 def _draw_curves(runs: Runs) -> Figure:
     """Draw the training curves of two starts, and their difference."""
     figure, (axis, difference) = make_axes(2)
@@ -176,6 +182,7 @@ def _draw_curves(runs: Runs) -> Figure:
     return figure
 
 
+@styled
 def _draw_starts(runs: Runs) -> Figure:
     """Draw the accuracy of RigL over the sparsity, by start."""
     data = runs.data()
@@ -193,6 +200,7 @@ def _draw_starts(runs: Runs) -> Figure:
     return figure
 
 
+@styled
 def _draw_variants(runs: Runs) -> Figure:
     """Draw the final fan-in CCV of the variants of RigL, by layer."""
     own = runs.of("equilibrium-variants", runs.data()[0])
@@ -210,7 +218,7 @@ def _draw_variants(runs: Runs) -> Figure:
                 label=layer if row == 0 else None,
             )
     axis.axvline(PAPER_TABLE_4[own.all[0].data][0.9], linestyle="--", color="black", label="the paper")
-    axis.axvline(two_level_bound(0.9), color="tab:red", linewidth=1, label="two-level bound")
+    axis.axvline(two_level_bound(0.9), color="C3", linewidth=1, label="two-level bound")
     axis.set_yticks(range(len(names)), names)
     axis.invert_yaxis()
     axis.set(xlabel="fan-in CCV after the last epoch", title=own.dataset(), xlim=(0, None))

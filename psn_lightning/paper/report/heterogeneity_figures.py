@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 from statsmodels.regression.linear_model import OLS
 
+from psn_lightning.figure_style import styled
 from psn_lightning.paper.report.axes import draw_means, make_axes
 from psn_lightning.paper.report.paper_tables import PEAKS, SHARPNESS
 from psn_lightning.paper.report.runs import Runs, accuracy, metric, name_cell
@@ -17,6 +18,7 @@ from psn_lightning.paper.report.tables import LEVEL
 _CCV = metric("fan_in/ccv")
 
 
+@styled
 def multipeak_figure(runs: Runs) -> Figure:
     """Draw accuracy and fan-in CCV of the multi-peak profiles over the number of peaks.
 
@@ -36,6 +38,7 @@ def multipeak_figure(runs: Runs) -> Figure:
     return figure
 
 
+@styled
 def accuracy_figure(runs: Runs) -> Figure:
     """Draw the accuracy of every run over its fan-in CCV, and the regression with its 95% band, seed as block.
 
@@ -65,6 +68,7 @@ def accuracy_figure(runs: Runs) -> Figure:
     return figure
 
 
+@styled
 def gradient_figure(runs: Runs) -> Figure:
     """Draw the gradient ratio over the fan-in CCV, on a linear and on a logarithmic axis.
 

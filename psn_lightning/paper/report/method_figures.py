@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
+from psn_lightning.figure_style import styled
 from psn_lightning.paper.recorded_run import RecordedRun
 from psn_lightning.paper.report.axes import make_axes
 from psn_lightning.paper.report.method_ranks import average_ranks, rank_figure
@@ -48,6 +49,7 @@ def draw_methods(runs: Runs) -> Iterator[tuple[str, str, Figure]]:
             yield f"methods-ranks-{data}", f"Methods: average ranks, {title}.", rank_figure(found)
 
 
+@styled
 def cost_figure(runs: Runs) -> Figure:
     """Draw the accuracy of every method over the floating-point operations of its training.
 
@@ -57,6 +59,7 @@ def cost_figure(runs: Runs) -> Figure:
     return _draw(runs, metric("cost/flops"), "training, FLOP (connections × rows × 6)", "log")
 
 
+@styled
 def heterogeneity_figure(runs: Runs) -> Figure:
     """Draw the accuracy of every method over the fan-in CCV of its last masks, mean over the layers.
 
@@ -81,6 +84,7 @@ def kind_of(runs: list[RecordedRun]) -> str:
     return "mask that stays" if kept == 1 else "mask that moves"
 
 
+@styled
 def _draw(runs: Runs, place: Measure, label: str, scale: str) -> Figure:
     """Draw accuracies over a measure, a panel for each sparsity."""
     every = sparsities(runs)

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
+from psn_lightning.figure_style import styled
 from psn_lightning.paper.report.axes import make_axes
 from psn_lightning.paper.report.methods import DENSE, METHOD, SPARSITY
 from psn_lightning.paper.report.runs import Runs, late_accuracy
@@ -94,6 +95,7 @@ def rank_table(found: AverageRanks, title: str) -> Table:
     return Table(f"Average ranks: {title}", note, ["method", "mean rank", "within the critical difference"], rows)
 
 
+@styled
 def rank_figure(found: AverageRanks) -> Figure:
     """Draw the mean ranks with bars of the critical difference: methods whose bars overlap are not told apart.
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from psn_lightning.figure_style import save_figure
 from psn_lightning.sweeps.lottery.files import Level, LotteryFiles, Result
 from psn_lightning.sweeps.lottery.settings import Lottery
 from psn_lightning.sweeps.lottery.table import draw_lottery, format_csv, make_rows
@@ -54,7 +55,7 @@ class LotteryRun(ParentRun):
                 if value is not None:
                     self._log_once(names[key], value, row.level)
         with tempfile.TemporaryDirectory() as folder:
-            draw_lottery(rows).savefig(Path(folder) / "lottery.png", dpi=110, bbox_inches="tight")
+            save_figure(draw_lottery(rows), Path(folder) / "lottery.png", bbox_inches="tight")
             (Path(folder) / "lottery.csv").write_text(format_csv(rows))
             self._client.log_artifacts(self._run, folder)
 

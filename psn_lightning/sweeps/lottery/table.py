@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
+from psn_lightning.figure_style import styled
 from psn_lightning.sweeps.lottery.files import Level, Result
 
 COLUMNS = ("level", "connections", "left")
@@ -59,6 +60,7 @@ def format_csv(rows: list[Row]) -> str:
     return text.getvalue()
 
 
+@styled
 def draw_lottery(rows: list[Row]) -> Figure:
     """Draw the metric over the share of the connections that is left; the network before pruning is a line."""
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")

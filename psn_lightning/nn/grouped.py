@@ -13,6 +13,7 @@ from psn_lightning.nn.active import ActiveLinear, overwrite
 from psn_lightning.nn.group_products import multiply
 from psn_lightning.nn.group_structure import GroupStructure
 from psn_lightning.nn.layer import StorageKind
+from psn_lightning.nn.processes import average_over_processes
 from psn_lightning.nn.sharing import find_pairs
 from psn_lightning.nn.states import Connections, keep_groups, make_active_state
 from psn_lightning.topology import Connectivity
@@ -43,13 +44,12 @@ class GroupedLinear(ActiveLinear):
     def __init__(self, connectivity: Connectivity, values: Tensor, bias: Tensor | None) -> None:
         super().__init__(connectivity, values, bias)
         self.structure = _make_structure(connectivity, values.device)
-        self.replace_connections(Connections(connectivity, values))
+        self.set_values(values)
 
     def replace_connections(self, found: Connections) -> None:
         """Replace connections and weights; see :meth:`ActiveLinear.replace_connections`."""
         connectivity = keep_groups(found.connectivity, self.structure.groups)
-        device = self.weight.device
-        self.structure = _make_structure(connectivity, device)
+        self.structure = _make_structure(connectivity, self.weight.device)
         self.set_values(found.values)
         self.weight.grad = None
 
@@ -135,6 +135,25 @@ class GroupedLinear(ActiveLinear):
             self.weight.grad = _gather_rows(gradient, rows, size)
         self._grown = self.compress((~stays).repeat_interleave(size))
         return int(stays.sum()) * size
+
+    def gradient_at_pairs(self, pairs: Tensor) -> Tensor:
+        """Gradient of the loss to given pairs of a group and an input; see :meth:`SparseLayer.gradient_at`.
+
+        Args:
+            pairs: Pairs, active or absent, ascending, int64, shape ``(n,)``.
+
+        Returns:
+            Gradient for each neuron of the group, shape ``(n, size)``.
+
+        Raises:
+            RuntimeError: If :attr:`record_dense_gradient` was False during the backward pass.
+        """
+        self._has_recorded()
+        total = self.weight.new_zeros(len(pairs), self.structure.size)
+        wanted = GroupStructure(self.groups, self.n_in, pairs)
+        for x, g in self._recorded:
+            total += wanted.solve("w", x, g).to(total.dtype)
+        return average_over_processes(total)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map an input of shape ``(…, in_features)`` to an output of shape ``(…, out_features)``."""

@@ -14,7 +14,7 @@ from psn_lightning.nn.group_products import multiply
 from psn_lightning.nn.group_structure import GroupStructure
 from psn_lightning.nn.layer import StorageKind
 from psn_lightning.nn.processes import average_over_processes
-from psn_lightning.nn.sharing import find_pairs
+from psn_lightning.nn.sharing import expand_pairs, find_pairs
 from psn_lightning.nn.states import Connections, keep_groups, make_active_state
 from psn_lightning.topology import Connectivity
 
@@ -161,6 +161,8 @@ class GroupedLinear(ActiveLinear):
         if torch.is_autocast_enabled(x.device.type):
             dtype = torch.get_autocast_dtype(x.device.type)
             x, weight = x.to(dtype), weight.to(dtype)
+        if torch.compiler.is_exporting():
+            return self._multiply_densely(x, weight)
         rows = x.reshape(-1, self.in_features).T.contiguous()
         y = multiply(weight.view(-1, self.structure.size), rows, self.structure)
         if self._records:
@@ -168,6 +170,13 @@ class GroupedLinear(ActiveLinear):
         if self.bias is not None:
             y = y + self.bias.to(y.dtype)[:, None]
         return y.T.view(*x.shape[:-1], self.out_features)
+
+    def _multiply_densely(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Compute the output with a dense weight, by operators that every program of ``torch.export`` may have."""
+        positions = expand_pairs(self.structure.pairs, self.structure.neurons, self.in_features).flatten()
+        dense = weight.new_zeros(self.out_features * self.in_features).index_copy(0, positions, weight)
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return functional.linear(x, dense.view(self.out_features, self.in_features), bias)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _watch(self, x: Tensor, y: Tensor) -> None:

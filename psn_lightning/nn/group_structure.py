@@ -88,6 +88,10 @@ class GroupStructure(nn.Module):
         positions, places = expand_pairs(self.pairs, self.neurons, self.n_in).flatten().sort()
         return positions, places
 
+    def extra_repr(self) -> str:
+        """Return the sizes shown in the printed module."""
+        return f"groups={self.n_groups}, size={self.size}"
+
     @property
     def buckets(self) -> Buckets:
         """Groups in buckets, for the device that the structure is on."""

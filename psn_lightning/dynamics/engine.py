@@ -14,8 +14,9 @@ from psn_lightning.dynamics.rules import Rule, StructuredRule
 from psn_lightning.dynamics.selection import select_top, sort_ascending
 from psn_lightning.dynamics.views import Change, Connections, LayerState, Update
 from psn_lightning.errors import SettingError
-from psn_lightning.nn.group_view import GroupView, at_group_grain
+from psn_lightning.nn.group_view import GroupView
 from psn_lightning.nn.layer import SparseLayer
+from psn_lightning.nn.pair_view import at_group_grain
 
 GradientOf = Callable[[str, SparseLayer], Callable[[slice], Tensor] | None]
 """Function from a layer's name and the layer to the function that gives the gradient of a block of neurons; None for

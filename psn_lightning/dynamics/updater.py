@@ -16,8 +16,9 @@ from psn_lightning.dynamics.rules import Rule
 from psn_lightning.dynamics.schedules import Schedule, Window
 from psn_lightning.dynamics.views import Change, LayerState, Update
 from psn_lightning.errors import SettingError
-from psn_lightning.nn.group_view import GroupView, at_group_grain
+from psn_lightning.nn.group_view import GroupView
 from psn_lightning.nn.layer import SparseLayer
+from psn_lightning.nn.pair_view import at_group_grain
 from psn_lightning.nn.torch_private import is_held
 
 

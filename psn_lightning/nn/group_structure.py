@@ -56,7 +56,10 @@ class GroupStructure(nn.Module):
     def __init__(self, groups: Tensor, n_in: int, pairs: Tensor) -> None:
         super().__init__()
         self.n_in = n_in
-        self.set_groups(groups)
+        neurons = list_neurons(groups)
+        self.n_groups, self.size = neurons.shape
+        self._is_contiguous = bool((groups[1:] >= groups[:-1]).all())
+        self._hold(groups=groups, neurons=neurons, places=neurons.flatten().argsort())
         self.set_pairs(pairs)
         self._register()
 
@@ -70,15 +73,8 @@ class GroupStructure(nn.Module):
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._register()
 
-    def set_groups(self, groups: Tensor) -> None:
-        """Set the group of each neuron; :meth:`set_pairs` has to follow."""
-        neurons = list_neurons(groups)
-        self.n_groups, self.size = neurons.shape
-        self.is_contiguous = bool((groups[1:] >= groups[:-1]).all())
-        self._hold(groups=groups, neurons=neurons, places=neurons.flatten().argsort())
-
     def set_pairs(self, pairs: Tensor) -> None:
-        """Set the pairs, ascending, int64, shape ``(n_pairs,)``."""
+        """Set the pairs, ascending, int64, shape ``(n_pairs,)``; waits for the device."""
         groups = pairs // self.n_in
         fan_in = groups.new_zeros(self.n_groups).index_add_(0, groups, torch.ones_like(groups))
         self.n_pairs = len(pairs)
@@ -94,6 +90,10 @@ class GroupStructure(nn.Module):
         """Flat positions, ascending, and the place of each in the parameter; int64, shape ``(n_connections,)``."""
         positions, places = expand_pairs(self.pairs, self.neurons, self.n_in).flatten().sort()
         return positions, places
+
+    def extra_repr(self) -> str:
+        """Return the sizes shown in the printed module."""
+        return f"groups={self.n_groups}, size={self.size}"
 
     @property
     def buckets(self) -> Buckets:
@@ -125,30 +125,33 @@ class GroupStructure(nn.Module):
             return self._solve_by_triton(kind, a.contiguous(), (b if y is None else y.flatten(0, 1)).contiguous())
         if y is None:
             made = self._solve_y(a, b).flatten(0, 1)
-            return made if self.is_contiguous else made.index_select(0, self.places)
+            return made if self._is_contiguous else made.index_select(0, self.places)
         return self._solve_w(a, y) if kind == "w" else self._solve_x(a, y)
 
     def _solve_by_triton(self, kind: Kind, a: Tensor, b: Tensor) -> Tensor:
         if kind == "y":
             made = self.plan.solve_y(a, b)
-            return made if self.is_contiguous else made.index_select(0, self.places)
+            return made if self._is_contiguous else made.index_select(0, self.places)
         return self.plan.solve_w(a, b) if kind == "w" else self.plan.solve_x(a, b)
 
     def _sort(self, y: Tensor) -> Tensor:
         """Sort outputs by group, shape ``(n_groups, size, rows)``."""
-        sorted_ = y if self.is_contiguous else y.index_select(0, self.neurons.flatten())
+        sorted_ = y if self._is_contiguous else y.index_select(0, self.neurons.flatten())
         return sorted_.reshape(self.n_groups, self.size, -1)
 
     def _solve_y(self, w: Tensor, x: Tensor) -> Tensor:
         if fits_grouped_mm(w, x, self):
             return nn.functional.grouped_mm(w.T, x.index_select(0, self.inputs), offs=self.ends)
-        buckets, made = self.buckets, w.new_zeros(self.n_groups, self.size, x.shape[1])
-        for bucket in buckets.all:
-            weights, inputs = buckets.take_pairs(w, bucket), buckets.take_inputs(x, bucket)
-            product = torch.bmm(weights.transpose(1, 2), inputs)
-            if buckets.is_whole:
-                return product
-            made.index_copy_(0, bucket.groups, product)
+        buckets = self.buckets
+        parts = [
+            torch.bmm(buckets.take_pairs(w, bucket).transpose(1, 2), buckets.take_inputs(x, bucket))
+            for bucket in buckets.all
+        ]
+        if buckets.is_whole:
+            return parts[0]
+        made = w.new_zeros(self.n_groups, self.size, x.shape[1])
+        for bucket, part in zip(buckets.all, parts, strict=True):
+            made.index_copy_(0, bucket.groups, part)
         return made
 
     def _solve_x(self, w: Tensor, y: Tensor) -> Tensor:

@@ -16,11 +16,6 @@ from psn_lightning.topology import Connectivity
 _AT_ONCE = 2**22  # positions whose gradients are summed at once
 
 
-def at_group_grain(layer: SparseLayer) -> SparseLayer:
-    """Return the view of a layer's groups, or the layer itself if its neurons share nothing."""
-    return layer if layer.groups is None else GroupView(layer)
-
-
 class GroupView(SparseLayer):
     """Layer of any storage, seen as a layer with one neuron for each group of neurons that share their inputs.
 

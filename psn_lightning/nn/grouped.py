@@ -13,7 +13,8 @@ from psn_lightning.nn.active import ActiveLinear, overwrite
 from psn_lightning.nn.group_products import multiply
 from psn_lightning.nn.group_structure import GroupStructure
 from psn_lightning.nn.layer import StorageKind
-from psn_lightning.nn.sharing import find_pairs
+from psn_lightning.nn.processes import average_over_processes
+from psn_lightning.nn.sharing import expand_pairs, find_pairs
 from psn_lightning.nn.states import Connections, keep_groups, make_active_state
 from psn_lightning.topology import Connectivity
 
@@ -43,13 +44,12 @@ class GroupedLinear(ActiveLinear):
     def __init__(self, connectivity: Connectivity, values: Tensor, bias: Tensor | None) -> None:
         super().__init__(connectivity, values, bias)
         self.structure = _make_structure(connectivity, values.device)
-        self.replace_connections(Connections(connectivity, values))
+        self.set_values(values)
 
     def replace_connections(self, found: Connections) -> None:
         """Replace connections and weights; see :meth:`ActiveLinear.replace_connections`."""
         connectivity = keep_groups(found.connectivity, self.structure.groups)
-        device = self.weight.device
-        self.structure = _make_structure(connectivity, device)
+        self.structure = _make_structure(connectivity, self.weight.device)
         self.set_values(found.values)
         self.weight.grad = None
 
@@ -136,12 +136,33 @@ class GroupedLinear(ActiveLinear):
         self._grown = self.compress((~stays).repeat_interleave(size))
         return int(stays.sum()) * size
 
+    def gradient_at_pairs(self, pairs: Tensor) -> Tensor:
+        """Gradient of the loss to given pairs of a group and an input; see :meth:`SparseLayer.gradient_at`.
+
+        Args:
+            pairs: Pairs, active or absent, ascending, int64, shape ``(n,)``.
+
+        Returns:
+            Gradient for each neuron of the group, shape ``(n, size)``.
+
+        Raises:
+            RuntimeError: If :attr:`record_dense_gradient` was False during the backward pass.
+        """
+        self._has_recorded()
+        total = self.weight.new_zeros(len(pairs), self.structure.size)
+        wanted = GroupStructure(self.groups, self.n_in, pairs)
+        for x, g in self._recorded:
+            total += wanted.solve("w", x, g).to(total.dtype)
+        return average_over_processes(total)
+
     def forward(self, x: Tensor) -> Tensor:
         """Map an input of shape ``(…, in_features)`` to an output of shape ``(…, out_features)``."""
         weight: Tensor = self.weight
         if torch.is_autocast_enabled(x.device.type):
             dtype = torch.get_autocast_dtype(x.device.type)
             x, weight = x.to(dtype), weight.to(dtype)
+        if torch.compiler.is_exporting():
+            return self._multiply_densely(x, weight)
         rows = x.reshape(-1, self.in_features).T.contiguous()
         y = multiply(weight.view(-1, self.structure.size), rows, self.structure)
         if self._records:
@@ -149,6 +170,13 @@ class GroupedLinear(ActiveLinear):
         if self.bias is not None:
             y = y + self.bias.to(y.dtype)[:, None]
         return y.T.view(*x.shape[:-1], self.out_features)
+
+    def _multiply_densely(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Compute the output with a dense weight, by operators that every program of ``torch.export`` may have."""
+        positions = expand_pairs(self.structure.pairs, self.structure.neurons, self.in_features).flatten()
+        dense = weight.new_zeros(self.out_features * self.in_features).index_copy(0, positions, weight)
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return functional.linear(x, dense.view(self.out_features, self.in_features), bias)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _watch(self, x: Tensor, y: Tensor) -> None:

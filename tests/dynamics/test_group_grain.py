@@ -26,7 +26,8 @@ from psn_lightning.dynamics import (
 )
 from psn_lightning.errors import SettingError
 from psn_lightning.nn import group_view
-from psn_lightning.nn.group_view import GroupView, at_group_grain
+from psn_lightning.nn.group_view import GroupView
+from psn_lightning.nn.pair_view import PairView, at_group_grain
 from psn_lightning.topology import BlockSparse, Connectivity, Exponential, Grouped, ReceptiveField, Uniform
 from tests.helpers.layers import random_linear, sparse_linear
 from tests.helpers.loops import Loop
@@ -208,7 +209,8 @@ def test_a_layer_without_groups_is_its_own_view():
     assert at_group_grain(layer) is layer
     view = at_group_grain(sparse_linear(drawn()).view)
     assert at_group_grain(view) is view
-    assert isinstance(view, GroupView)
+    assert type(view) is GroupView
+    assert type(at_group_grain(sparse_linear(drawn(), "groups").view)) is PairView
 
 
 def test_masks_that_something_else_has_changed_are_noticed():

@@ -125,6 +125,14 @@ def test_a_compiled_layer_stays_in_one_graph_and_follows_updates():
         layer.set_pairs(pairs)
 
 
+def test_an_exported_layer_needs_no_operator_of_ours():
+    layer = grouped(drawn(), torch.float32)
+    x = torch.randn(3, 13)
+    program = torch.export.export(layer, (x,))
+    assert "psn_lightning" not in str(program.graph)
+    torch.testing.assert_close(program.module()(x), layer(x))
+
+
 @pytest.mark.parametrize("shape", [(13,), (2, 13), (2, 3, 13), (0, 13), (2, 0, 13)])
 def test_any_number_of_dimensions_and_empty_batches(shape):
     layer = grouped(drawn())

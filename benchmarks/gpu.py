@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.gpu_stages import layers, runs, steps, trainer_steps
+from benchmarks.gpu_stages import group_kernels, groups, layers, runs, steps, trainer_steps
 from benchmarks.gpu_stages.session import Session, matmul_precision
 
 
@@ -127,9 +127,23 @@ STAGES = {
         "an update's waits stay if it takes less than five steps",
     ),
     "groups": Stage(
-        layers.groups,
-        "4096, 2048 rows, bf16, groups of 64: 2.5 times dense compiled at 90%, 4 times at 95%; slower at 1024",
-        "storage groups gets a Triton kernel if plain PyTorch reaches half of 3 times at 90% for 4096",
+        groups.groups,
+        "4096, 2048 rows, bf16, groups of 64: 2.5 times dense compiled at 90%, 4 times at 95%; groups of 16 no faster "
+        "than dense at 90%; slower than dense at 1024; the exponential profile at most 1.3 times the uniform one",
+        "`auto` takes groups (GROUPS_WIN, accelerator) from the smallest size and sparsity at which every width from "
+        "4096 on is faster than masked and dense compiled; a Triton kernel unless 3 times dense at 90% for 4096",
+    ),
+    "group_updates": Stage(
+        groups.group_updates,
+        "RigL in storage groups 1.5 times masked at 4096: it computes the dense gradient in blocks",
+        "pairs are moved and scored without their connections if an update takes more than five steps",
+    ),
+    "triton": Stage(
+        group_kernels.triton,
+        "bf16 at 4096 and 90%, groups of 64: Triton 1.5 times as fast as torch's gather and bmm for outputs and "
+        "weights, no faster for inputs, whose products pass through memory twice in either",
+        "Triton's kernels become the default for the types and sizes where all three products together are 1.1 times "
+        "as fast; the best blocks become theirs",
     ),
     "sparse": Stage(
         layers.sparse,

@@ -95,6 +95,7 @@ from .topology import Diagonals as Diagonals
 from .topology import Exponential as Exponential
 from .topology import FanIn as FanIn
 from .topology import GaussianDegree as GaussianDegree
+from .topology import Grouped as Grouped
 from .topology import Linear as Linear
 from .topology import Lognormal as Lognormal
 from .topology import LognormalAtEquilibrium as LognormalAtEquilibrium

@@ -69,8 +69,9 @@ class SparseClassifier(pl.LightningModule):
         init: Initial weights: mean_fan_in (He with the layer's mean fan-in, Eq. 9), per_neuron (He with each neuron's
             fan-in), linear (those of nn.Linear, uniform within ±1/√inputs) or isometry (nearly orthogonal). Biases are
             0. A wiring that brings weights (Orthogonal) sets those of the hidden layers.
-        storage: Storage of sparse weights: masked (dense, any device), csr (active weights only, CPU) or auto: csr if
-            the machine has no accelerator and the sparsity is at least 0.6.
+        storage: Storage of sparse weights: masked (dense, any device), csr (active weights only, CPU), groups (active
+            weights only, any device, for neurons that share their inputs: Grouped, BlockSparse) or auto: csr if the
+            machine has no accelerator and the sparsity is at least 0.6.
         lr: Learning rate of Adam, the default optimizer.
         optimizer: Another optimizer, with its own learning rate; None is Adam.
         lr_scheduler: Learning rate schedule; None keeps the learning rate constant.
@@ -286,7 +287,7 @@ def _check_mixture(sparsity: float, storage: StorageName) -> None:
     """Check that no setting asks for sparse weights, which the experts do not have.
 
     Raises:
-        SettingError: If the sparsity is not 0 or the storage is csr.
+        SettingError: If the sparsity is not 0, or the storage is csr or groups.
     """
     for name, value, remedy in (("sparsity", sparsity, "0"), ("storage", storage, "auto or masked")):
         if value not in {0, "auto", "masked"}:

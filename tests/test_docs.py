@@ -22,7 +22,17 @@ COMMANDS = [
     if "soft.yaml" not in line
 ]
 MIXTURES = re.findall(r"^psn-train .*$", (DOCS / "mixture.md").read_text(), re.MULTILINE)
-PAGES = ("library.md", "migration.md", "data.md", "pruning.md", "wirings.md", "mixture.md", "methods.md", "lottery.md")
+PAGES = (
+    "library.md",
+    "migration.md",
+    "data.md",
+    "pruning.md",
+    "wirings.md",
+    "groups.md",
+    "mixture.md",
+    "methods.md",
+    "lottery.md",
+)
 
 
 def block(language):

@@ -49,7 +49,7 @@ from psn_lightning.nn import Mixture
 from psn_lightning.paper import RigLVariant
 from psn_lightning.pruning import OBD, SNIP, GraSP, Magnitude, SynFlow
 from psn_lightning.task import SparseClassifier
-from psn_lightning.topology import Bernoulli
+from psn_lightning.topology import Bernoulli, Exponential, Grouped
 from tests.helpers.pretended_gpu import CUDA, GpuTensor, PretendedGpu, to_cpu
 
 METHODS = {
@@ -228,6 +228,27 @@ def test_no_devices_are_mixed_and_the_numbers_are_the_cpus(method):
     for name, value in expected.state_dict().items():
         if name in found:
             assert torch.equal(found[name], value), name
+
+
+GROUPED = {"topology": Grouped(8, Exponential(), neurons="interleaved"), "storage": "groups"}
+
+
+@pytest.mark.parametrize("method", ["static", "RigL", "SET", "SRigL", "GMP"])
+def test_groups_are_computed_there(method):
+    """Padded on the device, not on the CPU; a plain step waits as rarely, and only for what others wait for."""
+    with PretendedGpu() as gpu:
+        task = make_model(**GROUPED)
+        make_trainer(gpu, *copies(method)).fit(task, Digits(batch_size=64))
+        found = {name: value.inner for name, value in task.state_dict().items() if isinstance(value, GpuTensor)}
+        assert len(task.network.fc1.structure.buckets.all) <= 8
+    assert not gpu.waits("step", "between steps")
+    expected = make_model(**GROUPED)
+    on_cpu = {"accelerator": "cpu", "strategy": "auto"}
+    make_trainer(PretendedGpu(), *copies(method), **on_cpu).fit(expected, Digits(batch_size=64))
+    assert task.network.fc1.structure.size == 8
+    for name, value in expected.state_dict().items():
+        if name in found:
+            torch.testing.assert_close(found[name], value, atol=1e-3, rtol=1e-3)
 
 
 class StopAt(pl.Callback):

@@ -34,7 +34,7 @@ from psn_lightning.data import Digits
 from psn_lightning.dynamics import moments_of
 from psn_lightning.errors import SettingError
 from psn_lightning.task import SparseClassifier
-from psn_lightning.topology import Bernoulli
+from psn_lightning.topology import Bernoulli, Exponential, Grouped
 from psn_lightning.tracking import MLflowLogger
 from tests.conftest import CONF, QUIET, only_run
 from tests.helpers.models import ACCELERATOR
@@ -84,7 +84,8 @@ def run(rule, folder, stops=(), checkpoint=None, extra=(), loop=None, **argument
     """Train; returns (task, trainer, record), also when the run was stopped."""
     pl.seed_everything(11)
     sparsity = 0.0 if rule in {"GMP", "TopKAST", "STR"} else 0.8
-    task = SparseClassifier(64, 10, hidden=[48, 32], topology=Bernoulli(), sparsity=sparsity, **arguments)
+    arguments = {"topology": Bernoulli(), **arguments}
+    task = SparseClassifier(64, 10, hidden=[48, 32], sparsity=sparsity, **arguments)
     record = Record()
     trainer = pl.Trainer(
         max_epochs=EPOCHS,
@@ -173,6 +174,13 @@ def test_other_optimizers_with_a_schedule(optimizer, workdir):
 def test_csr_goes_on_as_exactly(rule, workdir):
     straight = run(rule, workdir / "straight", storage="csr")
     assert_identical(straight, stopped_and_resumed(rule, workdir / "resumed", (14, 37), storage="csr"))
+
+
+@pytest.mark.parametrize("rule", ["RigL", "GMP"])
+def test_groups_go_on_as_exactly(rule, workdir):
+    arguments = {"storage": "groups", "topology": Grouped(8, Exponential(), neurons="interleaved")}
+    straight = run(rule, workdir / "straight", **arguments)
+    assert_identical(straight, stopped_and_resumed(rule, workdir / "resumed", (14, 37), **arguments))
 
 
 @pytest.mark.parametrize("loop", [{}, {"max_steps": EPOCHS * STEPS_PER_EPOCH}], ids=["epochs", "steps"])

@@ -14,7 +14,7 @@ from psn_lightning.dynamics import ConstantSchedule, RigLRule
 from psn_lightning.errors import SettingError
 from psn_lightning.nn import storages
 from psn_lightning.task import SparseClassifier
-from psn_lightning.topology import Bernoulli
+from psn_lightning.topology import Bernoulli, Exponential, Grouped
 from tests.conftest import CONF, QUIET, only_run
 
 METHODS = {
@@ -36,7 +36,7 @@ class Watch(pl.Callback):
         self.masks.append([layer.mask.clone() for layer in pl_module.network.sparse_layers().values()])
 
 
-def train(storage, method, folder, max_steps=60, checkpoint=None, **arguments):
+def train(storage, method, folder, max_steps=60, checkpoint=None, topology=None, **arguments):
     pl.seed_everything(4)
     watch = Watch()
     trainer = pl.Trainer(
@@ -52,7 +52,7 @@ def train(storage, method, folder, max_steps=60, checkpoint=None, **arguments):
         use_distributed_sampler=False,
         **arguments,
     )
-    task = SparseClassifier(64, 10, hidden=[96, 64], topology=Bernoulli(), sparsity=0.8, storage=storage)
+    task = SparseClassifier(64, 10, hidden=[96, 64], topology=topology or Bernoulli(), sparsity=0.8, storage=storage)
     trainer.fit(task, Digits(batch_size=64), ckpt_path=checkpoint, weights_only=True if checkpoint else None)
     return watch, trainer, task
 
@@ -73,12 +73,38 @@ def test_one_seed_trains_alike(method, arguments, tmp_path):
         assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
+GROUPS = Grouped(8, Exponential(), neurons="interleaved")
+
+
+@pytest.mark.parametrize(("method", "arguments"), [*((method, {}) for method in METHODS), ("RigL-both", ACCUMULATED)])
+def test_groups_train_as_in_the_other_storages(method, arguments, tmp_path):
+    """With the same masks: rules exchange inputs of whole groups, whatever the storage."""
+    masked, _, _ = train("masked", method, tmp_path / "masked", topology=GROUPS, **arguments)
+    groups, _, task = train("groups", method, tmp_path / "groups", topology=GROUPS, **arguments)
+    assert task.network.storage == "groups"
+    assert {c.group_size for c in task.network.connectivities().values()} == {8}
+    assert groups.losses == pytest.approx(masked.losses, abs=1e-6)
+    for a, b in zip(groups.masks, masked.masks, strict=True):
+        assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize(
+    "storages", [("masked", "groups"), ("groups", "masked"), ("groups", "csr"), ("csr", "groups"), ("groups", "groups")]
+)
+def test_a_checkpoint_of_groups_goes_on_in_any_storage(storages, tmp_path):
+    check_that_a_checkpoint_goes_on(storages, tmp_path, GROUPS)
+
+
 @pytest.mark.parametrize("storages", [("masked", "csr"), ("csr", "masked"), ("csr", "csr")])
 def test_a_checkpoint_goes_on_in_the_other_storage(storages, tmp_path):
-    whole, _, task = train(storages[0], "constant", tmp_path / "whole", max_steps=69)
-    _, trainer, _ = train(storages[0], "constant", tmp_path / "first", max_steps=46)  # two epochs
+    check_that_a_checkpoint_goes_on(storages, tmp_path, Bernoulli())
+
+
+def check_that_a_checkpoint_goes_on(storages, tmp_path, topology):
+    whole, _, task = train(storages[0], "constant", tmp_path / "whole", max_steps=69, topology=topology)
+    _, trainer, _ = train(storages[0], "constant", tmp_path / "first", max_steps=46, topology=topology)  # two epochs
     last = trainer.checkpoint_callback.last_model_path
-    rest, _, again = train(storages[1], "constant", tmp_path / "rest", max_steps=69, checkpoint=last)
+    rest, _, again = train(storages[1], "constant", tmp_path / "rest", max_steps=69, checkpoint=last, topology=topology)
     assert rest.losses == pytest.approx(whole.losses[-len(rest.losses) :], abs=1e-9)
     assert again.network.connectivities() == task.network.connectivities()
 

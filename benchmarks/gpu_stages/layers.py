@@ -1,4 +1,4 @@
-"""Single layers: topology updates, cuSPARSE, groups of neurons that share their inputs."""
+"""Single layers: topology updates, cuSPARSE."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import time
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
 
 from benchmarks.gpu_stages.session import Session, matmul_precision
-from benchmarks.gpu_stages.steps import compiled, network
+from benchmarks.gpu_stages.steps import network
 from psn_lightning.dynamics import RigLRule, SETRule, SRigLRule, update_layer
 
 
@@ -66,51 +65,3 @@ def sparse(session: Session) -> None:
                 what = f"{width}, {batch} rows, {sparsity:.1%}: {name}"
                 with session.tried(what):
                     session.note(what, us=session.time(call, n)[0])
-
-
-class GroupedLayer(nn.Module):
-    """A layer whose neurons share their inputs in groups, as one batched product: what matrix units can use.
-
-    Args:
-        n_in: Number of inputs.
-        n_out: Number of neurons.
-        fan_in: Inputs of a group.
-        group: Neurons of a group.
-    """
-
-    def __init__(self, n_in: int, n_out: int, fan_in: int, group: int) -> None:
-        super().__init__()
-        index = torch.stack([torch.randperm(n_in)[:fan_in] for _ in range(n_out // group)])
-        self.register_buffer("index", index.flatten())
-        self.weight = nn.Parameter(torch.randn(n_out // group, fan_in, group) / fan_in**0.5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Compute the outputs ``(batch, n_out)`` of inputs ``(batch, n_in)``."""
-        groups, fan_in, _ = self.weight.shape
-        gathered = x.index_select(1, self.index).view(len(x), groups, fan_in).transpose(0, 1)
-        return torch.bmm(gathered, self.weight).transpose(0, 1).flatten(1)
-
-
-def groups(session: Session) -> None:
-    """A layer with shared inputs against dense eager and compiled ones: forward and backward pass."""
-    cases = [(64, 32)] if session.quick else [(1024, 128), (4096, 2048), (8192, 2048)]
-    for width, batch in cases:
-        for name, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
-            x = torch.randn(batch, width, device=session.device, dtype=dtype, requires_grad=True)
-
-            def time_layer(what: str, layer: nn.Module, x: Tensor = x, dtype: torch.dtype = dtype) -> None:
-                if session.seconds_left < 30:
-                    return
-                with session.tried(what), matmul_precision("high"):
-                    layer = layer.to(session.device, dtype)
-                    us, _ = session.time(lambda: layer(x).sum().backward(), 3 if session.quick else 20, 3)
-                    session.note(what, us=us)
-
-            time_layer(f"{width}, {batch} rows, {name}: dense", nn.Linear(width, width, bias=False))
-            if session.device == "cuda":
-                layer = compiled(nn.Linear(width, width, bias=False))
-                time_layer(f"{width}, {batch} rows, {name}: dense, compiled", layer)
-            for sparsity in (0.9, 0.95):
-                for size in (16, 64, 128) if not session.quick else (16,):
-                    layer = GroupedLayer(width, width, round(width * (1 - sparsity)), size)
-                    time_layer(f"{width}, {batch} rows, {name}: groups of {size} at {sparsity:.0%}", layer)

@@ -1,4 +1,4 @@
-"""Forward and backward pass of one layer: csr, masked, dense torch, torch.sparse CSR, and sparselab if installed."""
+"""Forward and backward pass of one layer: csr, groups, masked, dense torch, torch.sparse CSR, sparselab if there."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ from torch import Tensor, nn
 
 from psn_lightning.bench.timing import Row, summarise, time_in_turn
 from psn_lightning.nn import MaskedLayer
+from psn_lightning.nn.grouped import GroupedLinear
 from psn_lightning.nn.init import initial_values
 from psn_lightning.nn.storages import make_csr_linear
-from psn_lightning.topology import Bernoulli, LayerBudget, spread
+from psn_lightning.topology import Bernoulli, Grouped, LayerBudget, spread
+
+GROUP_SIZES = (16, 64)
+"""Numbers of neurons that share their inputs in storage groups."""
 
 _DENSE_UP_TO = 16384  # widths beyond have no dense weight in memory
 _MATRIX_UP_TO = 8192  # torch.sparse has a dense gradient of the weight; masked multiplies a dense one
@@ -41,6 +45,10 @@ def make_layer(kind: str, width: int, sparsity: float) -> nn.Module:
         layer: nn.Module = sparselab.SparseLinear(width, width, sparsity=sparsity)
         return layer
     rng = np.random.default_rng(0)
+    if kind.startswith("groups"):
+        shared = Grouped(int(kind.removeprefix("groups "))).connect(LayerBudget(width, width, sparsity), rng)
+        drawn = torch.from_numpy(initial_values(shared, "mean_fan_in", rng)).float()
+        return GroupedLinear(shared, drawn, torch.zeros(width))
     connectivity = spread(Bernoulli().fan_in(LayerBudget(width, width, sparsity), rng), width, "random", rng)
     if kind == "torch csr":
         return TorchCSR(torch.from_numpy(connectivity.mask()) * torch.randn(width, width))
@@ -54,7 +62,8 @@ def make_layer(kind: str, width: int, sparsity: float) -> nn.Module:
 
 def list_kinds(width: int) -> list[str]:
     """List the kinds of layer that a machine of ordinary memory can train at a width."""
-    kinds = ["csr", *(["dense"] if width <= _DENSE_UP_TO else [])]
+    kinds = ["csr", *(f"groups {size}" for size in GROUP_SIZES if width % size == 0)]
+    kinds += ["dense"] if width <= _DENSE_UP_TO else []
     if importlib.util.find_spec("sparselab") is not None:
         kinds.append("sparselab")
     return kinds + (["masked", "torch csr"] if width <= _MATRIX_UP_TO else [])
@@ -77,7 +86,7 @@ def make_pass(layer: nn.Module, width: int, batch: int) -> Callable[[], None]:
 def measure_layers(
     widths: tuple[int, ...], batches: tuple[int, ...], sparsities: tuple[float, ...], seconds: float
 ) -> Iterator[Row]:
-    """Measure layers of all shapes and sparsities; the kinds take turns.
+    """Measure layers of all shapes and sparsities that leave every neuron an input; the kinds take turns.
 
     Args:
         widths: Numbers of inputs and of neurons.
@@ -89,7 +98,7 @@ def measure_layers(
         Rows with ``width``, ``batch``, ``sparsity`` and ``kind``.
     """
     for width in widths:
-        for sparsity in sparsities:
+        for sparsity in (s for s in sparsities if (1 - s) * width >= 1):
             layers = {kind: make_layer(kind, width, sparsity) for kind in list_kinds(width)}
             for batch in batches:
                 calls = {kind: make_pass(layer, width, batch) for kind, layer in layers.items()}

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from psn_lightning.bench.layers import GROUP_SIZES
 from psn_lightning.bench.roofline import BYTES_PER_CONNECTION, FLOPS_PER_BYTE
 from psn_lightning.bench.timing import Row
 from psn_lightning.commands.markdown import markdown_table
 
 _NOTE = """Written by `psn-train bench`. Medians. What a table compares took turns within one run: the speed of a
 machine changes from minute to minute, so ratios mean more than times."""
-_OTHERS = ("dense", "masked", "torch csr", "sparselab")
+_OTHERS = ("dense", "masked", *(f"groups {size}" for size in GROUP_SIZES), "torch csr", "sparselab")
 
 
 def write_page(machine: dict[str, Any], rows: Sequence[Row]) -> str:

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from psn_lightning.callbacks.averages import follow_connections
 from psn_lightning.callbacks.layers import log_now, seed_of_run, select_layers
-from psn_lightning.callbacks.ranks import check_equal_connectivity, refuse_csr_counts, refuse_sharding
+from psn_lightning.callbacks.ranks import check_equal_connectivity, refuse_changing_counts, refuse_sharding
 from psn_lightning.callbacks.sparsify import sparsify_first
 from psn_lightning.callbacks.steps import count_steps_of_each, count_total_steps
 from psn_lightning.dynamics import Change, Rule, Schedule, TopologyUpdater, Window, check_layers
@@ -77,7 +77,7 @@ class DynamicTopology(pl.Callback):
         layers = select_layers(pl_module, self.layers)
         check_layers(layers, self.rule)
         if not self.rule.keeps_count:
-            refuse_csr_counts(trainer, layers, type(self.rule).__name__)
+            refuse_changing_counts(trainer, layers, type(self.rule).__name__)
         n_steps = count_total_steps(trainer)
         per_epoch = trainer.num_training_batches / trainer.accumulate_grad_batches
         self._lengths = n_steps, per_epoch if math.isinf(per_epoch) else math.ceil(per_epoch)

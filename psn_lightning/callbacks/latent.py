@@ -52,7 +52,7 @@ class LatentWeights(StartDense, ABC, Generic[Layer]):
         """Check strategy, callbacks and storage, and give a dense module full masks.
 
         Raises:
-            SettingError: If another callback changes the masks, the strategy shards weights, or a layer is csr.
+            SettingError: If another callback changes the masks, the strategy shards weights, or a layer is not masked.
         """
         super().setup(trainer, pl_module, stage)
         if stage != "fit":

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from psn_lightning.callbacks.averages import follow_connections
 from psn_lightning.callbacks.layers import layers_of, seed_of_run
-from psn_lightning.callbacks.ranks import check_equal_connectivity, refuse_csr_counts
+from psn_lightning.callbacks.ranks import check_equal_connectivity, refuse_changing_counts
 from psn_lightning.callbacks.sparsify import StartDense
 from psn_lightning.callbacks.steps import count_steps_of_each, count_total_steps
 from psn_lightning.errors import SettingError
@@ -84,12 +84,12 @@ class Prune(StartDense):
         """Check the strategy, and make a dense module sparse.
 
         Raises:
-            SettingError: If the strategy shards weights, the module cannot be made sparse, or storage csr would have to
-                change its counts on several processes.
+            SettingError: If the strategy shards weights, the module cannot be made sparse, or storage csr or groups
+                would have to change its counts on several processes.
         """
         super().setup(trainer, pl_module, stage)
         if stage == "fit":
-            refuse_csr_counts(trainer, layers_of(pl_module), "pruning")
+            refuse_changing_counts(trainer, layers_of(pl_module), "pruning")
 
     @property
     def is_at_target(self) -> bool:

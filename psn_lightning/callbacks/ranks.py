@@ -48,8 +48,8 @@ def find_unequal(pl_module: pl.LightningModule, digest: bytes) -> list[int]:
     return every.tolist() if (every != mine).any() else []
 
 
-def refuse_csr_counts(trainer: pl.Trainer, layers: Mapping[str, SparseLayer], what: str) -> None:
-    """Check that no storage has to change its number of connections on several processes, which csr cannot.
+def refuse_changing_counts(trainer: pl.Trainer, layers: Mapping[str, SparseLayer], what: str) -> None:
+    """Check that no storage has to change its number of connections on several processes, which only masked can.
 
     Args:
         trainer: Trainer of the run.
@@ -57,13 +57,13 @@ def refuse_csr_counts(trainer: pl.Trainer, layers: Mapping[str, SparseLayer], wh
         what: What changes them, for the message.
 
     Raises:
-        SettingError: If a layer is csr and the run has several processes.
+        SettingError: If a layer has storage csr or groups and the run has several processes.
     """
-    csr = [name for name, layer in layers.items() if layer.storage == "csr"]
-    if csr and trainer.world_size > 1:
+    fixed = [name for name, layer in layers.items() if layer.storage != "masked"]
+    if fixed and trainer.world_size > 1:
         raise SettingError(
-            f"{what} changes the number of connections of {', '.join(csr)}, which storage csr cannot on "
-            f"{trainer.world_size} processes: use storage masked, or one process"
+            f"{what} changes the number of connections of {', '.join(fixed)}, which storage {layers[fixed[0]].storage} "
+            f"cannot on {trainer.world_size} processes: use storage masked, or one process"
         )
 
 

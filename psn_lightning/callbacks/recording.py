@@ -80,7 +80,12 @@ class TopologyLogger(pl.Callback):
     def state_dict(self) -> dict[str, Any]:
         """Initial connections by layer name, for the overlap after a resume."""
         return {
-            name: {"n_in": c.n_in, "indptr": torch.tensor(c.indptr), "indices": torch.tensor(c.indices)}
+            name: {
+                "n_in": c.n_in,
+                "indptr": torch.tensor(c.indptr),
+                "indices": torch.tensor(c.indices),
+                **({} if c.groups is None else {"groups": torch.tensor(c.groups)}),
+            }
             for name, c in self.initial.items()
         }
 
@@ -88,7 +93,13 @@ class TopologyLogger(pl.Callback):
         """Restore the initial connections from :meth:`state_dict`."""
         self._is_restored = True
         self.initial = {
-            name: Connectivity(c["n_in"], c["indptr"].numel() - 1, c["indptr"].numpy(), c["indices"].numpy())
+            name: Connectivity(
+                c["n_in"],
+                c["indptr"].numel() - 1,
+                c["indptr"].numpy(),
+                c["indices"].numpy(),
+                c["groups"].numpy() if "groups" in c else None,
+            )
             for name, c in state_dict.items()
         }
 

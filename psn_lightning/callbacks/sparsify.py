@@ -33,8 +33,8 @@ class Sparsify(pl.Callback):
             projection by default.
         exclude: Glob patterns of the names of layers to keep dense.
         overrides: Settings (sparsity, topology, storage) by glob pattern of layer names.
-        storage: Storage of the weights: masked (any device), csr (active weights only, CPU), or auto (csr for Linears
-            for which it is faster).
+        storage: Storage of the weights: masked (any device), csr (active weights only, CPU), groups (active weights
+            only, any device, for neurons that share their inputs), or auto (csr for Linears for which it is faster).
         spreading: Choice of the inputs of a neuron with given fan-in: even, random or sequential; not with a wiring.
         init: Initialisation of the active weights: None keeps their values; mean_fan_in, per_neuron, linear and
             isometry draw new ones.

@@ -25,7 +25,8 @@ class TrainingCost(pl.Callback):
     kernel is counted once per row, not at each of its places. Batches without a tensor have no rows to count, and no
     ``cost/flops``.
 
-    The count is that of an implementation which stores and multiplies active weights only, as storage csr does.
+    The count is that of an implementation which stores and multiplies active weights only, as storages csr and groups
+    do.
     """
 
     def __init__(self) -> None:

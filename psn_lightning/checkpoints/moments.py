@@ -13,13 +13,14 @@ from torch.optim import Optimizer
 from psn_lightning.callbacks.ranks import find_unequal
 from psn_lightning.errors import SettingError
 from psn_lightning.nn import SparseLayer, sparse_layers
-from psn_lightning.nn.states import Connections, read_connections
+from psn_lightning.nn.states import Connections, find_storage, read_connections
 
 
 class PortableMoments(pl.Callback):
     """Converts the moments in a checkpoint to the present storage of the layers.
 
-    Moments have the layout of the parameter: dense for storage masked, block by block for storage csr.
+    Moments have the layout of the parameter: dense for storage masked, block by block for storage csr,
+    group by group for storage groups.
     """
 
     def __init__(self) -> None:
@@ -88,8 +89,8 @@ def convert_moments(checkpoint: dict[str, Any], module: torch.nn.Module, optimiz
         for index, entry in state["state"].items():
             if index < len(parameters) and id(parameters[index]) in layers:
                 name, layer = layers[id(parameters[index])]
-                was_csr, found = f"{name}.values" in checkpoint["state_dict"], None
-                if was_csr != (layer.storage == "csr"):
+                was, found = find_storage(checkpoint["state_dict"], f"{name}."), None
+                if was != layer.storage:
                     found = read_connections(checkpoint["state_dict"], f"{name}.", (layer.n_out, layer.n_in))
                 if found is not None and isinstance(optimizer, torch.optim.Adafactor):
                     raise SettingError(
@@ -105,8 +106,8 @@ def _convert_moment(layer: SparseLayer, moment: Any, found: Connections) -> Any:
     if not isinstance(moment, Tensor):
         return moment
     positions = torch.from_numpy(found.connectivity.keys().copy())
-    if layer.storage == "masked" and moment.shape == positions.shape and moment.dim() == 1:
-        return layer.expand(found.sort_moment(moment), positions)
-    if layer.storage == "csr" and moment.shape == (layer.n_out, layer.n_in):
+    if moment.shape == (layer.n_out, layer.n_in):
         return layer.expand(moment.flatten()[positions], positions)
+    if moment.shape == positions.shape:
+        return layer.expand(found.sort_moment(moment), positions)
     return moment

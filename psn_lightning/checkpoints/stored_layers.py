@@ -1,20 +1,21 @@
-"""Sparse layers in a state dict: their connections are read and replaced without a module, in either storage."""
+"""Sparse layers in a state dict: their connections are read and replaced without a module, in any storage."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from psn_lightning.errors import SettingError
-from psn_lightning.nn.states import BLOCKS, make_csr_state, read_connections
+from psn_lightning.nn.layer import StorageKind
+from psn_lightning.nn.states import BLOCKS, GROUPS, find_storage, make_active_state, read_connections
 from psn_lightning.topology import Connectivity
 
-_MASK, _INDPTR = "_mask", "indptr"
+_MASK, _GROUPS, _INDPTR = "_mask", "_groups", "indptr"
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,10 @@ class StoredLayer:
 
     name: str
     """Name of the layer, as in :func:`psn_lightning.sparse_layers`."""
-    storage: Literal["masked", "csr"]
+    storage: StorageKind
     """Storage of the entries."""
     key: str
-    """Key of the weights: of the dense parameter (masked), or the prefix of all entries (csr)."""
+    """Key of the weights: of the dense parameter (masked), or the prefix of all entries (csr, groups)."""
     shape: tuple[int, int]
     """Numbers of neurons and of inputs, ``(n_out, n_in)``."""
     positions: Tensor
@@ -66,7 +67,7 @@ def read_layers(state_dict: Mapping[str, Any]) -> dict[str, StoredLayer]:
         if key.endswith(_MASK) and isinstance(entry, Tensor) and entry.dtype == torch.bool:
             layer = _read_masked(state_dict, key)
         elif key.rpartition(".")[2] == _INDPTR:
-            layer = _read_csr(state_dict, key.removesuffix(_INDPTR))
+            layer = _read_active(state_dict, key.removesuffix(_INDPTR))
         if layer is not None:
             layers[layer.name] = layer
     return layers
@@ -83,7 +84,7 @@ def _read_masked(state_dict: Mapping[str, Any], mask_key: str) -> StoredLayer | 
     return StoredLayer(name, "masked", key, (len(mask), mask[0].numel()), positions, weight.detach()[mask])
 
 
-def _read_csr(state_dict: Mapping[str, Any], prefix: str) -> StoredLayer | None:
+def _read_active(state_dict: Mapping[str, Any], prefix: str) -> StoredLayer | None:
     n_in = state_dict.get(f"{prefix}in_features")
     if n_in is None:
         return None
@@ -92,7 +93,8 @@ def _read_csr(state_dict: Mapping[str, Any], prefix: str) -> StoredLayer | None:
     if found is None:
         return None
     positions = torch.from_numpy(found.connectivity.keys().copy())
-    return StoredLayer(prefix.removesuffix("."), "csr", prefix, shape, positions, found.values.detach())
+    storage = find_storage(state_dict, prefix)
+    return StoredLayer(prefix.removesuffix("."), storage, prefix, shape, positions, found.values.detach())
 
 
 def write_connections(
@@ -100,19 +102,23 @@ def write_connections(
 ) -> None:
     """Replace the connections of a layer in a state dict, in place.
 
+    Groups of neurons are left out: those of the model are taken when it is loaded, if they fit.
+
     Args:
         state_dict: State dict that ``layer`` was read from.
         layer: Layer to write.
         positions: Flat positions of the new connections, ascending, int64, shape ``(n,)``.
         values: Their weights, shape ``(n,)``.
     """
-    if layer.storage == "csr":
+    if layer.storage != "masked":
         n_out, n_in = layer.shape
         neurons, inputs = np.divmod(positions.numpy(), n_in)
         connectivity = Connectivity.from_fan_in(n_in, np.bincount(neurons, minlength=n_out), inputs)
         state_dict.pop(layer.key + BLOCKS, None)  # chosen anew: they fit the number of connections before
-        state_dict.update({layer.key + name: entry for name, entry in make_csr_state(connectivity, values).items()})
+        state_dict.pop(layer.key + GROUPS, None)
+        state_dict.update({layer.key + name: entry for name, entry in make_active_state(connectivity, values).items()})
         return
+    state_dict.pop(layer.key + _GROUPS, None)
     weight, mask = state_dict[layer.key], state_dict[layer.key + _MASK]
     mask.copy_(mask.new_zeros(mask.numel()).index_fill_(0, positions, True).view(mask.shape))
     with torch.no_grad():  # in place: a tied weight has several keys and one tensor

@@ -15,7 +15,13 @@ from psn_lightning.errors import SettingError
 from psn_lightning.figure_style import save_figure
 from psn_lightning.files import atomically
 from psn_lightning.task import SparseClassifier
-from psn_lightning.topology.statistics import LayerStatistics, realised_sparsity, summarize
+from psn_lightning.topology.statistics import (
+    GroupStatistics,
+    LayerStatistics,
+    realised_sparsity,
+    summarize,
+    summarize_groups,
+)
 
 
 def show_topology(model: pl.LightningModule, trainer: pl.Trainer, figure_path: str) -> None:
@@ -38,9 +44,12 @@ def show_topology(model: pl.LightningModule, trainer: pl.Trainer, figure_path: s
     target = f"target sparsity {model.hparams['sparsity']:g}, " if isinstance(model, SparseClassifier) else ""
     title = f"{target}realised {'' if target else 'sparsity '}{realised_sparsity(layers.values()):.4f}"
     table = Table("", *layers, title=title)
-    columns = [_format_statistics(summarize(connectivity)) for connectivity in layers.values()]
-    for statistic in columns[0]:
-        table.add_row(statistic, *(column[statistic] for column in columns))
+    columns = [
+        _format_statistics(summarize(connectivity)) | _format_groups(summarize_groups(connectivity))
+        for connectivity in layers.values()
+    ]
+    for statistic in max(columns, key=len):
+        table.add_row(statistic, *(column.get(statistic, "–") for column in columns))
     console = Console()
     console.print(table)
     path = Path(figure_path)
@@ -68,4 +77,15 @@ def _format_statistics(s: LayerStatistics) -> dict[str, str]:
         "fan-out min … max": f"{s.fan_out_min} … {s.fan_out_max}",
         "fan-out std": f"{s.fan_out_std:.1f}",
         "dead inputs": str(s.dead_inputs),
+    }
+
+
+def _format_groups(s: GroupStatistics | None) -> dict[str, str]:
+    """Format the statistics of groups for the table; nothing for a layer without groups."""
+    if s is None:
+        return {}
+    return {
+        "groups × neurons": f"{s.groups} × {s.size}",
+        "inputs of any group": str(s.distinct_inputs),
+        "overlap of two groups": f"{s.overlap:.3f}",
     }

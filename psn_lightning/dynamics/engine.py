@@ -14,7 +14,9 @@ from psn_lightning.dynamics.rules import Rule, StructuredRule
 from psn_lightning.dynamics.selection import select_top, sort_ascending
 from psn_lightning.dynamics.views import Change, Connections, LayerState, Update
 from psn_lightning.errors import SettingError
+from psn_lightning.nn.group_view import GroupView
 from psn_lightning.nn.layer import SparseLayer
+from psn_lightning.nn.pair_view import at_group_grain
 
 GradientOf = Callable[[str, SparseLayer], Callable[[slice], Tensor] | None]
 """Function from a layer's name and the layer to the function that gives the gradient of a block of neurons; None for
@@ -33,6 +35,9 @@ def update_network(
 ) -> dict[str, Change]:
     """Drop connections in all layers, then grow others in all layers.
 
+    Where neurons share their inputs in groups, pairs of a group and an input are dropped and grown instead, see
+    :class:`~psn_lightning.nn.group_view.GroupView`: the rule sees one neuron for each group.
+
     Connections that stay active, or are dropped and grow back in the same update, keep weight and moments; grown
     connections start with the rule's first weight, 0 by default, and moments 0. A layer has as many connections
     afterwards as the rule asks for, to the last one.
@@ -43,7 +48,7 @@ def update_network(
         update: Size and time of the update.
         optimizer: Optimizer whose moments move with the weights; None if there is none.
         generator: Random generator, in the same state on every process.
-        n_initial: Numbers of connections at the start of the run; the present numbers by default.
+        n_initial: Numbers of connections, or pairs, at the start of the run; the present numbers by default.
         gradient_of: Source of the gradients that growth scores are computed from;
             :meth:`SparseLayer.dense_gradient` by default.
 
@@ -53,6 +58,7 @@ def update_network(
     Raises:
         SettingError: If no connection would be left in a layer; the network is then unchanged.
     """
+    layers = {name: at_group_grain(layer) for name, layer in layers.items()}
     before = {name: _view_connections(name, layer, n_initial) for name, layer in layers.items()}
     rule.prepare(before, update)
     drops = {name: _drop(connections, rule, update, generator) for name, connections in before.items()}
@@ -68,7 +74,7 @@ def update_network(
         name: _apply(layer, before[name], growths[name], rule, optimizer, generator) for name, layer in layers.items()
     }
     rule.after_update(changes)
-    return changes
+    return {name: _count_connections(changes[name], layer) for name, layer in layers.items()}
 
 
 def update_layer(
@@ -232,6 +238,12 @@ def _apply(
     if len(after) > stayed:
         _set_grown_values(layer, before, after, rule, generator)
     return Change(n_before - stayed, len(after) - stayed, growth.n_chosen / max(1, n_before))
+
+
+def _count_connections(change: Change, layer: SparseLayer) -> Change:
+    """Count the connections of changed pairs."""
+    size = layer.size if isinstance(layer, GroupView) else 1
+    return Change(change.dropped * size, change.grown * size, change.contested)
 
 
 def _set_grown_values(

@@ -5,6 +5,8 @@ Positions are int64: a layer may have more than 2³¹ of them.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,6 +15,7 @@ from torch import Tensor
 from psn_lightning.nn.activity import Activity
 
 _AT_ONCE = 2**22  # pairs drawn at once; another number gives other pairs
+_MANY = 2**14  # numbers for which a compiled search is worth its start
 
 Integers = NDArray[np.int64]
 Reals = NDArray[np.float64]
@@ -66,8 +69,9 @@ def draw_pairs(activity: Activity, taken: Tensor, count: int, generator: torch.G
         for group, weights in enumerate(by_input):
             own = part[edges[group] : edges[group + 1]]
             own[:] = _draw_ascending(weights, len(own), rng)
-            rng.shuffle(own)
-        part += neurons * n_in
+            _shuffle(own, n_in, rng)
+        neurons *= n_in
+        part += neurons
     drawn.sort()
     return torch.from_numpy(_keep_new(drawn, taken.cpu().numpy())).to(taken.device)
 
@@ -100,17 +104,41 @@ def _draw_ascending(weights: Reals, count: int, rng: np.random.Generator) -> Int
     return np.repeat(np.arange(len(weights)), np.diff(ends, prepend=0))
 
 
+def _shuffle(numbers: Integers, limit: int, rng: np.random.Generator) -> None:
+    """Shuffle numbers below a limit, in place.
+
+    They are sorted by random bits in front of them, which takes half the time of exchanging them one by one.
+    """
+    width = (limit - 1).bit_length()
+    numbers |= rng.integers(2 ** (62 - width), size=len(numbers)) << width
+    numbers.sort()
+    numbers &= 2**width - 1
+
+
 def _keep_new(numbers: Integers, taken: Integers) -> Integers:
     """Move the distinct numbers that are not taken to the front, and return that part; both ascending."""
     n_kept, before = 0, -1
     for part in _split(numbers):
-        is_new = part != np.concatenate([[before], part[:-1]])
+        is_new = np.empty(len(part), bool)
+        is_new[0] = part[0] != before
+        np.not_equal(part[1:], part[:-1], out=is_new[1:])
         if len(taken):
-            is_new &= taken[np.minimum(np.searchsorted(taken, part), len(taken) - 1)] != part
+            is_new &= ~_are_in(taken, part)
         before, kept = part[-1], part[is_new]
         numbers[n_kept : n_kept + len(kept)] = kept
         n_kept += len(kept)
     return numbers[:n_kept]
+
+
+def _are_in(taken: Integers, numbers: Integers) -> NDArray[np.bool_]:
+    """Say of each number whether it is among the taken ones; both ascending."""
+    if len(numbers) > _MANY and find_spec("numba") is not None:
+        from psn_lightning.kernels.connections import locate_positions
+
+        return np.less(locate_positions(taken, numbers), len(taken))
+    places = np.searchsorted(taken, numbers)
+    np.minimum(places, len(taken) - 1, out=places)
+    return np.equal(taken[places], numbers)
 
 
 def _split(numbers: Integers) -> list[Integers]:

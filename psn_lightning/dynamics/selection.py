@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import torch
 from torch import Tensor
 
-_SAMPLE, _SMALL_SAMPLE = 2**14, 2**11  # sizes of the samples of scores from which a bound is estimated
+_SAMPLE = 2**14  # scores from which a bound is estimated
 
 
 def select_top(scores: Tensor, count: int) -> Tensor:
@@ -44,18 +46,13 @@ def _find_true(mask: Tensor) -> Tensor:
 
 
 def _find_kth_highest(scores: Tensor, count: int) -> Tensor:
-    """Find the ``count``-th highest score; of many scores, search only those near its estimate from a sample."""
-    stride = len(scores) // _SMALL_SAMPLE
-    if stride < 16:
+    """Find the ``count``-th highest of scores without NaN; on the CPU by numpy, in a third of torch's time."""
+    if scores.device.type != "cpu":
         return scores.topk(count, sorted=False).values.min()
-    sample = scores[::stride].sort(descending=True).values
-    place, margin = count // stride, len(sample) // 20
-    high, low = sample[max(0, place - margin)], sample[min(len(sample) - 1, place + margin)]
-    near = scores[(scores <= high) & (scores >= low)]
-    rank = count - len(_find_true(scores > high))
-    if not 0 < rank <= len(near):  # the sample was not representative
-        return scores.topk(count, sorted=False).values.min()
-    return near.topk(rank, sorted=False).values.min()
+    if scores.is_floating_point() and scores.element_size() == 2:  # numpy has no bfloat16, and no fast float16
+        scores = scores.float()
+    values, place = scores.numpy(), len(scores) - count
+    return torch.as_tensor(np.partition(values, place)[place])
 
 
 class RunningTop:
@@ -108,15 +105,24 @@ def _find_promising(scores: Tensor, candidates: Tensor, count: int) -> Tensor:
 
     Comparing a million scores with a bound takes a tenth of the time of selecting from them.
     """
-    stride = scores.numel() // _SAMPLE
-    rank = int(1.2 * count / max(stride, 1)) + 20  # with a margin; if it does not suffice, all candidates are returned
-    if stride < 2 or rank > _SAMPLE // 2 or not scores.is_floating_point():
+    n = len(scores)
+    rank = int(1.2 * count * _SAMPLE / n) + 20  # with a margin; if it does not suffice, all candidates are returned
+    if n < 2 * _SAMPLE or rank > _SAMPLE // 2 or not scores.is_floating_point():
         return _find_true(candidates)
-    lowest = torch.finfo(scores.dtype).min
-    sample = torch.nan_to_num(scores[::stride], nan=lowest)
-    bound = sample.masked_fill(~candidates[::stride], lowest).topk(rank, sorted=False).values.min()
-    fewer = _find_true(candidates & (scores >= bound))
+    lowest, places = torch.finfo(scores.dtype).min, _draw_places(n, scores.device)
+    sample = torch.nan_to_num(scores[places], nan=lowest).masked_fill(~candidates[places], lowest)
+    above = _find_true(scores >= _find_kth_highest(sample, rank))
+    fewer = above[candidates[above]]
     return fewer if len(fewer) >= count else _find_true(candidates)
+
+
+@functools.lru_cache(maxsize=8)
+def _draw_places(n: int, device: torch.device) -> Tensor:
+    """Draw the places of a sample among ``n``, always the same ones.
+
+    Places at a stride would be a few columns of the matrix, and scores differ most between columns.
+    """
+    return torch.from_numpy(np.random.default_rng(0).integers(n, size=_SAMPLE)).to(device)
 
 
 def select_top_per_row(scores: Tensor, candidates: Tensor, counts: Tensor) -> Tensor:

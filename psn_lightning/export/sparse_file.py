@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from psn_lightning.checkpoints.stored_layers import StoredLayer, read_layers
-from psn_lightning.nn.states import CSR_ENTRIES
+from psn_lightning.nn.states import ACTIVE_ENTRIES
 
 SHAPES = "psn_lightning.sparse"
 """Entry of the file's metadata: JSON, key of each sparse weight → its dense shape."""
@@ -75,10 +75,10 @@ def load_sparse(path: str | Path) -> dict[str, Tensor]:
 
 def _entries(layer: StoredLayer, state: dict[str, Tensor]) -> tuple[set[str], str, list[int]]:
     """Entries of a layer in a state dict, key and shape of its dense weight."""
-    if layer.storage == "csr":
-        names = {f"{layer.key}{name}" for name in CSR_ENTRIES}
+    if layer.storage != "masked":
+        names = {f"{layer.key}{name}" for name in ACTIVE_ENTRIES}
         return names, f"{layer.key}weight", list(layer.shape)
-    return {layer.key, f"{layer.key}_mask"}, layer.key, list(state[layer.key].shape)
+    return {layer.key, f"{layer.key}_mask", f"{layer.key}_groups"}, layer.key, list(state[layer.key].shape)
 
 
 def _compress(layer: StoredLayer) -> tuple[Tensor, Tensor, Tensor]:

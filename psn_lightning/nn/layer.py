@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from psn_lightning.nn.activity import Activity
 from psn_lightning.topology import Connectivity
+
+StorageKind = Literal["masked", "csr", "groups"]
+"""Storages of a sparse weight."""
 
 _BLOCK = 2**22  # positions per block; random growth draws block by block, so another size gives other connections
 
@@ -48,7 +51,7 @@ class SparseLayer(ABC):
     optimizer step, and reads :meth:`dense_gradient` after the backward passes of that step.
     """
 
-    storage: ClassVar[Literal["masked", "csr"]]
+    storage: StorageKind
     """Storage of the weights."""
     n_candidates: int | None = None
     """Number of absent positions whose gradient a rule reads while it is recorded; None is all of them."""
@@ -73,6 +76,14 @@ class SparseLayer(ABC):
         """Number of inputs of a neuron: the product of the other dimensions of the weight."""
 
     @property
+    def groups(self) -> Tensor | None:
+        """Group of each neuron where neurons share their inputs in groups, int64, shape ``(n_out,)``; else None.
+
+        Rules then drop and grow pairs of a group and an input, see :class:`~psn_lightning.nn.group_view.GroupView`.
+        """
+        return None
+
+    @property
     @abstractmethod
     def n_connections(self) -> int:
         """Number of active connections; counted once after each change, so it may be read in every step."""
@@ -91,7 +102,7 @@ class SparseLayer(ABC):
     @property
     @abstractmethod
     def parameter(self) -> nn.Parameter:
-        """Parameter that the optimizer holds; masked: shape of the weight, csr: ``(n_connections,)``."""
+        """Parameter that the optimizer holds; masked: shape of the weight, others: ``(n_connections,)``."""
 
     @property
     @abstractmethod
@@ -180,14 +191,14 @@ class SparseLayer(ABC):
         """Set a recorded dense gradient to 0 at absent connections, so that an optimizer step leaves them at 0."""
 
     @abstractmethod
-    def dense_gradient(self, neurons: slice = slice(None)) -> Tensor:
-        """Gradient of the loss to all positions, active or absent, of a block of neurons.
+    def dense_gradient(self, neurons: slice | Tensor = slice(None)) -> Tensor:
+        """Gradient of the loss to all positions, active or absent, of some neurons.
 
         Valid between backward pass and optimizer step: accumulated over micro-batches and averaged over processes.
         Under DDP every process has to call this method.
 
         Args:
-            neurons: Block of neurons; all neurons by default.
+            neurons: Block of neurons, or their numbers; all neurons by default.
 
         Returns:
             Gradient, shape ``(neurons, n_in)``.
@@ -196,7 +207,7 @@ class SparseLayer(ABC):
             RuntimeError: If :attr:`record_dense_gradient` was False during the backward pass.
         """
 
-    def attach(self) -> None:  # noqa: B027  # csr has no need of it
+    def attach(self) -> None:  # noqa: B027  # only masked has need of it
         """Register the hook that masks the gradient; needed after unpickling and after unfreezing the parameter."""
 
     @abstractmethod

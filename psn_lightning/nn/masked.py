@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import weakref
 from collections.abc import Iterable
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.utils.hooks import unserializable_hook
 
 from psn_lightning.nn.activity import Activity, ActivityRecorder, draw_seed, shows_activity, sum_module
-from psn_lightning.nn.layer import SparseLayer
+from psn_lightning.nn.layer import SparseLayer, StorageKind
 from psn_lightning.nn.processes import get_world_size
+from psn_lightning.nn.sharing import shares_mask
 from psn_lightning.nn.states import convert_to_masked
 from psn_lightning.topology import Connectivity
 
@@ -25,9 +26,10 @@ class MaskedLayer(SparseLayer):
     """Sparse weight stored as a dense parameter that is 0 at absent connections (W ⊙ M, arXiv 2604.10560, section 2.4).
 
     The module keeps its class, parameters, forward pass and state-dict keys; the mask is added as the buffer
-    ``<parameter>_mask``. The forward pass does not multiply by the mask: the weight is 0 at absent connections by
-    construction, and a hook masks the gradient before it is accumulated (and before DDP averages it), so that an
-    optimizer leaves absent weights at 0.
+    ``<parameter>_mask``, and where neurons share their inputs in groups, the group of each as ``<parameter>_groups``.
+    The forward pass does not multiply by the mask: the weight is 0 at absent connections by construction, and a hook
+    masks the gradient before it is accumulated (and before DDP averages it), so that an optimizer leaves absent weights
+    at 0.
 
     Args:
         module: Module that owns the parameter.
@@ -35,7 +37,7 @@ class MaskedLayer(SparseLayer):
         connectivity: Connections of the layer; the parameter is set to 0 everywhere else.
     """
 
-    storage: ClassVar[Literal["masked", "csr"]] = "masked"
+    storage: StorageKind = "masked"
 
     def __init__(self, module: nn.Module, name: str, connectivity: Connectivity) -> None:
         self._module, self._name = module, name
@@ -53,6 +55,8 @@ class MaskedLayer(SparseLayer):
         weight = self.parameter
         mask = torch.from_numpy(connectivity.mask()).reshape(weight.shape).to(weight.device)
         module.register_buffer(f"{name}_mask", mask)
+        groups = connectivity.groups
+        module.register_buffer(f"{name}_groups", None if groups is None else torch.tensor(groups, device=weight.device))
         vars(module).setdefault(_LAYERS, {})[name] = self
         before = module.register_load_state_dict_pre_hook(self._before_load)  # type: ignore[no-untyped-call]
         after = module.register_load_state_dict_post_hook(self._after_load)  # type: ignore[no-untyped-call]
@@ -92,6 +96,7 @@ class MaskedLayer(SparseLayer):
         layers = vars(self._module)[_LAYERS]
         del layers[self._name]
         delattr(self._module, f"{self._name}_mask")
+        delattr(self._module, f"{self._name}_groups")
         if not layers:
             delattr(self._module, _LAYERS)
 
@@ -122,12 +127,23 @@ class MaskedLayer(SparseLayer):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        """Convert entries of storage csr or of a dense model, which keeps the present mask; hook before loading."""
+        """Convert entries of another storage or of a dense model, which keeps the present mask; hook before loading."""
         self._count = None
         try:
-            convert_to_masked(state_dict, prefix, self._name, self._mask)
+            convert_to_masked(state_dict, prefix, self._name, self._mask, self.groups)
         except ValueError as error:
             error_msgs.append(f"{prefix[:-1]}: {error}")
+        stored = state_dict.get(f"{prefix}{self._name}_groups")  # loaded only into a buffer that is there
+        self._set_groups(torch.empty_like(stored, device=self._mask.device) if isinstance(stored, Tensor) else None)
+
+    @property
+    def groups(self) -> Tensor | None:
+        """Group of each neuron, where neurons share their inputs; see :attr:`SparseLayer.groups`."""
+        groups: Tensor | None = getattr(self._module, f"{self._name}_groups")
+        return groups
+
+    def _set_groups(self, groups: Tensor | None) -> None:
+        setattr(self._module, f"{self._name}_groups", groups)
 
     @property
     def n_out(self) -> int:
@@ -193,10 +209,12 @@ class MaskedLayer(SparseLayer):
     @property
     def connectivity(self) -> Connectivity:
         """Present connections; from a device only their positions are copied, not the dense mask."""
+        groups = None if self.groups is None else self.groups.cpu().numpy()
         if self._mask.device.type == "cpu":
-            return Connectivity.from_mask(self.mask.numpy())
+            return Connectivity.from_mask(self.mask.numpy()).with_groups(groups)
         neurons, inputs = np.divmod(self.active_positions().cpu().numpy(), self.n_in)
-        return Connectivity.from_fan_in(self.n_in, np.bincount(neurons, minlength=self.n_out), inputs)
+        fan_in = np.bincount(neurons, minlength=self.n_out)
+        return Connectivity.from_fan_in(self.n_in, fan_in, inputs).with_groups(groups)
 
     @property
     def fan_in(self) -> Tensor:
@@ -228,6 +246,8 @@ class MaskedLayer(SparseLayer):
             tensor.masked_fill_(changed, 0)
         old.copy_(new)
         self._count = None
+        if self.groups is not None and not shares_mask(new, self.groups):
+            self._set_groups(None)
         return stayed
 
     @torch.no_grad()
@@ -240,6 +260,7 @@ class MaskedLayer(SparseLayer):
         """
         self._mask.copy_(mask)
         self._count = None
+        self._set_groups(None)  # whether neurons still share their inputs would have to be waited for
         self.parameter.copy_(torch.where(mask, weight, 0))
 
     def compress(self, moment: Tensor) -> Tensor:
@@ -268,7 +289,7 @@ class MaskedLayer(SparseLayer):
         if gradient is not None and not self.full:
             gradient.masked_fill_(~self._trained_or_active, 0)
 
-    def dense_gradient(self, neurons: slice = slice(None)) -> Tensor:
+    def dense_gradient(self, neurons: slice | Tensor = slice(None)) -> Tensor:
         """Dense gradient of a block of neurons; see :meth:`SparseLayer.dense_gradient`."""
         gradient = self.parameter.grad
         if gradient is None or not (self._records or self.full):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import numpy as np
 import torch
@@ -12,10 +11,16 @@ from torch import Tensor, nn
 
 from psn_lightning.errors import SettingError
 from psn_lightning.nn.init import DEFAULT_INIT, InitName, check_init, initial_values
-from psn_lightning.nn.layer import SparseLayer
+from psn_lightning.nn.layer import SparseLayer, StorageKind
 from psn_lightning.nn.masked import MaskedLayer
 from psn_lightning.nn.sparsify import WEIGHT_STREAM
-from psn_lightning.nn.storages import StorageName, make_csr_linear, make_empty_linear, resolve_storage
+from psn_lightning.nn.storages import (
+    StorageName,
+    check_storage,
+    make_active_linear,
+    make_empty_linear,
+    resolve_storage,
+)
 from psn_lightning.nn.weights import ignore_masks, sparse_layers
 from psn_lightning.topology import Connectivity, SpreadingName, Topology
 
@@ -34,8 +39,8 @@ class SparseMLP(nn.Sequential):
             a wiring, which chooses them itself.
         init: Distribution of the initial weights, see :func:`~psn_lightning.nn.init.initial_values`; only of the output
             layer with a wiring that brings weights.
-        storage: Storage of the sparse weights: ``masked``, ``csr`` or ``auto``. The attribute ``storage`` holds the
-            resolved name.
+        storage: Storage of the sparse weights: ``masked``, ``csr``, ``groups`` or ``auto``. The attribute ``storage``
+            holds the resolved name.
         seed: Seed of topology and initial weights.
         layer_norm: Whether a LayerNorm follows each hidden layer; otherwise an Identity takes its place.
         init_scale: Factor of the initial weights of the hidden layers.
@@ -58,9 +63,11 @@ class SparseMLP(nn.Sequential):
     ) -> None:
         if not 0 < init_scale < float("inf"):
             raise SettingError(f"init_scale {init_scale} is not a positive number: use 1 for He initialisation (Eq. 9)")
-        resolved = resolve_storage(storage, topology.sparsity)
+        check_storage(storage)
         modules: OrderedDict[str, nn.Module] = OrderedDict()
         layers = topology.wire(layer_sizes, spreading, seed)
+        names = {f"fc{i}": layer.connectivity for i, layer in enumerate(layers, start=1)}
+        resolved = resolve_storage(storage, topology.sparsity, layers=names)
         if init != DEFAULT_INIT:
             check_init(init, layers)
         for i, (connectivity, values) in enumerate(layers, start=1):
@@ -135,11 +142,11 @@ def redraw_linear(linear: nn.Linear, init: InitName, rng: np.random.Generator, s
     return linear
 
 
-def _make_sparse_linear(connectivity: Connectivity, values: Tensor, storage: Literal["csr", "masked"]) -> nn.Module:
+def _make_sparse_linear(connectivity: Connectivity, values: Tensor, storage: StorageKind) -> nn.Module:
     """Make a Linear with given connections and weights, and a bias of zeros."""
     values = values.to(torch.get_default_dtype())
-    if storage == "csr":
-        return make_csr_linear(connectivity, values, torch.zeros(connectivity.n_out))
+    if storage != "masked":
+        return make_active_linear(storage, connectivity, values, torch.zeros(connectivity.n_out))
     linear = make_empty_linear(connectivity.n_in, connectivity.n_out)
     with torch.no_grad():
         linear.bias.zero_()

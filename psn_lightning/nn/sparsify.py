@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 import torch
@@ -12,13 +11,13 @@ from torch import nn
 from psn_lightning.errors import SettingError
 from psn_lightning.nn.budgets import LayerSettings, connect_layers, make_budgets, resolve_settings
 from psn_lightning.nn.init import InitName, check_init, initial_values
-from psn_lightning.nn.layer import SparseLayer
+from psn_lightning.nn.layer import SparseLayer, StorageKind
 from psn_lightning.nn.masked import MaskedLayer, masked_layers_of
 from psn_lightning.nn.storages import (
     StorageName,
     check_storage,
     copy_training_state,
-    make_csr_linear,
+    make_active_linear,
     make_dense_linear,
     resolve_storage,
 )
@@ -60,8 +59,8 @@ def sparsify(
     """Make the weights of a module sparse, in place.
 
     All layers together get exactly ``round((1 - sparsity) * positions)`` connections; :class:`BlockSparse` makes whole
-    blocks and says by how much it misses. With storage csr or auto, call this function before the optimizer is made:
-    parameters are replaced. Storage masked keeps every parameter.
+    blocks, :class:`Grouped` whole groups, each the nearest number to that. With storage csr, groups or auto, call this
+    function before the optimizer is made: parameters are replaced. Storage masked keeps every parameter.
 
     Args:
         module: Module to change. The weights of ``nn.Linear``, ``nn.Conv1d/2d/3d`` and the projections of
@@ -77,8 +76,10 @@ def sparsify(
         exclude: Glob patterns of the names of layers to keep dense.
         overrides: Settings by glob pattern of layer names; the first pattern that matches a layer counts.
         storage: ``masked``: a mask beside each weight, on any device; ``csr``: every selected Linear is replaced by
-            :class:`CSRLinear`, which stores and multiplies active weights only, on CPUs; ``auto``: csr for the Linears
-            for which it measured faster (:func:`~psn_lightning.nn.storages.resolve_storage`), masked for the rest.
+            :class:`CSRLinear`, which stores and multiplies active weights only, on CPUs; ``groups``: by
+            :class:`GroupedLinear`, which needs a topology whose neurons share their inputs in groups, on any device;
+            ``auto``: csr or groups for the Linears for which it measured faster
+            (:func:`~psn_lightning.nn.storages.resolve_storage`), masked for the rest.
         spreading: Choice of the inputs of a neuron with given fan-in: ``random``, ``even`` or ``sequential``. A
             wiring chooses the inputs itself.
         init: Initialisation of the active weights: None keeps their values; ``mean_fan_in``, ``per_neuron``,
@@ -100,11 +101,12 @@ def sparsify(
     weights = select_weights(module, None if include is None else list(include), list(exclude))
     settings = resolve_settings(weights, overrides or {}, LayerSettings(None, topology or Uniform(), storage))
     budgets = make_budgets(weights, settings, sparsity, allocation, min_fan_in)
-    storages = [_choose_storage(w, s, b) for w, s, b in zip(weights, settings, budgets, strict=True)]
     topologies = [s.topology or Uniform() for s in settings]
     check_spreading(topologies, spreading)
     streams = [np.random.default_rng([seed, i]) for i in range(len(weights))]
     layers = connect_layers([as_wiring(topology, spreading) for topology in topologies], budgets, streams)
+    chosen = zip(weights, settings, budgets, layers, strict=True)
+    storages = [_choose_storage(w, s, b, layer.connectivity) for w, s, b, layer in chosen]
     if init is not None:
         check_init(init, layers)
     rows = tuple(
@@ -133,7 +135,7 @@ def describe(module: nn.Module) -> SparsityTable:
     rows = []
     for name, layer in sparse_layers(module).items():
         connectivity = layer.connectivity
-        shape = (layer.n_out, layer.n_in) if layer.storage == "csr" else tuple(layer.parameter.shape)
+        shape = tuple(layer.parameter.shape) if layer.storage == "masked" else (layer.n_out, layer.n_in)
         size = layer.n_out * layer.n_in
         rows.append(LayerRow(name, shape, layer.storage, connectivity.n_connections, size, fan_in_ccv(connectivity)))
     return SparsityTable(tuple(rows))
@@ -149,7 +151,7 @@ def densify(module: nn.Module) -> nn.Module:
         The same module.
 
     Raises:
-        ValueError: If the module itself is a csr layer.
+        ValueError: If the module itself is a layer of storage csr or groups.
     """
     if isinstance(module, SparseLayer):
         raise ValueError(f"{type(module).__name__} cannot be replaced in place: call densify on its parent module")
@@ -163,13 +165,22 @@ def densify(module: nn.Module) -> nn.Module:
     return module
 
 
-def _choose_storage(weight: Weight, settings: LayerSettings, budget: LayerBudget) -> Literal["csr", "masked"]:
+def _choose_storage(
+    weight: Weight, settings: LayerSettings, budget: LayerBudget, connectivity: Connectivity
+) -> StorageKind:
     """Choose the storage of a layer.
 
     Raises:
-        SettingError: If csr is requested for a layer that does not support it.
+        SettingError: If csr or groups is requested for a layer that does not support it.
     """
-    tensor = weight.tensor
+    tensor, layers = weight.tensor, {weight.name: connectivity}
+    if settings.storage == "groups" and not weight.may_be_replaced:
+        raise SettingError(
+            f"{weight.name} does not support storage groups, which needs an nn.Linear outside of torch's attention "
+            "modules and with a weight of its own: use auto or masked"
+        )
+    if settings.storage == "groups":
+        return resolve_storage("groups", budget.sparsity, weight.shape, layers)
     possible = weight.may_be_replaced and tensor.device.type == "cpu" and tensor.dtype in {torch.float32, torch.float64}
     if settings.storage == "csr" and not possible:
         raise SettingError(
@@ -178,7 +189,7 @@ def _choose_storage(weight: Weight, settings: LayerSettings, budget: LayerBudget
         )
     if settings.storage == "masked" or not possible:
         return "masked"
-    return resolve_storage(settings.storage or "auto", budget.sparsity, weight.shape)
+    return resolve_storage(settings.storage or "auto", budget.sparsity, weight.shape, layers)
 
 
 def _set_weights(weight: Weight, layer: Wired, init: InitName | None, rng: np.random.Generator) -> None:
@@ -191,9 +202,7 @@ def _set_weights(weight: Weight, layer: Wired, init: InitName | None, rng: np.ra
         weight.tensor[mask] = torch.from_numpy(values).to(weight.tensor)
 
 
-def _apply_connectivity(
-    module: nn.Module, weight: Weight, connectivity: Connectivity, storage: Literal["csr", "masked"]
-) -> None:
+def _apply_connectivity(module: nn.Module, weight: Weight, connectivity: Connectivity, storage: StorageKind) -> None:
     """Make one weight of a module sparse in the given storage."""
     if storage == "masked":
         tensor, layer = weight.tensor, MaskedLayer(weight.owner, weight.parameter, connectivity)
@@ -201,9 +210,9 @@ def _apply_connectivity(
             if other is not weight.owner and any(parameter is tensor for parameter in other.parameters(recurse=False)):
                 layer.share(other)
         return
-    values = weight.tensor.detach().flatten()[torch.from_numpy(connectivity.keys())]
+    values = weight.tensor.detach().flatten()[torch.from_numpy(connectivity.keys()).to(weight.tensor.device)]
     bias = weight.owner.bias.detach() if isinstance(weight.owner.bias, nn.Parameter) else None
     parent, _, name = weight.name.rpartition(".")
-    replacement = make_csr_linear(connectivity, values, bias)
+    replacement = make_active_linear(storage, connectivity, values, bias)
     copy_training_state(replacement, weight.owner)
     setattr(module.get_submodule(parent), name, replacement)

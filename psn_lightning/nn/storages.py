@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from importlib.util import find_spec
-from math import prod
+from math import inf, prod
 from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from psn_lightning.errors import SettingError
-from psn_lightning.nn.layer import SparseLayer
+from psn_lightning.nn.active import ActiveLinear
+from psn_lightning.nn.grouped import GroupedLinear
+from psn_lightning.nn.layer import SparseLayer, StorageKind
 from psn_lightning.topology import Connectivity
 
 if TYPE_CHECKING:
     from psn_lightning.nn.csr import CSRLinear
 
-StorageName = Literal["auto", "csr", "masked"]
+StorageName = Literal["auto", "csr", "groups", "masked"]
 """Name of a storage of sparse weights; auto chooses."""
 
 CSR_WINS_FROM = 0.6
 """Sparsity from which storage csr is faster than masked on a CPU, measured by ``psn-train bench``."""
 CSR_WINS_AT = 2**14
 """Positions of a single Linear from which csr is faster at that sparsity (``python -m benchmarks.crossover``)."""
+
+GROUPS_WIN: Mapping[str, tuple[float, float]] = {"cpu": (inf, 1.0), "accelerator": (inf, 1.0)}
+"""Size of a group, and sparsity, from which storage groups is the fastest; infinite where that is not measured."""
 
 
 def check_storage(storage: str | None) -> None:
@@ -37,31 +43,70 @@ def check_storage(storage: str | None) -> None:
 
 
 def resolve_storage(
-    storage: StorageName, sparsity: float, shape: tuple[int, int] | None = None
-) -> Literal["csr", "masked"]:
+    storage: StorageName,
+    sparsity: float,
+    shape: tuple[int, int] | None = None,
+    layers: Mapping[str, Connectivity] | None = None,
+) -> StorageKind:
     """Resolve the storage ``auto``, and replace csr by masked where numba is not installed.
 
     Args:
-        storage: ``masked``: dense weights and a mask, on any device; ``csr``: active weights only, on CPUs;
-            ``auto``: csr where it measured faster and the machine has no accelerator, masked elsewhere.
+        storage: ``masked``: dense weights and a mask, on any device; ``csr``: active weights only, on CPUs; ``groups``:
+            active weights only, of neurons that share their inputs in groups, on any device; ``auto``: groups or csr
+            where it measured faster, masked elsewhere.
         sparsity: Share of absent connections.
         shape: Shape of a single layer, ``(n_out, n_in)``; None for a network whose layers csr computes in one pass.
+        layers: Connections of the layers by name; none if they are not known.
 
     Returns:
-        ``csr`` or ``masked``.
+        Storage of all these layers.
 
     Raises:
-        SettingError: If the name is unknown.
+        SettingError: If the name is unknown, or storage groups is requested for a layer without groups.
     """
     check_storage(storage)
+    layers = layers or {}
+    if storage == "groups":
+        check_groups(layers)
+        return "groups"
     if storage == "auto":
+        on_cpu = not torch.accelerator.is_available()
+        if layers and groups_win(min(made.group_size for made in layers.values()), sparsity, on_cpu):
+            return "groups"
         is_large = shape is None or prod(shape) >= CSR_WINS_AT
-        wins = is_large and sparsity >= CSR_WINS_FROM and not torch.accelerator.is_available()
-        storage = "csr" if wins else "masked"
+        storage = "csr" if is_large and sparsity >= CSR_WINS_FROM and on_cpu else "masked"
     if storage == "csr" and find_spec("numba") is None:
         warnings.warn("storage csr needs numba, which is not installed: using storage masked instead", stacklevel=2)
         return "masked"
     return storage
+
+
+def groups_win(size: int, sparsity: float, on_cpu: bool) -> bool:
+    """Return whether storage groups is the fastest for a layer, as far as that is measured: nowhere yet.
+
+    On CPUs csr is the one to beat, on accelerators masked; ``benchmarks/gpu.py`` has the stages that will tell.
+
+    Args:
+        size: Number of neurons of a group; 1 for a layer without groups.
+        sparsity: Share of absent connections.
+        on_cpu: Whether the machine has no accelerator.
+    """
+    smallest, from_ = GROUPS_WIN["cpu" if on_cpu else "accelerator"]
+    return size >= smallest and sparsity >= from_
+
+
+def check_groups(layers: Mapping[str, Connectivity]) -> None:
+    """Check that all layers have groups of neurons that share their inputs, which storage groups needs.
+
+    Raises:
+        SettingError: If a layer has none.
+    """
+    without = [name for name, made in layers.items() if made.groups is None]
+    if without:
+        raise SettingError(
+            f"storage groups needs neurons that share their inputs in groups, which the topology of "
+            f"{', '.join(without)} does not make: use the wiring Grouped or BlockSparse, or storage masked or csr"
+        )
 
 
 def make_csr_linear(connectivity: Connectivity, values: Tensor, bias: Tensor | None) -> CSRLinear:
@@ -71,16 +116,31 @@ def make_csr_linear(connectivity: Connectivity, values: Tensor, bias: Tensor | N
     return CSRLinear(connectivity, values, bias)
 
 
-def make_empty_linear(n_in: int, n_out: int, bias: bool = True, dtype: torch.dtype | None = None) -> nn.Linear:
+def make_active_linear(
+    storage: Literal["csr", "groups"], connectivity: Connectivity, values: Tensor, bias: Tensor | None
+) -> ActiveLinear:
+    """Make a layer that holds active weights only."""
+    make = GroupedLinear if storage == "groups" else make_csr_linear
+    return make(connectivity, values, bias)
+
+
+def make_empty_linear(
+    n_in: int,
+    n_out: int,
+    bias: bool = True,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+) -> nn.Linear:
     """Make a Linear with uninitialised parameters, without drawing random numbers."""
-    made: nn.Linear = nn.utils.skip_init(nn.Linear, n_in, n_out, bias=bias, dtype=dtype)  # type: ignore[no-untyped-call]
+    settings = {"bias": bias, "dtype": dtype, "device": device}
+    made: nn.Linear = nn.utils.skip_init(nn.Linear, n_in, n_out, **settings)  # type: ignore[no-untyped-call]
     return made
 
 
 def make_dense_linear(layer: SparseLayer) -> nn.Linear:
-    """Make a dense Linear with the weights and the bias of a csr layer."""
+    """Make a dense Linear with the weights and the bias of a layer that holds active weights only."""
     values, bias = layer.active_values(), getattr(layer, "bias", None)
-    made = make_empty_linear(layer.n_in, layer.n_out, bias is not None, values.dtype)
+    made = make_empty_linear(layer.n_in, layer.n_out, bias is not None, values.dtype, values.device)
     with torch.no_grad():
         made.weight.zero_().view(-1)[layer.active_positions()] = values
         if bias is not None:

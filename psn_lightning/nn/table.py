@@ -15,7 +15,7 @@ class LayerRow:
     shape: tuple[int, ...]
     """Shape of the dense weight."""
     storage: str
-    """Storage of the weight, ``masked`` or ``csr``."""
+    """Storage of the weight: ``masked``, ``csr`` or ``groups``."""
     connections: int
     """Number of active connections."""
     positions: int

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from psn_lightning.errors import SettingError
+from psn_lightning.nn.active import ActiveLinear
 from psn_lightning.nn.layer import SparseLayer
 from psn_lightning.nn.masked import masked_layers_of
 from psn_lightning.nn.torch_private import get_ddp_ignored, set_ddp_ignored
@@ -64,9 +65,13 @@ def stop_ignoring_masks(module: nn.Module) -> None:
 
 
 def _list_mask_names(module: nn.Module) -> Iterator[str]:
+    """List the names of the buffers that hold masks, groups and structures of sparse layers."""
     for name, owner in module.named_modules():
-        for parameter in masked_layers_of(owner):
-            yield ".".join(part for part in (name, f"{parameter}_mask") if part)
+        own = [f"{parameter}_{kind}" for parameter in masked_layers_of(owner) for kind in ("mask", "groups")]
+        if isinstance(owner, ActiveLinear):
+            own += [buffer for buffer, _ in owner.named_buffers()]
+        buffers = dict(owner.named_buffers())
+        yield from (".".join(part for part in (name, buffer) if part) for buffer in own if buffer in buffers)
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ class Weight:
     parameter: str
     """Name of the parameter in ``owner``."""
     may_be_replaced: bool
-    """Whether ``owner`` is an ``nn.Linear`` that its parent calls, so that a csr layer can replace it."""
+    """Whether ``owner`` is an ``nn.Linear`` that its parent calls, so that another module can replace it."""
 
     @property
     def tensor(self) -> nn.Parameter:

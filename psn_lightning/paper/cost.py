@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from psn_lightning.paper.record import RecordedRun, key_of, read
+from psn_lightning.paper.record import read
+from psn_lightning.paper.recorded_run import RecordedRun, key_of
 from psn_lightning.paper.reproduction import Reproduction, cells_of, epochs_of, load, names, plan_for
 from psn_lightning.sweeps.launchers import fork_context
 from psn_lightning.sweeps.logs import redirect_output

@@ -14,7 +14,7 @@ import yaml
 
 from psn_lightning.commands.shipped import local_or_shipped
 from psn_lightning.errors import SettingError
-from psn_lightning.paper.record import RecordedRun
+from psn_lightning.paper.recorded_run import RecordedRun
 
 PLAN = Path("conf") / "reproduce" / "plan.yaml"
 """File of the plan in a checkout."""

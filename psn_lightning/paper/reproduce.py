@@ -15,7 +15,8 @@ from psn_lightning.commands.messages import CommandParser
 from psn_lightning.errors import SettingError
 from psn_lightning.paper.check import check_claim
 from psn_lightning.paper.cost import print_list
-from psn_lightning.paper.record import RECORD, key_of, read
+from psn_lightning.paper.record import RECORD, read
+from psn_lightning.paper.recorded_run import key_of
 from psn_lightning.paper.reproduction import Reproduction, cells_of, load, plan_for, select_tickets
 from psn_lightning.paper.studies import Recorder, run_study
 from psn_lightning.sweeps.storages import silence_optuna

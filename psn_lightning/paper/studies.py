@@ -12,7 +12,9 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from psn_lightning.errors import SettingError
 from psn_lightning.paper.plan import plan_digest
-from psn_lightning.paper.record import PLAN_TAG, RECORD, TAG, append, key_of, recorded
+from psn_lightning.paper.record import RECORD, append
+from psn_lightning.paper.recorded_run import key_of
+from psn_lightning.paper.tracked_runs import PLAN_TAG, TAG, recorded
 from psn_lightning.sweeps.launchers import LocalLauncher
 from psn_lightning.sweeps.parent import StudyRun
 from psn_lightning.sweeps.plan import ChangedStudyError, Plan, parent_run

@@ -76,6 +76,7 @@ def prune(
         sparsify(module, 0.0, allocation="uniform", include=include, exclude=exclude)
     elif include is not None or exclude:
         raise SettingError("the module is sparse already: include and exclude select layers of a dense one")
+    _refuse_groups(module)
     generator = torch.Generator().manual_seed(seed)
     twin = Twin(module, forward)
     before = {name: mask.clone() for name, mask in twin.masks.items()}
@@ -91,6 +92,20 @@ def prune(
         if redraw is not None:
             layer.set_values(torch.from_numpy(initial_values(layer.connectivity, redraw, rng)))
     return describe(module)
+
+
+def _refuse_groups(module: nn.Module) -> None:
+    """Check that single connections of all layers can be removed.
+
+    Raises:
+        SettingError: If a layer has storage groups.
+    """
+    grouped = [name for name, layer in sparse_layers(module).items() if layer.storage == "groups"]
+    if grouped:
+        raise SettingError(
+            f"pruning removes single connections, but in storage groups the neurons of {', '.join(grouped)} share "
+            "their inputs: use storage masked or csr, or the rule GMP, which removes inputs of whole groups"
+        )
 
 
 def _check(scope: str, rounds: int, shuffle: str | None) -> None:

@@ -21,6 +21,7 @@ from psn_lightning.topology.wirings import (
     Dendritic,
     Diagonals,
     GaussianDegree,
+    Grouped,
     Orthogonal,
     ReceptiveField,
     ScaleFree,
@@ -39,7 +40,7 @@ DEGREES: tuple[type[FanIn], ...] = (GaussianDegree, UniformDegree, SpatialDegree
 """Families of fan-in that the wiring :class:`Dendritic` brings."""
 
 WIRINGS: tuple[type[Wiring], ...] = (
-    ReceptiveField, SmallWorld, ScaleFree, Dendritic, BlockSparse, Orthogonal, Diagonals,
+    ReceptiveField, SmallWorld, ScaleFree, Dendritic, BlockSparse, Grouped, Orthogonal, Diagonals,
 )  # fmt: skip
 """Wirings, beside the families of fan-in."""
 
@@ -59,6 +60,7 @@ __all__ = [
     "Exponential",
     "FanIn",
     "GaussianDegree",
+    "Grouped",
     "LayerBudget",
     "Linear",
     "Lognormal",

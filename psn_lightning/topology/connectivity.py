@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from psn_lightning.files import atomically
+from psn_lightning.topology.groups import list_neurons, number_groups, shares_inputs
 
 IntArray = NDArray[np.int64]
 
@@ -33,22 +34,32 @@ class Connectivity:
         indptr: Row pointers, shape ``(n_out + 1,)``: the inputs of neuron ``i`` are
             ``indices[indptr[i]:indptr[i + 1]]``.
         indices: Inputs of all neurons, shape ``(n_connections,)``, strictly increasing within a neuron.
+        groups: Group of each neuron, where neurons share their inputs in groups of equal size, shape ``(n_out,)``;
+            numbered anew in the order of the first neurons. None where nothing is shared.
 
     Raises:
-        ValueError: If the arrays are not a valid CSR structure, or a neuron has an input twice.
+        ValueError: If the arrays are not a valid CSR structure, a neuron has an input twice, or the neurons of a group
+            differ in their inputs.
     """
 
     n_in: int
     n_out: int
     indptr: IntArray = field(repr=False)
     indices: IntArray = field(repr=False)
+    groups: IntArray | None = field(repr=False, default=None)
 
     def __post_init__(self) -> None:
         for name in ("indptr", "indices"):
-            array = np.array(getattr(self, name), dtype=np.int64)  # a copy, which no other code can change
-            array.setflags(write=False)
-            object.__setattr__(self, name, array)
+            self._freeze(name, np.array(getattr(self, name), dtype=np.int64))  # a copy, which no other code can change
         self._validate()
+        if self.groups is not None:
+            self._freeze("groups", number_groups(np.asarray(self.groups, dtype=np.int64), self.n_out))
+            if not shares_inputs(self.indptr, self.indices, self.groups):
+                raise ValueError("neurons of one group have different inputs")
+
+    def _freeze(self, name: str, array: IntArray) -> None:
+        array.setflags(write=False)
+        object.__setattr__(self, name, array)
 
     def _validate(self) -> None:
         _check_sizes(self.n_in, self.n_out)
@@ -79,6 +90,37 @@ class Connectivity:
         """Fan-out: number of neurons that each input feeds, shape ``(n_in,)``."""
         return np.bincount(self.indices, minlength=self.n_in).astype(np.int64, copy=False)
 
+    @property
+    def n_groups(self) -> int:
+        """Number of groups of neurons that share their inputs; without groups that of the neurons."""
+        return self.n_out if self.groups is None else int(self.groups.max()) + 1
+
+    @property
+    def group_size(self) -> int:
+        """Number of neurons of a group; 1 without groups."""
+        return self.n_out // self.n_groups
+
+    def grid(self) -> Connectivity:
+        """Connectivity of the groups: one row per group, the inputs that its neurons share."""
+        if self.groups is None:
+            return self
+        first = list_neurons(self.groups)[:, 0]
+        fan_in = self.fan_in[first]
+        behind = np.repeat(self.indptr[first] - (np.cumsum(fan_in) - fan_in), fan_in)
+        return Connectivity.from_fan_in(self.n_in, fan_in, self.indices[np.arange(behind.size) + behind])
+
+    def with_groups(self, groups: ArrayLike | None) -> Connectivity:
+        """Return the same connections with other groups.
+
+        Args:
+            groups: Group of each neuron, shape ``(n_out,)``; None for no groups.
+
+        Raises:
+            ValueError: If the neurons of a group differ in their inputs, or the groups in their size.
+        """
+        labels = None if groups is None else np.asarray(groups, dtype=np.int64)
+        return Connectivity(self.n_in, self.n_out, self.indptr, self.indices, labels)
+
     def rows(self) -> IntArray:
         """Neuron of each connection, shape ``(n_connections,)``."""
         return np.repeat(np.arange(self.n_out, dtype=np.int64), self.fan_in)
@@ -97,10 +139,12 @@ class Connectivity:
         return dense.reshape(self.n_out, self.n_in)
 
     def digest(self) -> str:
-        """SHA-256 of the shape and the connections; equal connectivities have equal digests."""
+        """SHA-256 of the shape, the connections and the groups; equal connectivities have equal digests."""
         sha = hashlib.sha256(np.array([self.n_in, self.n_out], dtype="<i8").tobytes())
         sha.update(self.indptr.astype("<i8", copy=False).tobytes())
         sha.update(self.indices.astype("<i8", copy=False).tobytes())
+        if self.groups is not None:
+            sha.update(self.groups.astype("<i8", copy=False).tobytes())
         return sha.hexdigest()
 
     def __eq__(self, other: object) -> bool:
@@ -110,6 +154,8 @@ class Connectivity:
             (self.n_in, self.n_out) == (other.n_in, other.n_out)
             and np.array_equal(self.indptr, other.indptr)
             and np.array_equal(self.indices, other.indices)
+            and (self.groups is None) == (other.groups is None)
+            and (self.groups is None or np.array_equal(self.groups, other.groups))  # type: ignore[arg-type]
         )
 
     def __hash__(self) -> int:
@@ -130,6 +176,22 @@ class Connectivity:
         counts = np.asarray(fan_in, dtype=np.int64)
         indptr = np.concatenate([[0], np.cumsum(counts)])
         return cls(n_in, counts.size, indptr, np.asarray(indices, dtype=np.int64))
+
+    @classmethod
+    def from_grid(cls, grid: Connectivity, groups: ArrayLike) -> Connectivity:
+        """Build a connectivity of groups of neurons that share their inputs.
+
+        Args:
+            grid: Inputs of each group, one row per group.
+            groups: Row of the grid for each neuron, shape ``(n_out,)``; every row has equally many neurons.
+
+        Raises:
+            ValueError: If the groups differ in size.
+        """
+        rows = np.asarray(groups, dtype=np.int64)
+        fan_in = grid.fan_in[rows]
+        behind = np.repeat(grid.indptr[:-1][rows] - (np.cumsum(fan_in) - fan_in), fan_in)
+        return cls.from_fan_in(grid.n_in, fan_in, grid.indices[np.arange(behind.size) + behind]).with_groups(rows)
 
     @classmethod
     def from_mask(cls, mask: ArrayLike) -> Connectivity:
@@ -160,9 +222,11 @@ class Connectivity:
         Raises:
             OSError: If the file cannot be written.
         """
-        shape = np.array([self.n_out, self.n_in])
+        arrays = {"shape": np.array([self.n_out, self.n_in]), "indptr": self.indptr, "indices": self.indices}
+        if self.groups is not None:
+            arrays["groups"] = self.groups
         with atomically(path) as scratch, scratch.open("wb") as file:  # numpy would rename a path
-            np.savez_compressed(file, shape=shape, indptr=self.indptr, indices=self.indices)
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, path: str | Path) -> Connectivity:
@@ -185,7 +249,9 @@ class Connectivity:
                     _check_sizes(n_in, n_out)
                     indptr = _read_array(archive, "indptr", n_out + 1)
                     indices = _read_array(archive, "indices", int(indptr[-1]))
-                return cls(n_in, n_out, indptr, indices)
+                    grouped = "groups.npy" in archive.namelist()
+                    groups = _read_array(archive, "groups", n_out) if grouped else None
+                return cls(n_in, n_out, indptr, indices, groups)
             except (*_NUMPY_ERRORS, *_ZIP_ERRORS) as error:
                 raise ValueError(f"{path} is not a connectivity file, or is damaged: {error}") from error
 

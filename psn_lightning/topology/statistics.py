@@ -59,6 +59,31 @@ def summarize(connectivity: Connectivity) -> LayerStatistics:
     )
 
 
+@dataclass(frozen=True)
+class GroupStatistics:
+    """Statistics of groups of neurons that share their inputs."""
+
+    groups: int
+    size: int
+    """Number of neurons of a group."""
+    distinct_inputs: int
+    """Inputs that at least one group reads."""
+    overlap: float
+    """Share of a group's inputs that another group reads, mean over all pairs of groups; NaN for a single group."""
+
+
+def summarize_groups(connectivity: Connectivity) -> GroupStatistics | None:
+    """Compute what sharing inputs does to a layer; None for a layer without groups."""
+    if connectivity.groups is None:
+        return None
+    grid = connectivity.grid()
+    readers, fan_in = grid.fan_out, grid.fan_in
+    others = np.bincount(grid.rows(), weights=readers[grid.indices] - 1, minlength=grid.n_out)
+    shared = np.divide(others, fan_in, out=np.zeros(grid.n_out), where=fan_in > 0)
+    overlap = float(shared.sum() / (grid.n_out * (grid.n_out - 1))) if grid.n_out > 1 else float("nan")
+    return GroupStatistics(grid.n_out, connectivity.group_size, int((readers > 0).sum()), overlap)
+
+
 def realised_sparsity(layers: Iterable[Connectivity]) -> float:
     """Fraction of absent connections over all layers together (section 2.9)."""
     layers = list(layers)

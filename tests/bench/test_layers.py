@@ -26,3 +26,7 @@ def test_rows_say_what_was_measured():
     rows = list(measure_layers((16,), (2, 3), (0.5,), 0.0))
     assert [row["batch"] for row in rows if row["kind"] == "csr"] == [2, 3]
     assert {row["width"] for row in rows} == {16}
+
+
+def test_sparsities_that_leave_neurons_without_inputs_are_left_out():
+    assert {row["sparsity"] for row in measure_layers((16,), (2,), (0.5, 0.9375, 0.99), 0.0)} == {0.5, 0.9375}

@@ -5,7 +5,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging, StochasticWeightAveraging
 
-from psn_lightning import STR, MaskReapply, RigL, Sparsify, TopKAST, sparse_layers
+from psn_lightning import STR, Grouped, MaskReapply, RigL, Sparsify, TopKAST, sparse_layers
 from psn_lightning.callbacks.averages import find_average_models
 from tests.helpers.models import batches, plain, trainer
 
@@ -30,19 +30,20 @@ class Watch(pl.Callback):
                 self.seen += 1
 
 
-@pytest.mark.parametrize("storage", ["masked", "auto"])
+@pytest.mark.parametrize("storage", ["masked", "auto", "groups"])
 @pytest.mark.parametrize("kind", AVERAGES)
 def test_averages_follow(kind, storage):
     watch, module = Watch(), plain("transformer", optimizer=lambda m: torch.optim.AdamW(m.parameters(), lr=0.01))
     include = None if storage == "masked" else ["net.head"]
-    sparse = Sparsify(0.7, include=include, storage=storage, print_table=False)
+    topology = Grouped(3) if storage == "groups" else None
+    sparse = Sparsify(0.7, topology, include=include, storage=storage, print_table=False)
     run = trainer(sparse, RigL(period=4, end=1.0), AVERAGES[kind](), MaskReapply(), watch, max_epochs=4)
     run.fit(module, batches("transformer"), batches("transformer"))
     assert watch.seen > 0
     for row, layer in zip(sparse.table, sparse_layers(module).values(), strict=True):
         assert layer.connectivity.n_connections == row.connections
         weight = layer.parameter.detach()
-        assert layer.storage == "csr" or not weight[~layer.mask.view(weight.shape)].any()
+        assert layer.storage != "masked" or not weight[~layer.mask.view(weight.shape)].any()
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from psn_lightning.callbacks import (
 from psn_lightning.data import Digits
 from psn_lightning.pruning import SNIP
 from psn_lightning.task import SparseClassifier
-from psn_lightning.topology import Bernoulli
+from psn_lightning.topology import Bernoulli, Exponential, Grouped
 
 STEPS, UPDATES = 300, 5
 RUNS = {
@@ -47,6 +47,8 @@ RUNS = {
     "GSE-csr": lambda: GSE(period=STEPS // UPDATES, begin=0, end=1.0),
     "GraEst-csr": lambda: GSE(distribution="graest", period=STEPS // UPDATES, begin=0, end=1.0),
     "GraEst-masked": lambda: GSE(distribution="graest", period=STEPS // UPDATES, begin=0, end=1.0),
+    "RigL-groups": lambda: RigL(period=STEPS // UPDATES, end=1.0),
+    "GSE-groups": lambda: GSE(period=STEPS // UPDATES, begin=0, end=1.0),
     "CandidateRigL-csr": lambda: RigL(period=STEPS // UPDATES, end=1.0, candidates=1.0),
 }
 """Rules by name and storage of a run."""
@@ -85,7 +87,9 @@ def main(folder, processes, name):
     # 1422 training rows, an even number: with an odd one two processes repeat a row in every epoch.
     data = Digits(batch_size=128 // processes, val_fraction=0.01)
     sparsity = 0.0 if name in {"ACDC-masked", "TopKAST-masked", "STR-masked"} else 0.8
-    network = {"hidden": [96, 64], "topology": Bernoulli(), "sparsity": sparsity, "storage": name.split("-")[1]}
+    storage = name.split("-")[1]
+    topology = Grouped(8, Exponential(), neurons="interleaved") if storage == "groups" else Bernoulli()
+    network = {"hidden": [96, 64], "topology": topology, "sparsity": sparsity, "storage": storage}
     task = SparseClassifier(64, 10, evaluation_split="val", **network)
     trainer.fit(task, data)
     metrics = {key: value.item() for key, value in trainer.callback_metrics.items()}

@@ -1,4 +1,4 @@
-"""Sparse Linears of both storages for tests."""
+"""Sparse Linears of all storages for tests."""
 
 from typing import NamedTuple
 
@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from psn_lightning.nn import MaskedLayer, SparseLayer
 from psn_lightning.nn.init import initial_values
-from psn_lightning.nn.storages import make_csr_linear
+from psn_lightning.nn.storages import make_active_linear
 from psn_lightning.topology import Connectivity
 
 STORAGES = ["masked", "csr"]
+"""Storages of any connections."""
 
 
 class SparseLinear(NamedTuple):
@@ -30,19 +31,19 @@ class SparseLinear(NamedTuple):
 
 
 def sparse_linear(connectivity, storage="masked", dtype=torch.float32, seed=0):
-    """Make a Linear with given connections, random weights and a bias of zeros; equal in both storages.
+    """Make a Linear with given connections, random weights and a bias of zeros; equal in all storages.
 
     Args:
         connectivity: Connections of the layer.
-        storage: Storage of the weights, ``masked`` or ``csr``.
+        storage: Storage of the weights, ``masked``, ``csr`` or, where the connectivity has groups, ``groups``.
         dtype: Number type of the parameters.
         seed: Seed of the weights, or a generator.
     """
     values = torch.from_numpy(initial_values(connectivity, "mean_fan_in", np.random.default_rng(seed))).to(dtype)
     bias = torch.zeros(connectivity.n_out, dtype=dtype)
-    if storage == "csr":
-        csr = make_csr_linear(connectivity, values, bias)
-        return SparseLinear(csr, csr)
+    if storage != "masked":
+        made = make_active_linear(storage, connectivity, values, bias)
+        return SparseLinear(made, made)
     linear = nn.utils.skip_init(nn.Linear, connectivity.n_in, connectivity.n_out, dtype=dtype)
     linear.bias.data.copy_(bias)
     view = MaskedLayer(linear, "weight", connectivity)

@@ -16,11 +16,12 @@ class Loop:
         rule: Rule that scores the connections; RigL by default. The network is 80% sparse, and dense for AC/DC.
         schedule: Schedule of the updates; every tenth step by default.
         make: Function that makes the updater from layers, rule, schedule and optimizer.
+        topology: Topology of the layers; Bernoulli by default.
         **settings: Further arguments of the updater.
     """
 
-    def __init__(self, storage="masked", rule=None, schedule=None, make=TopologyUpdater, **settings):
-        topology = Topology(Bernoulli(), 0.0 if isinstance(rule, ACDCRule) else 0.8)
+    def __init__(self, storage="masked", rule=None, schedule=None, make=TopologyUpdater, topology=None, **settings):
+        topology = Topology(topology or Bernoulli(), 0.0 if isinstance(rule, ACDCRule) else 0.8)
         self.network = SparseMLP([64, 48, 32, 10], topology, storage=storage, seed=3).double()
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=0.01)
         schedule = schedule or CosineSchedule(0.3, 10, 10, 1000)

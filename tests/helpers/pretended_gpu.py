@@ -252,6 +252,8 @@ class PretendedGpu(TorchFunctionMode):
                 return first.inner.tolist()
             if name == "element_size":
                 return first.inner.element_size()
+            if function == torch.Tensor.data.__set__:
+                first.inner = args[1].inner
         if is_cuda(kwargs.get("device")):
             return self._make(function, name, args, kwargs)
         return function(*args, **kwargs)

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from psn_lightning.kernels import gathered
 from psn_lightning.kernels.gathered import add_products_at
 
 sizes = st.integers(1, 9)
@@ -28,9 +29,28 @@ def test_against_the_dense_product(n_out, n_in, rows, dtype, data):
     torch.testing.assert_close(out, before + (g @ x.T).flatten()[positions])
 
 
+@given(rows=st.sampled_from([16, 48, 128, 256]), dtype=st.sampled_from([torch.float32, torch.float64]), data=st.data())
+def test_blocks_of_what_does_not_fit_in_the_cache(rows, dtype, data):
+    n_out, n_in = data.draw(st.integers(1, 90)), data.draw(st.integers(1, 90))
+    generator = torch.Generator().manual_seed(n_out * n_in)
+    positions = np.flatnonzero(torch.rand(n_out * n_in, generator=generator).numpy() < data.draw(st.floats(0.5, 1)))
+    x, g, before = (  # whole numbers, whose sums are exact in any order
+        torch.randint(-9, 10, shape, generator=generator).to(dtype)
+        for shape in ((n_in, rows), (n_out, rows), (len(positions),))
+    )
+    out = before.clone()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gathered, "_CACHE", 0)
+        patch.setattr(gathered, "_AT_ONCE", data.draw(st.sampled_from([1, 50, 10_000])))
+        add_products_at(positions, x, g, out)
+    assert torch.equal(out, before + (g @ x.T).flatten()[positions])
+
+
+@pytest.mark.parametrize("cache", [0, 2**24])
 @pytest.mark.parametrize("n_threads", [2, 3, 7])
-def test_the_number_of_threads_makes_no_difference(n_threads):
-    before, x, g, positions = torch.get_num_threads(), torch.randn(50, 33), torch.randn(40, 33), np.arange(0, 2000, 3)
+def test_the_number_of_threads_makes_no_difference(n_threads, cache, monkeypatch):
+    monkeypatch.setattr(gathered, "_CACHE", cache)
+    before, x, g, positions = torch.get_num_threads(), torch.randn(50, 32), torch.randn(40, 32), np.arange(0, 2000, 3)
     found = []
     for n in (1, n_threads):
         torch.set_num_threads(n)

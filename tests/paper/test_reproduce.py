@@ -11,8 +11,10 @@ from psn_lightning.cli import main
 from psn_lightning.errors import SettingError
 from psn_lightning.paper import cost
 from psn_lightning.paper.plan import plan_digest
-from psn_lightning.paper.record import RECORD, RecordedRun, from_experiment, read
+from psn_lightning.paper.record import RECORD, read
+from psn_lightning.paper.recorded_run import RecordedRun
 from psn_lightning.paper.reproduction import cells_of, epochs_of, load, names, plan_for
+from psn_lightning.paper.tracked_runs import from_experiment
 from tests.conftest import CONF, ROOT, require
 
 SMALL = {
@@ -175,13 +177,6 @@ def test_a_record_that_cannot_be_added_to_is_refused_first(small, workdir, capsy
     assert main(["reproduce", "small", "--again"]) == 2
     assert f"{RECORD} is a folder" in capsys.readouterr().err
     assert not (workdir / "mlruns" / "studies").exists()
-
-
-def test_a_run_that_only_claims_to_be_of_one_is_named(client):
-    run = client.create_run(client.create_experiment("mine"), tags={"reproduction": "[", "stage": "fit"})
-    client.set_terminated(run.info.run_id)
-    with pytest.raises(SettingError, match=f"run {run.info.run_id} of experiment mine has the tag reproduction"):
-        from_experiment(None, "mine")
 
 
 def test_outside_a_checkout_the_packages_are_known(workdir):

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from psn_lightning import sparse_layers, sparsify
+from psn_lightning import Grouped, sparse_layers, sparsify
 from psn_lightning.errors import SettingError
 from psn_lightning.pruning import OBD, SNIP, GraSP, Magnitude, RandomScores, Saliency, SynFlow, prune
 from psn_lightning.pruning.prune import _count_rounds
@@ -167,3 +167,16 @@ def test_a_saliency_of_ones_own():
     module = mlp((6, 5, 3))
     prune(module, WandaLike(), 0.8, [(x, y)], scope="layer")
     assert sparse_layers(module)["0"].mask[:, 2].all()
+
+
+@pytest.mark.filterwarnings("ignore:.*connections of groups")
+def test_neurons_that_share_inputs_are_pruned_one_by_one_or_not_at_all():
+    masked, groups = mlp((9, 8, 8, 4)), mlp((9, 8, 8, 4))
+    sparsify(masked, 0.5, Grouped(4))
+    sparsify(groups, 0.5, Grouped(4), storage="groups")
+    prune(masked, Magnitude(), 0.8)
+    assert all(layer.groups is None for layer in sparse_layers(masked).values())
+    before = masks_of(groups)
+    with pytest.raises(SettingError, match="share their inputs"):
+        prune(groups, Magnitude(), 0.8)
+    assert all(torch.equal(mask, before[name]) for name, mask in masks_of(groups).items())

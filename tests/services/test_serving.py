@@ -31,9 +31,11 @@ def test_served_predictions_are_those_of_predict(workdir, client):
     data.setup()
     rows = next(iter(data.predict_dataloader()))[0][:10]
     port = free_port()
-    command = [str(Path(sys.executable).with_name("mlflow")), "models", "serve", "-m", "models:/digits@champion"]
+    programs = Path(sys.executable).parent
+    command = [str(programs / "mlflow"), "models", "serve", "-m", "models:/digits@champion"]
     options = ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{workdir}/mlruns/mlflow.db"}
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"  # MLflow starts uvicorn by its name
+    environment = {**os.environ, "PATH": path, "MLFLOW_TRACKING_URI": f"sqlite:///{workdir}/mlruns/mlflow.db"}
     with (workdir / "serve.log").open("w") as log:
         process = subprocess.Popen(
             [*command, *options], stdout=log, stderr=log, start_new_session=True, env=environment

@@ -26,12 +26,15 @@ SWEEP = {
 }
 
 
-@pytest.fixture
-def plan(planned):
-    plan = planned(SWEEP)
+def begin(plan):
     StudyRun(plan, "a: 1")
     plan.tickets.fill(plan.open()[0])
     return plan
+
+
+@pytest.fixture
+def plan(planned):
+    return begin(planned(SWEEP))
 
 
 def states(plan):
@@ -106,7 +109,8 @@ def test_a_job_returns_its_exit_code_and_logs_its_message(plan):
 
 
 @pytest.mark.services
-def test_a_job_that_is_cancelled_ends(plan):
+def test_a_job_that_is_cancelled_ends(planned):
+    plan = begin(planned({**SWEEP, "settings": {"trainer.max_epochs": 100_000}}))  # hours
     launcher = SlurmLauncher(1, {"timeout_min": 5}, cluster="local")
     worker = launcher.start(plan, 0, 0)
     while states(plan)[0] == TrialState.WAITING:  # until then submitit's handler swallows the signal

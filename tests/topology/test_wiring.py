@@ -14,6 +14,7 @@ from psn_lightning.topology import (
     Connectivity,
     Dendritic,
     Diagonals,
+    Grouped,
     LayerBudget,
     Lognormal,
     MultiPeak,
@@ -43,6 +44,8 @@ EVERY = [
     Dendritic(7, 0.3, UniformDegree(), "spatial_gaussian"),
     Dendritic(2, 0.0, Bell(), "spatial_inversegaussian"),
     BlockSparse(1),
+    Grouped(1),
+    Grouped(1, Bernoulli(), "random"),
     Orthogonal(),
     Diagonals(),
     Diagonals("even"),
@@ -65,6 +68,7 @@ def test_every_wiring_is_tried():
 
 
 @pytest.mark.filterwarnings("ignore:.*whole blocks of 1 × 1")  # above the ceiling the target is missed by all
+@pytest.mark.filterwarnings("ignore:.*connections of groups of 1")
 @pytest.mark.parametrize("wiring", EVERY, ids=repr)
 @settings(max_examples=15, deadline=None)
 @given(budget=budgets(), seed=seeds)

@@ -13,16 +13,18 @@ from psn_lightning.commands.messages import CommandParser
 from psn_lightning.errors import SettingError, in_one_line
 from psn_lightning.figure_style import save_figure
 from psn_lightning.paper.plan import find_contradictions, is_planned, load_plan, plan_digest, plan_file
-from psn_lightning.paper.record import RECORD, RecordedRun, from_experiment, read
+from psn_lightning.paper.record import RECORD, read
+from psn_lightning.paper.recorded_run import RecordedRun
 from psn_lightning.paper.report import published
 from psn_lightning.paper.report.coverage import cost_by_claim, count_planned, load_grids
 from psn_lightning.paper.report.diagnostic_claims import diagnostic_claims
 from psn_lightning.paper.report.dynamic_claims import dynamic_claims
 from psn_lightning.paper.report.equilibria import equilibrium_tables, settled_table, unseen_table
 from psn_lightning.paper.report.evidence import ALTERNATIVES, PLANNED, Analysis, Assessment
+from psn_lightning.paper.report.explore import explore_page
 from psn_lightning.paper.report.figures import pictures
 from psn_lightning.paper.report.law import law_table, layer_table, layers
-from psn_lightning.paper.report.method_pages import methods_markdown, table7_markdown
+from psn_lightning.paper.report.method_pages import methods_markdown, sharing_markdown, table7_markdown
 from psn_lightning.paper.report.pages import checks_table, claims_table, page, table_markdown, tally, untitled
 from psn_lightning.paper.report.paper_tables import choices, paper_tables
 from psn_lightning.paper.report.runs import Runs
@@ -31,6 +33,7 @@ from psn_lightning.paper.report.table6_claims import table6_claims
 from psn_lightning.paper.report.topology_claims import topology_claims
 from psn_lightning.paper.report.verdicts import Claim, Verdict
 from psn_lightning.paper.report.writing import brought_up_to_date, write
+from psn_lightning.paper.tracked_runs import from_experiment
 
 _TITLE = "Profiled Sparse Networks: the paper and our runs"
 _EXPLANATION = """\
@@ -89,9 +92,10 @@ def run(arguments: Sequence[str]) -> None:
     files |= {
         options.out / "report.md": text.encode(),
         options.out / "report.html": page(text, _TITLE, figures).encode(),
+        options.out / "explore.html": explore_page(runs, _TITLE).encode(),
     }
     write(files)
-    written = [options.out / "report.md", options.out / "report.html", *options.into]
+    written = [*(options.out / name for name in ("report.md", "report.html", "explore.html")), *options.into]
     console = Console(highlight=False, soft_wrap=True, markup=False)
     console.print(f"{len(runs)} runs; claims: {tally(claims)}")
     console.print(f"Written: {', '.join(map(str, written))}")
@@ -134,7 +138,7 @@ def report(runs: Runs, claims: Sequence[Claim], source: str) -> tuple[str, dict[
         "Computed, not measured; they count as no claim: bell width, rate and forms were chosen so that they hold.",
         checks_table(topology_claims()),
     ]
-    parts.append("## Figures")
+    parts += ["## Figures", "All runs, to explore: [explore.html](explore.html)."]
     figures = {}
     current = runs.current()
     for picture in pictures(current, claims):
@@ -144,6 +148,7 @@ def report(runs: Runs, claims: Sequence[Claim], source: str) -> tuple[str, dict[
         parts.append(f"![{picture.caption}]({name})\n\n{picture.caption}")
     parts += ["## Tables", *map(table_markdown, [*paper_tables(current), *equilibrium_tables(current)])]
     parts += ["## Methods under one protocol", methods_markdown(runs), table7_markdown(runs)]
+    parts += ["## Groups that share their inputs", sharing_markdown(runs)]
     grids = load_grids()
     parts += ["## Contradictions inside the paper", as_list(published.CONTRADICTIONS)]
     parts += ["## Deviations from the plan", _list_deviations(runs)]
@@ -180,6 +185,7 @@ def sections(runs: Runs, claims: Sequence[Claim]) -> dict[str, str]:
         "results": headlines,
         "methods": methods_markdown(runs),
         "table 7": table7_markdown(runs),
+        "sharing": sharing_markdown(runs),
         **{name: untitled(table) for name, table in tables.items() if table},
     }
 

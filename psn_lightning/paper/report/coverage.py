@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from psn_lightning.commands.markdown import markdown_table
 from psn_lightning.paper.plan import is_planned, load_plan
-from psn_lightning.paper.record import key_of
+from psn_lightning.paper.recorded_run import key_of
 from psn_lightning.paper.report.runs import Runs
 from psn_lightning.paper.reproduction import Reproduction, cells_of, load, names
 

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from psn_lightning.paper.plan import is_planned
-from psn_lightning.paper.record import RecordedRun
+from psn_lightning.paper.recorded_run import RecordedRun
 from psn_lightning.paper.report import published
 from psn_lightning.paper.report.contrasts import Contrast, farthest, hardly_detectable, welch
 from psn_lightning.paper.report.evidence import Assessment, Evidence

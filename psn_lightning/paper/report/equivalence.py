@@ -1,10 +1,13 @@
-"""Tests that a method is as accurate as another, up to a margin that was chosen before the runs."""
+"""Tests that one choice is as accurate as another, up to a margin that was chosen before the runs."""
 
 from __future__ import annotations
 
+import itertools
 import statistics
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
-from psn_lightning.paper.report.contrasts import holm
+from psn_lightning.paper.report.contrasts import Contrast, holm
 from psn_lightning.paper.report.runs import Runs, late_accuracy
 from psn_lightning.paper.report.tables import LEVEL, NOTHING, Table
 from psn_lightning.paper.report.verdicts import difference, interval, number, p_value
@@ -12,44 +15,65 @@ from psn_lightning.paper.report.verdicts import difference, interval, number, p_
 MARGIN = 0.3
 """Largest difference that is none, in points of accuracy."""
 
-_KEYS = ("model.sparsity", "method")
+
+class _Comparison(NamedTuple):
+    """A choice beside the other one, in one of the rows of a table."""
+
+    labels: list[Any]
+    value: Any
+    accuracies: list[float]
+    contrast: Contrast
 
 
-def equivalence_table(runs: Runs, title: str, one: str, other: str) -> Table:
-    """Compare two methods at every sparsity: is their difference within the margin, or beyond it?
+def equivalence_table(runs: Runs, title: str, key: str, other: Any, labels: Sequence[str]) -> Table:
+    """Compare every value of a setting with one of them: is their difference within the margin, or beyond it?
 
-    Differences are paired by seed. Both tests are corrected over the sparsities by Holm's method.
+    Differences are paired by seed. Both tests are corrected over the table by Holm's method.
 
     Args:
-        runs: Runs of one data set, whose cells have a sparsity and a method.
+        runs: Runs of one data set.
         title: Title of the table.
-        one: Method.
-        other: Method that it is compared with.
+        key: Setting whose values are compared.
+        other: Value that the others are compared with.
+        labels: Settings that are the same on both sides of a comparison.
     """
-    sparsity, method = _KEYS
-    found = []
-    for value in sorted(runs.values(sparsity)):
-        cells = runs.having({sparsity: value})
-        contrast = cells.layout(method, late_accuracy, pooled=False).difference(one, other)
-        if contrast is not None:
-            found.append((value, cells, contrast))
-    within = holm([contrast.p_within(MARGIN) for *_, contrast in found])
-    beyond = holm([contrast.p_beyond(MARGIN) for *_, contrast in found])
+    found = list(_compare(runs, key, other, labels))
+    within = holm([one.contrast.p_within(MARGIN) for one in found])
+    beyond = holm([one.contrast.p_beyond(MARGIN) for one in found])
     rows = []
-    for (value, cells, contrast), p_within, p_beyond in zip(found, within, beyond, strict=True):
-        means = [statistics.fmean(map(late_accuracy, cells.having({method: name}).all)) for name in (one, other)]
+    for one, p_within, p_beyond in zip(found, within, beyond, strict=True):
         verdict = "equal" if p_within < LEVEL else "different" if p_beyond < LEVEL else "open"
-        inner = interval(*contrast.interval(2 * LEVEL)) if contrast.error else NOTHING
+        inner = interval(*one.contrast.interval(2 * LEVEL)) if one.contrast.error else NOTHING
         rows.append(
             [
-                f"{value:.0%}", *map(number, means), difference(contrast, LEVEL), inner, p_value(p_within),
-                p_value(p_beyond), f"**{verdict}**",
+                *(f"{label:.0%}" if isinstance(label, float) else str(label) for label in one.labels),
+                str(one.value),
+                *map(number, one.accuracies),
+                difference(one.contrast, LEVEL),
+                inner,
+                p_value(p_within),
+                p_value(p_beyond),
+                f"**{verdict}**",
             ]
-        )  # fmt: skip
+        )
     note = (
         "Mean accuracy of the last three epochs in per cent, differences paired by seed. Equal: two one-sided tests "
         f"show a difference within ±{MARGIN:g} points, a margin chosen before the runs; different: a test that it "
-        "is beyond it. p-values are corrected over the sparsities by Holm's method."
+        "is beyond it. p-values are corrected over the table by Holm's method."
     )
-    columns = ["sparsity", one, other, "difference, 95%", "90%", "p within", "p beyond", "verdict"]
+    names = [name.rsplit(".")[-1] for name in (*labels, key)]
+    columns = [*names, "accuracy", f"{other}", "difference, 95%", "90%", "p within", "p beyond", "verdict"]
     return Table(title, note, columns, rows)
+
+
+def _compare(runs: Runs, key: str, other: Any, labels: Sequence[str]) -> Iterator[_Comparison]:
+    """Compare where there are two pairs at least."""
+    for place in itertools.product(*(runs.values(label) for label in labels)):
+        own = runs.having(dict(zip(labels, place, strict=True)))
+        layout = own.layout(key, late_accuracy, pooled=False) if own else None
+        for value in own.values(key):
+            contrast = None if layout is None or value == other else layout.difference(str(value), str(other))
+            if contrast is not None:
+                sides = [own.having({key: side}).all for side in (value, other)]
+                accuracies = [statistics.fmean(map(late_accuracy, side)) for side in sides]
+                yield _Comparison(list(place), value, accuracies, contrast)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from psn_lightning.data import DATASETS
-from psn_lightning.paper.record import RecordedRun
+from psn_lightning.paper.recorded_run import RecordedRun
 from psn_lightning.paper.report.runs import Runs, metric
 from psn_lightning.paper.report.tables import Table
 from psn_lightning.paper.report.verdicts import number

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from psn_lightning.figure_style import styled
-from psn_lightning.paper.record import RecordedRun
+from psn_lightning.paper.recorded_run import RecordedRun
 from psn_lightning.paper.report.axes import make_axes
 from psn_lightning.paper.report.method_ranks import average_ranks, rank_figure
 from psn_lightning.paper.report.methods import (

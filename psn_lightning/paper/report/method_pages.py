@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from psn_lightning.paper.report.equivalence import equivalence_table
 from psn_lightning.paper.report.method_ranks import average_ranks, rank_table
@@ -34,11 +35,7 @@ def methods_markdown(runs: Runs) -> str:
     parts = [_NOTE.strip() if tables else _NOT_RUN, *map(table_markdown, tables)]
     if published := runs.of("methods-as-published"):
         parts.append(table_markdown(as_published_table(published)))
-    for data in runs.of("gse").data():
-        own = runs.of("gse", data)
-        table = equivalence_table(own, f"GSE and RigL: {own.dataset()}", "gse", "rigl")
-        if table.rows:
-            parts.append(table_markdown(table))
+    parts += _equivalences(runs, "gse", "GSE and RigL", "method", "rigl", ["model.sparsity"])
     return "\n\n".join(parts)
 
 
@@ -51,6 +48,25 @@ def table7_markdown(runs: Runs) -> str:
     own = runs.of(EXPERIMENT)
     parts = [own.of(EXPERIMENT, data) for data in own.data()] or [own]
     return "\n\n".join(table_markdown(statements_table(part, part.dataset() or "no runs")) for part in parts)
+
+
+def sharing_markdown(runs: Runs) -> str:
+    """Format what groups of neurons that share their inputs cost in accuracy.
+
+    Args:
+        runs: Recorded runs.
+    """
+    labels = ["profile", "training", "model.sparsity"]
+    parts = _equivalences(runs, "sharing", "Groups and single neurons", "model.topology.init_args.size", 1, labels)
+    return "\n\n".join(parts) or "No run of `psn-train reproduce sharing` is recorded yet."
+
+
+def _equivalences(runs: Runs, reproduction: str, title: str, key: str, other: Any, labels: Sequence[str]) -> list[str]:
+    """Format the tables of a reproduction that asks whether choices are equal, one for each data set."""
+    own = runs.of(reproduction)
+    parts = [own.of(reproduction, data) for data in own.data()]
+    tables = [equivalence_table(part, f"{title}: {part.dataset()}", key, other, labels) for part in parts]
+    return [table_markdown(table) for table in tables if table.rows]
 
 
 def _make_rank_tables(runs: Runs) -> Iterator[Table]:

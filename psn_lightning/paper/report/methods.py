@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator
 
-from psn_lightning.paper.record import RecordedRun
+from psn_lightning.paper.recorded_run import RecordedRun
 from psn_lightning.paper.report import published
 from psn_lightning.paper.report.contrasts import Contrast, holm
 from psn_lightning.paper.report.runs import Measure, Runs, best_accuracy, last_accuracy, late_accuracy

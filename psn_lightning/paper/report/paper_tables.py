@@ -6,7 +6,7 @@ import json
 import statistics
 from collections.abc import Iterator
 
-from psn_lightning.paper.record import RecordedRun
+from psn_lightning.paper.recorded_run import RecordedRun
 from psn_lightning.paper.report import published
 from psn_lightning.paper.report.runs import Measure, Runs, metric
 from psn_lightning.paper.report.tables import NOTHING, Table, accuracies, mean_of

@@ -20,7 +20,7 @@ class BlockSparse(Wiring):
     """Dense blocks of size × size connections; a layout says which of them exist.
 
     Only whole blocks: the number of connections is the nearest multiple of size², and a warning says by how much it
-    misses the budget.
+    misses the budget. The neurons of a row of blocks are a group that shares its inputs, as in :class:`Grouped`.
 
     Args:
         size: Width and height of a block; divides the numbers of inputs and neurons.
@@ -81,8 +81,8 @@ class BlockSparse(Wiring):
 
 def _expand(grid: Connectivity, size: int) -> Connectivity:
     """Replace every connection of a grid by a dense block."""
+    if size == 1:
+        return grid
     columns = (grid.indices[:, None] * size + np.arange(size)).ravel()
-    rows = np.split(columns, grid.indptr[1:-1] * size)
-    return Connectivity.from_fan_in(
-        grid.n_in * size, np.repeat(grid.fan_in * size, size), np.concatenate([np.tile(row, size) for row in rows])
-    )
+    rows = Connectivity.from_fan_in(grid.n_in * size, grid.fan_in * size, columns)
+    return Connectivity.from_grid(rows, np.repeat(np.arange(grid.n_out), size))

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from psn_lightning.paper.record import RecordedRun
+from psn_lightning.paper.recorded_run import RecordedRun
 from psn_lightning.paper.report.runs import Runs
 
 SEEDS = (42, 123, 456, 789, 1024)

@@ -36,7 +36,8 @@ def test_the_report_from_the_record_alone(workdir, monkeypatch, capsys):
     assert len(figures) >= 5
     assert all((Path("report") / figure).stat().st_size > 5000 for figure in figures)
     assert page_.count("data:image/png;base64,") == len(figures)
-    assert not re.search(r'(src|href)="(?!data:)', page_)  # the page needs no other file
+    assert not re.search(r'src="(?!data:)', page_)  # the page needs no other file
+    assert set(re.findall(r'href="([^"]*)"', page_)) == {"explore.html"}
     assert "<table>" in page_
     assert 'class="yes"' in page_
     text = readme.read_text()

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from psn_lightning.paper.report.equivalence import MARGIN, equivalence_table
-from psn_lightning.paper.report.method_pages import methods_markdown
+from psn_lightning.paper.report.method_pages import methods_markdown, sharing_markdown
 from psn_lightning.paper.report.runs import Runs
 from tests.paper.report.conftest import recorded
 
@@ -26,7 +26,7 @@ def simulate(differences, n=10, noise=0.05, reproduction="gse"):
 
 def test_verdicts_and_p_values():
     runs, values = simulate({0.9: 0.0, 0.95: 0.6, 0.98: MARGIN})
-    table = equivalence_table(runs, "title", "gse", "rigl")
+    table = equivalence_table(runs, "title", "method", "rigl", ["model.sparsity"])
     rows = {row[0]: dict(zip(table.columns, row, strict=True)) for row in table.rows}
     assert [row["verdict"] for row in rows.values()] == ["**equal**", "**different**", "**open**"]
     gse, rigl = (np.array(values[0.9, method]) for method in ("gse", "rigl"))
@@ -44,7 +44,7 @@ def test_verdicts_and_p_values():
 @pytest.mark.parametrize("n", [1, 2])
 def test_few_seeds_decide_nothing(n):
     """Without two pairs there is no noise to compare with, and no row."""
-    table = equivalence_table(simulate({0.9: 0.0}, n, noise=0.2)[0], "title", "gse", "rigl")
+    table = equivalence_table(simulate({0.9: 0.0}, n, noise=0.2)[0], "title", "method", "rigl", ["model.sparsity"])
     assert [row[-1] for row in table.rows] == ["**open**"] * (n > 1)
 
 
@@ -52,3 +52,16 @@ def test_the_page_of_methods_has_it():
     runs, _ = simulate({0.9: 0.0})
     assert "**equal**" in methods_markdown(runs)
     assert "**equal**" not in methods_markdown(simulate({0.9: 0.0}, n=1)[0])
+
+
+def test_every_size_of_a_group_is_compared_with_single_neurons_of_the_same_cell():
+    rng, runs = np.random.default_rng(0), []
+    for size, training, seed in itertools.product([1, 16, 64], ["static", "rigl"], range(5)):
+        accuracy = round(88 + seed - (training == "static") - (size == 64) + rng.normal(0, 0.02), 4)
+        cell = {"profile": "uniform", "model.topology.init_args.size": size, "training": training}
+        runs.append(
+            recorded("sharing", "fashion", {**cell, "model.sparsity": 0.9}, seed, accuracy, {}, [0.0] + 3 * [accuracy])
+        )
+    text = sharing_markdown(Runs(runs))
+    assert [text.count(f"**{verdict}**") for verdict in ("equal", "different", "open")] == [2, 2, 0]
+    assert "recorded yet" in sharing_markdown(Runs([]))

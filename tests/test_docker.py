@@ -19,9 +19,8 @@ SECRETS = {"POSTGRES_PASSWORD", "MLFLOW_PASSWORD", "MLFLOW_SECRET_KEY"}
 PINS = dict(line.split("==") for line in (DOCKER / "constraints.txt").read_text().split("\n") if "==" in line)
 
 
-EXTRAS = [
-    line for name in ("csr", "sweeps", "paper", "export", "postgres") for line in PROJECT["optional-dependencies"][name]
-]
+INSTALLED = ("csr", "sweeps", "paper", "export", "postgres", "dashboard")
+EXTRAS = [line for name in INSTALLED for line in PROJECT["optional-dependencies"][name]]
 
 
 @pytest.mark.parametrize(
@@ -73,7 +72,7 @@ def test_the_two_programs_have_a_database_each():
 
 def test_ports_are_published_to_this_machine_only():
     ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
-    assert len(ports) == 2
+    assert len(ports) == 3
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 

@@ -19,6 +19,7 @@ from psn_lightning.export.folding import Forward
 from psn_lightning.export.sparse_file import load_sparse, save_sparse
 
 FormatName = Literal["pt2", "onnx", "safetensors", "dense"]
+"""Name of a format of exported files."""
 Inputs = tuple[Tensor, ...]
 Function = Callable[..., Any]
 

@@ -13,6 +13,7 @@ from psn_lightning.nn.isometry import isometric_values
 from psn_lightning.topology import Connectivity, Wired
 
 InitName = Literal["mean_fan_in", "per_neuron", "linear", "isometry"]
+"""Name of an initialisation of active weights, see :func:`~psn_lightning.nn.init.initial_values`."""
 
 DEFAULT_INIT: InitName = "mean_fan_in"
 

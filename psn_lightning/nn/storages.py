@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from psn_lightning.nn.csr import CSRLinear
 
 StorageName = Literal["auto", "csr", "groups", "masked"]
+"""Name of a storage of sparse weights; auto chooses."""
 
 CSR_WINS_FROM = 0.6
 """Sparsity from which storage csr is faster than masked on a CPU, measured by ``psn-train bench``."""

@@ -20,6 +20,7 @@ from psn_lightning.pruning.twin import Forward, Twin, classify
 from psn_lightning.topology import check_sparsity
 
 Shuffle = Literal["positions", "inputs"]
+"""Control that moves the connections that are left: anywhere in the layer, or to other inputs of their neuron."""
 
 
 def prune(

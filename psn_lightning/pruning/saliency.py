@@ -14,6 +14,7 @@ from psn_lightning.errors import SettingError
 from psn_lightning.pruning.twin import Twin
 
 Scope = Literal["network", "layer"]
+"""Connections that are compared with each other: those of the network, or of each layer."""
 
 
 class Saliency(ABC):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -15,14 +16,15 @@ from rich.table import Table
 from psn_lightning.commands.summary import ui_command
 from psn_lightning.errors import SettingError
 from psn_lightning.sweeps.base_config import configuration
+from psn_lightning.sweeps.dashboard import serve_dashboard
 from psn_lightning.sweeps.launchers import Launcher, make_launcher
 from psn_lightning.sweeps.liveness import failure_reason
 from psn_lightning.sweeps.parent import StudyRun
 from psn_lightning.sweeps.plan import Plan, best_trial
 from psn_lightning.sweeps.space import apply_settings, combinations, decode_settings, describe_params
-from psn_lightning.sweeps.storages import FOLDER, refuse_shared, silence_optuna, storage_url
+from psn_lightning.sweeps.storages import FOLDER, open_storage, refuse_shared, silence_optuna, storage_url
 from psn_lightning.sweeps.supervisor import Stopped, Supervisor
-from psn_lightning.sweeps.sweep import Space, Sweep, parse
+from psn_lightning.sweeps.sweep import DASHBOARD, Space, Sweep, parse
 from psn_lightning.sweeps.tickets import TICKET, State, Tickets, seed_values, trial_value
 from psn_lightning.tracking.outbox import OUTBOXES, find_outboxes
 from psn_lightning.tracking.store import Store
@@ -46,7 +48,10 @@ def run(arguments: Sequence[str]) -> None:
     config = configuration(sweep)
     refuse_shared(storage_url(sweep.storage, sweep.name), Store(config["tracking"]["uri"]).uri)
     plan = plan_of(sweep, config)
-    with StudyRun(plan, text) as parent:
+    with ExitStack() as beside, StudyRun(plan, text) as parent:
+        if DASHBOARD in arguments:
+            open_storage(sweep.storage, sweep.name)  # makes the tables, which the dashboard would make at the same time
+            beside.enter_context(serve_dashboard(storage_url(sweep.storage, sweep.name)))
         try:
             state = Supervisor(plan, launcher, parent.refresh).run()
             retrained = _retrain(sweep, plan, state, parent, launcher)

@@ -26,6 +26,8 @@ Direction = Literal["maximize", "minimize"]
 LauncherName = Literal["local", "slurm"]
 Group = dict[str, dict[str, Any]]
 """Settings by the name that stands for them."""
+DASHBOARD = "--dashboard"
+"""Option of the command that no configuration has."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +182,7 @@ def parse(arguments: Sequence[str]) -> tuple[Sweep, str]:
     """
     parser = ArgumentParser(prog="psn-train sweep", description=__doc__, exit_on_error=False)
     parser.add_argument("--config", action=ActionConfigFile, help="YAML with the settings below")
+    parser.add_argument(DASHBOARD, action="store_true", help="show the study in the browser while the sweep runs")
     parser.add_class_arguments(Sweep)
     check_configs(arguments)
     try:
@@ -187,6 +190,7 @@ def parse(arguments: Sequence[str]) -> tuple[Sweep, str]:
     except ArgumentError as error:
         raise parser_error(error, parser, arguments) from error
     config.pop("config")
+    config.pop(DASHBOARD.removeprefix("--"))  # of this command, not of the study
     sweep = Sweep(**make_arguments(parser, config))
     config.storage = sweep.storage and without_password(sweep.storage)
     if "tracking.uri" in sweep.settings:

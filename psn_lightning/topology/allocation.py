@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from psn_lightning.errors import SettingError, UnreachableError
 
 AllocationName = Literal["uniform", "er", "erk"]
+"""Name of a rule that allots densities to layers."""
 Shape = tuple[int, ...]
 
 

@@ -20,7 +20,9 @@ from psn_lightning.topology.statistics import realised_sparsity
 from psn_lightning.topology.wiring import Spread, Wired, Wiring, as_wiring, check_spreading, connect_layer
 
 BudgetName = Literal["hidden", "network"]
+"""Layers that the sparsity counts."""
 AboveCeiling = Literal["refuse", "clamp"]
+"""Treatment of a sparsity above the ceiling of Eq. 7."""
 
 
 @dataclass(frozen=True)

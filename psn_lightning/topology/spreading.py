@@ -11,6 +11,7 @@ from psn_lightning.errors import SettingError
 from psn_lightning.topology.connectivity import Connectivity, IntArray
 
 SpreadingName = Literal["even", "random", "sequential"]
+"""Name of a choice of the inputs of neurons whose fan-in is given."""
 
 _GOLDEN = (np.sqrt(5.0) - 1) / 2
 

@@ -51,7 +51,7 @@ def test_the_pages_have_the_results_of_the_record():
     found = sections(runs, all_claims(runs))
     for path in (
         ROOT / "README.md",
-        *(ROOT / "docs" / name for name in ("equilibrium.md", "results.md", "methods.md")),
+        *(ROOT / "docs" / name for name in ("equilibrium.md", "results.md", "methods.md", "groups.md")),
     ):
         assert with_sections(path.read_text(), found, path) == path.read_text(), (
             f"{path} and results/runs.jsonl differ: psn-train report --into {path}"

@@ -103,11 +103,15 @@ def _skip_hooks(app: Sphinx, kind: str, name: str, member: Any, skip: bool, opti
 
 
 def _interleave(app: Sphinx, env: Any, docnames: list[str]) -> None:
-    """Give notebooks to all processes: Sphinx deals out pages in the order of their names, ten at a time."""
-    notebooks = [name for name in docnames if name.startswith("tutorials/") and not name.endswith("index")]
+    """Give notebooks to two processes: Sphinx deals out pages by the chunk, in the order of their names."""
+    from sphinx.util.parallel import make_chunks
+
+    notebooks = [name for name in docnames if name.startswith("tutorials/")]
     others = [name for name in docnames if name not in notebooks]
-    half = (len(notebooks) + 1) // 2
-    docnames[:] = [*notebooks[:half], *others[: 10 - half], *notebooks[half:], *others[10 - half :]]
+    first, second = notebooks[::2], notebooks[1::2]
+    size = max(map(len, make_chunks(docnames, app.parallel)), default=0)  # the first chunks have that many pages
+    fill = max(0, size - len(first))
+    docnames[:] = [*first, *others[:fill], *second, *others[fill:]]
 
 
 _MACHINE = re.compile(r"(?:/tmp/|/home/|/root/|/usr/lib|site-packages)[^\s<]*")

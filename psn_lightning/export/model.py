@@ -59,6 +59,13 @@ def export_model(model: nn.Module, path: str | Path, format: FormatName, inputs:
     for package in chosen.packages:
         if find_spec(package) is None:
             raise SettingError(f"format {format} needs {package}: pip install 'psn_lightning[export]'")
+    try:
+        model.train(model.training)
+    except NotImplementedError as error:
+        raise SettingError(
+            "the model is a program of torch.export already, which has no evaluation mode: export the module that it "
+            "was made of"
+        ) from error
     rows = prepare_inputs(model, [inputs] if isinstance(inputs, Tensor) else inputs)
     folded, reference = fold(model), _as_reference(model)
     with atomically(place) as scratch:

@@ -148,3 +148,10 @@ def test_what_onnx_cannot_express(name, tmp_path, monkeypatch):
     with pytest.raises(SettingError, match="no operator for this"):
         export_model(nn.Linear(2, 2), tmp_path / "m.onnx", "onnx", torch.ones(2, 2))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_program_is_not_exported_again(tmp_path):
+    program = torch.export.export(nn.Linear(3, 2).eval(), (torch.randn(4, 3),)).module()
+    with pytest.raises(SettingError, match=r"torch\.export"):
+        export_model(program, tmp_path / "x.pt2", "pt2", torch.randn(4, 3))
+    assert list(tmp_path.iterdir()) == []

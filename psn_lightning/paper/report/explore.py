@@ -40,10 +40,16 @@ def explore_page(runs: Runs, title: str) -> str:
         title: Title of the page.
     """
     charts = [
-        f"<h2>{name}</h2>\n{figure.to_html(full_html=False, include_plotlyjs=False, config={'displaylogo': False})}"
-        for name, figure in make_charts(runs).items()
+        f"<h2>{name}</h2>\n{_format(figure, f'chart-{number}')}"
+        for number, (name, figure) in enumerate(make_charts(runs).items())
     ]
     return _PAGE.format(title=html.escape(title), script=get_plotlyjs(), charts="\n".join(charts))
+
+
+def _format(figure: go.Figure, name: str) -> str:
+    """Format a chart; plotly would give it a random name, and two pages of the same runs would differ."""
+    text: str = figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False}, div_id=name)
+    return text
 
 
 def make_charts(runs: Runs) -> dict[str, go.Figure]:

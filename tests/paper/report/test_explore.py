@@ -60,3 +60,7 @@ def test_the_page_needs_no_network_and_shows_names_as_text():
     assert not re.search(r'<(script|link|img)[^>]+(src|href)="http', text)
     assert "<b>rigl</b>" not in text.split("</script>", 1)[1]
     assert make_charts(Runs([])) == {}
+
+
+def test_the_same_runs_give_the_same_page(runs):
+    assert explore_page(runs, "title") == explore_page(runs, "title")

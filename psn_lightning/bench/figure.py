@@ -18,7 +18,7 @@ _BATCH = 128
 
 @styled
 def draw_figure(path: Path, machine: dict[str, Any], rows: Sequence[Row]) -> None:
-    """Draw the figure; a part that was not measured has no panel, and without a panel there is no figure.
+    """Draw the figure, with a panel for each part that was measured; write nothing if none was.
 
     Args:
         path: File to write.

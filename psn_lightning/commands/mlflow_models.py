@@ -26,7 +26,7 @@ _EVALUATIONS = ("val/", "test/")
 
 
 def log_model(trainer: pl.Trainer, model: pl.LightningModule) -> None:
-    """Log the network of a fit that has ended, unless the logger is told not to; a failure is a warning.
+    """Log the network of a finished fit, if the logger logs models; a failure is a warning.
 
     Args:
         trainer: Trainer of the fit.

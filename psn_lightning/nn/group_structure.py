@@ -120,19 +120,15 @@ class GroupStructure(nn.Module):
             a: First of the other two, in this order.
             b: Second of them.
         """
-        y = None if kind == "y" else self._sort(b)
-        if self.kernels == "triton" and a.dtype in _TRITON_TYPES:
-            return self._solve_by_triton(kind, a.contiguous(), (b if y is None else y.flatten(0, 1)).contiguous())
-        if y is None:
-            made = self._solve_y(a, b).flatten(0, 1)
-            return made if self._is_contiguous else made.index_select(0, self.places)
-        return self._solve_w(a, y) if kind == "w" else self._solve_x(a, y)
-
-    def _solve_by_triton(self, kind: Kind, a: Tensor, b: Tensor) -> Tensor:
+        by_triton = self.kernels == "triton" and a.dtype in _TRITON_TYPES
         if kind == "y":
-            made = self.plan.solve_y(a, b)
+            made = self.plan.solve_y(a.contiguous(), b.contiguous()) if by_triton else self._solve_y(a, b).flatten(0, 1)
             return made if self._is_contiguous else made.index_select(0, self.places)
-        return self.plan.solve_w(a, b) if kind == "w" else self.plan.solve_x(a, b)
+        y = self._sort(b)
+        if by_triton:
+            solve = self.plan.solve_w if kind == "w" else self.plan.solve_x
+            return solve(a.contiguous(), y.flatten(0, 1).contiguous())
+        return self._solve_w(a, y) if kind == "w" else self._solve_x(a, y)
 
     def _sort(self, y: Tensor) -> Tensor:
         """Sort outputs by group, shape ``(n_groups, size, rows)``."""

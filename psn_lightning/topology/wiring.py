@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -125,3 +126,19 @@ def connect_layer(wiring: Wiring, budget: LayerBudget, rng: np.random.Generator)
             f"of {budget.name}: return one value for each connection, in CSR order"
         )
     return wired
+
+
+def warn_of_missed(budget: LayerBudget, n_connections: int, what: str) -> None:
+    """Warn that a layer has more or fewer connections than its budget, because they come in units.
+
+    Args:
+        budget: Budget of the layer.
+        n_connections: Number of connections that it has.
+        what: What they are in, such as ``in whole blocks of 16 × 16``.
+    """
+    missed = n_connections - budget.n_connections
+    warnings.warn(
+        f"{budget.name}: {n_connections:,} connections {what}, {abs(missed):,} {'more' if missed > 0 else 'fewer'} "
+        "than the target",
+        stacklevel=3,
+    )

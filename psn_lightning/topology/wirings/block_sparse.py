@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, field
 from math import gcd
 
@@ -12,7 +11,7 @@ from psn_lightning.errors import SettingError, UnreachableError
 from psn_lightning.topology.connectivity import Connectivity
 from psn_lightning.topology.distributions import Bernoulli
 from psn_lightning.topology.fan_in import FanIn, LayerBudget
-from psn_lightning.topology.wiring import DEFAULT_SPREADING, Wiring, as_wiring, connect_layer
+from psn_lightning.topology.wiring import DEFAULT_SPREADING, Wiring, as_wiring, connect_layer, warn_of_missed
 
 
 @dataclass(frozen=True)
@@ -60,13 +59,8 @@ class BlockSparse(Wiring):
                 "family of fan-in, or a wiring without weights"
             )
         connectivity = _expand(grid, size)
-        missed = connectivity.n_connections - budget.n_connections
-        if missed:
-            warnings.warn(
-                f"{budget.name}: {connectivity.n_connections:,} connections in whole blocks of {size} × {size}, "
-                f"{abs(missed):,} {'more' if missed > 0 else 'fewer'} than the target",
-                stacklevel=2,
-            )
+        if connectivity.n_connections != budget.n_connections:
+            warn_of_missed(budget, connectivity.n_connections, f"in whole blocks of {size} × {size}")
         return connectivity
 
     def _make_grid(self, budget: LayerBudget) -> LayerBudget:

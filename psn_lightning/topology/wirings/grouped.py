@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -13,7 +12,7 @@ from psn_lightning.topology.connectivity import Connectivity, IntArray
 from psn_lightning.topology.distributions import Uniform
 from psn_lightning.topology.fan_in import FanIn, LayerBudget
 from psn_lightning.topology.scaling import draw_exactly
-from psn_lightning.topology.wiring import DEFAULT_SPREADING, Wiring, as_wiring, connect_layer
+from psn_lightning.topology.wiring import DEFAULT_SPREADING, Wiring, as_wiring, connect_layer, warn_of_missed
 
 InputsName = Literal["even", "random"]
 NeuronsName = Literal["contiguous", "interleaved"]
@@ -83,13 +82,8 @@ class Grouped(Wiring):
                     "family of fan-in, or a wiring without weights"
                 )
         connectivity = Connectivity.from_grid(grid, self._assign_neurons(budget.n_out))
-        missed = connectivity.n_connections - budget.n_connections
-        if abs(missed) > _NOTICED * budget.n_connections:
-            warnings.warn(
-                f"{budget.name}: {connectivity.n_connections:,} connections of groups of {self.size}, {abs(missed):,} "
-                f"{'more' if missed > 0 else 'fewer'} than the target",
-                stacklevel=2,
-            )
+        if abs(connectivity.n_connections - budget.n_connections) > _NOTICED * budget.n_connections:
+            warn_of_missed(budget, connectivity.n_connections, f"of groups of {self.size}")
         return connectivity
 
     def _make_budget(self, budget: LayerBudget) -> LayerBudget:

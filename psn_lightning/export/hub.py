@@ -50,7 +50,8 @@ class HubMLP(SparseMLP, PyTorchModelHubMixin, library_name="psn_lightning", tags
     def __init__(
         self, layer_sizes: list[int], sparsity: float = 0.9, layer_norm: bool = True, storage: StorageName = "auto"
     ) -> None:
-        with warnings.catch_warnings(action="ignore"):  # about a sparsity that uniform fan-in does not reach
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*target sparsity")  # of uniform fan-in, before others are loaded
             design = Topology(Uniform(), sparsity, above_ceiling="clamp")
             super().__init__(layer_sizes, design, storage=storage, layer_norm=layer_norm)
 
@@ -67,8 +68,8 @@ class HubMLP(SparseMLP, PyTorchModelHubMixin, library_name="psn_lightning", tags
         network = _network_of(model)
         if not isinstance(network, SparseMLP):
             raise SettingError(
-                f"format hub writes SparseMLP, not {type(network).__name__}: use another format, or give a class of "
-                "your own the base huggingface_hub.PyTorchModelHubMixin"
+                f"format hub writes SparseMLP, and classes with the base huggingface_hub.PyTorchModelHubMixin, which "
+                f"{type(network).__name__} does not have: add it, or use another format"
             )
         linear = [module for module in network if hasattr(module, "in_features")]
         sizes = [int(linear[0].in_features), *(int(module.out_features) for module in linear)]  # type: ignore[arg-type]

@@ -15,6 +15,7 @@ from psn_lightning.data import ClassificationData
 from psn_lightning.errors import SettingError
 from psn_lightning.export.card import TrainedRun
 from psn_lightning.tracking import MLflowLogger
+from psn_lightning.tracking.address import URI_VARIABLE
 
 
 def describe_training(cli: PSNCLI, checkpoint: Path, weights_only: bool) -> TrainedRun:
@@ -55,6 +56,8 @@ def _read_metrics(origin: Origin) -> dict[str, float]:
         return {}
     try:
         store = MLflowLogger(origin.config.get("tracking.uri")).store
+        if store.is_new:
+            raise SettingError(f"there is no {store.shown}: go to the folder of the run, or set {URI_VARIABLE}")
         with store.told():
             store.check()
             return _metrics_at(store.client, origin.run_id, origin.step)

@@ -63,10 +63,12 @@ def test_a_folder_for_the_hub(workdir, client, monkeypatch):
     (config,) = re.findall("```yaml\n(.*)```", card, re.DOTALL)
     assert yaml.safe_load(config)["model"]["sparsity"] == 0.9
     assert HubMLP.from_pretrained("net")(torch.zeros(2, 64)).shape == (2, 10)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
-    with pytest.warns(UserWarning, match="no metrics"):
-        assert main(["export", str(path), "--format", "hub", "--out", "other"]) == 0
-    assert "| RigL |" in Path("other/README.md").read_text()
+    for store in ("other", "none"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store}.db")
+        with pytest.warns(UserWarning, match="no metrics"):
+            assert main(["export", str(path), "--format", "hub", "--out", store]) == 0
+        assert "| RigL |" in Path(store, "README.md").read_text()
+    assert not Path("none.db").exists()
 
 
 def test_a_package_that_is_missing(workdir, capsys, monkeypatch):

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from psn_lightning import densify, load_sparse, sparse_layers, sparsify
-from psn_lightning.export.sparse_file import save_sparse
+from psn_lightning.export.sparse_file import load_connections, save_sparse
 from tests.conftest import ROOT
 
 
@@ -22,6 +22,13 @@ def test_weights_come_back_bit_by_bit(tmp_path_factory, n_in, n_out, sparsity, s
     path = tmp_path_factory.mktemp("sparse") / "m.safetensors"
     save_sparse(model, path)
     n = sparse_layers(model)["0"].n_connections
+    for other in ("csr", "masked"):
+        again = nn.Sequential(nn.Linear(n_in, n_out), nn.BatchNorm1d(n_out))
+        sparsify(again, 0.0, storage=other)
+        again.load_state_dict(load_connections(path))
+        ours, theirs = sparse_layers(model)["0"], sparse_layers(again)["0"]
+        assert torch.equal(ours.active_positions(), theirs.active_positions())
+        assert torch.equal(ours.active_values(), theirs.active_values())
     assert len(load_file(path)["0.weight.values"]) == n
     expected = densify(model).state_dict()
     found = load_sparse(path)
@@ -54,5 +61,6 @@ def test_the_reader_of_the_documentation_reads_the_same(tmp_path):
 
 def test_any_other_file_is_refused(tmp_path):
     save_file({"a": torch.ones(2)}, tmp_path / "m.safetensors")
-    with pytest.raises(ValueError, match="load_file"):
-        load_sparse(tmp_path / "m.safetensors")
+    for load in (load_sparse, load_connections):
+        with pytest.raises(ValueError, match="load_file"):
+            load(tmp_path / "m.safetensors")

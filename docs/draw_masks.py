@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import Image
 
 from psn_lightning.figure_style import save_figure, styled
 from psn_lightning.paper.reproduction import cells_of, load, plan_for
@@ -76,6 +77,8 @@ def draw(masks: dict[str, NDArray[np.bool_]], path: Path) -> None:
         ccv = f"CCV {coefficient_of_variation(fan_in):.2f}, {coefficient_of_variation(fan_out):.2f}"
         axis.set_title(f"{name}\n{ccv}, dead {(fan_in == 0).sum()}", size=9)
     save_figure(figure, path, dpi=100)
+    with Image.open(path) as drawn:
+        drawn.convert("RGB").quantize(64).save(path, optimize=True)  # a third of the size
 
 
 if __name__ == "__main__":

@@ -11,11 +11,11 @@ from psn_lightning.dynamics import (
     RigLRule,
     Rule,
     SRigLRule,
+    blocks,
     moments_of,
     update_layer,
 )
 from psn_lightning.errors import SettingError
-from psn_lightning.nn import layer as layer_module
 
 
 def step_with_dense_gradient(linear, optimizer, seed=0):
@@ -66,7 +66,7 @@ def test_against_the_oracle(density, fraction, seed, layer):
 def test_blocks_make_no_difference(layer, block, monkeypatch):
     masks = []
     for size in (2**22, block):
-        monkeypatch.setattr(layer_module, "_BLOCK", size)
+        monkeypatch.setattr(blocks, "_BLOCK", size)
         linear = layer(n_in=20, n_out=17)
         update_layer(linear.view, RigLRule(), 0.4, trained(linear), torch.Generator())
         masks.append(linear.view.mask)

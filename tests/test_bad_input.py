@@ -1,7 +1,6 @@
 """Each wrong input: exit code 2, a short message that names the culprit, no traceback, nothing left behind."""
 
 import pytest
-import torch.distributed as dist
 
 from psn_lightning.cli import main
 from tests.helpers.bad_inputs import CASES
@@ -20,8 +19,6 @@ def test_it_is_told_and_leaves_nothing(case, tmp_path, monkeypatch, capsys):
     held = case.files(tmp_path) if case.files else None
     if (tmp_path / "port").exists():
         monkeypatch.setenv("MASTER_PORT", (tmp_path / "port").read_text())
-    if dist.is_initialized():  # by a fit of another test, which Lightning leaves behind
-        dist.destroy_process_group()
     before = files(tmp_path)
     code = main(case.arguments)
     printed = capsys.readouterr().err

@@ -1,5 +1,7 @@
 """Each wrong input: exit code 2, a short message that names the culprit, no traceback, nothing left behind."""
 
+import re
+
 import pytest
 
 from psn_lightning.cli import main
@@ -28,6 +30,7 @@ def test_it_is_told_and_leaves_nothing(case, tmp_path, monkeypatch, capsys):
     assert len(message.splitlines()) <= 3
     assert len(message) <= 1000
     assert "Traceback" not in printed
+    assert not re.search(r"\b(\S+): did you mean \1\?", message)
     for name in case.names:
         assert name in message
     assert files(tmp_path) == before

@@ -12,6 +12,7 @@ from rich.progress import track
 
 from psn_lightning.bench.figure import draw_figure
 from psn_lightning.bench.fits import measure_fits
+from psn_lightning.bench.groups import measure_groups
 from psn_lightning.bench.layers import measure_layers
 from psn_lightning.bench.machine import describe_machine
 from psn_lightning.bench.roofline import measure_roofline
@@ -36,6 +37,7 @@ _FULL: list[tuple[str, Part]] = [
         "layers",
         lambda: measure_layers((512, 1024, 2048, 4096, 8192), (32, 128, 512), (0.9, 0.95, 0.98, 0.99, 0.999), 0.6),
     ),
+    ("groups", lambda: measure_groups((1024, 4096), (128, 512), (0.9, 0.95, 0.98), 0.5)),
     ("wide layers", lambda: measure_layers((16384,), (128, 512), (0.95, 0.98, 0.99), 0.6)),
     ("steps", lambda: measure_steps((0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99), 2.0)),
     ("updates", lambda: measure_updates((0.9, 0.95, 0.98), 4.0)),

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from psn_lightning.bench.layers import GROUP_SIZES
 from psn_lightning.bench.roofline import BYTES_PER_CONNECTION, FLOPS_PER_BYTE
 from psn_lightning.bench.timing import Row
 from psn_lightning.commands.markdown import markdown_table
 
 _NOTE = """Written by `psn-train bench`. Medians. What a table compares took turns within one run: the speed of a
 machine changes from minute to minute, so ratios mean more than times."""
-_OTHERS = ("dense", "masked", *(f"groups {size}" for size in GROUP_SIZES), "torch csr", "sparselab")
+_OTHERS = ("dense", "masked", "torch csr", "sparselab")
 
 
 def write_page(machine: dict[str, Any], rows: Sequence[Row]) -> str:
@@ -27,7 +26,7 @@ def write_page(machine: dict[str, Any], rows: Sequence[Row]) -> str:
         f"{machine['date']}; {machine['processor']}, {machine['threads']} threads, {machine['vector extensions']}; "
         f"Python {machine['python']}, {versions}."
     )
-    tables = (write_roofline, write_fits, write_layers, write_steps, write_updates, write_scale)
+    tables = (write_roofline, write_fits, write_layers, write_groups, write_steps, write_updates, write_scale)
     return "\n".join(
         ["# Benchmarks\n", f"{_NOTE}\n", f"{origin}\n", *(part for table in tables if (part := table(rows)))]
     )
@@ -78,6 +77,19 @@ def write_layers(rows: Sequence[Row]) -> str:
         lines.append([str(width), str(batch), f"{sparsity:.1%}", f"{csr * 1e3:.3f}", rate, *others])
     columns = ["width", "batch", "sparsity", "csr", "csr, GFLOP/s", *_OTHERS]
     return _section("One layer, forward and backward: milliseconds (times csr)", columns, lines)
+
+
+def write_groups(rows: Sequence[Row]) -> str:
+    """Write the table of modules whose neurons share their inputs."""
+    own = select(rows, part="groups")
+    kinds = list(dict.fromkeys(row["kind"] for row in own))
+    lines = []
+    for sizes, batch, sparsity in dict.fromkeys((row["sizes"], row["batch"], row["sparsity"]) for row in own):
+        at = {row["kind"]: row["median"] for row in select(own, sizes=sizes, batch=batch, sparsity=sparsity)}
+        times = [f"{at[kind] * 1e3:.2f} ({at['dense'] / at[kind]:.1f})" for kind in kinds]
+        lines.append([sizes, str(batch), f"{sparsity:.0%}", *times])
+    title = "Neurons that share their inputs in groups: milliseconds (dense takes, times this)"
+    return _section(title, ["sizes", "rows", "sparsity", *kinds], lines)
 
 
 def write_steps(rows: Sequence[Row]) -> str:

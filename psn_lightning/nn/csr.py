@@ -113,7 +113,8 @@ class CSRLinear(ActiveLinear):
         kind = torch.int32 if n_before < 2**31 - 1 else torch.int64  # of a million neurons, each tensor here counts
         places = torch.cat([old.to_rows(torch.arange(n_before, dtype=kind)), torch.tensor([n_before], dtype=kind)])
         places, self.weight.grad = places[found], None
-        del found, old
+        del found
+        old.release()
         # A copy of the network, such as an average of it, is to keep the order of the values that the network has.
         self._set_structure(positions.numpy(), blocks)
         places = self.structure.from_rows(places)

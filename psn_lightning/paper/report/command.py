@@ -16,6 +16,7 @@ from psn_lightning.paper.plan import find_contradictions, is_planned, load_plan,
 from psn_lightning.paper.record import RECORD, read
 from psn_lightning.paper.recorded_run import RecordedRun
 from psn_lightning.paper.report import published
+from psn_lightning.paper.report.architectures import architectures_markdown
 from psn_lightning.paper.report.coverage import cost_by_claim, count_planned, load_grids
 from psn_lightning.paper.report.diagnostic_claims import diagnostic_claims
 from psn_lightning.paper.report.dynamic_claims import dynamic_claims
@@ -149,6 +150,7 @@ def report(runs: Runs, claims: Sequence[Claim], source: str) -> tuple[str, dict[
     parts += ["## Tables", *map(table_markdown, [*paper_tables(current), *equilibrium_tables(current)])]
     parts += ["## Methods under one protocol", methods_markdown(runs), table7_markdown(runs)]
     parts += ["## Groups that share their inputs", sharing_markdown(runs)]
+    parts += ["## Other architectures", architectures_markdown(runs)]
     grids = load_grids()
     parts += ["## Contradictions inside the paper", as_list(published.CONTRADICTIONS)]
     parts += ["## Deviations from the plan", _list_deviations(runs)]
@@ -186,6 +188,7 @@ def sections(runs: Runs, claims: Sequence[Claim]) -> dict[str, str]:
         "methods": methods_markdown(runs),
         "table 7": table7_markdown(runs),
         "sharing": sharing_markdown(runs),
+        "architectures": architectures_markdown(runs),
         **{name: untitled(table) for name, table in tables.items() if table},
     }
 

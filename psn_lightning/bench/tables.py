@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from psn_lightning.bench.roofline import BYTES_PER_CONNECTION, FLOPS_PER_BYTE
+from psn_lightning.bench.steps import PARTS
 from psn_lightning.bench.timing import Row
 from psn_lightning.commands.markdown import markdown_table
 
@@ -26,9 +27,18 @@ def write_page(machine: dict[str, Any], rows: Sequence[Row]) -> str:
         f"{machine['date']}; {machine['processor']}, {machine['threads']} threads, {machine['vector extensions']}; "
         f"Python {machine['python']}, {versions}."
     )
-    tables = (write_roofline, write_fits, write_layers, write_groups, write_steps, write_updates, write_scale)
+    parts = (
+        write_roofline,
+        write_fits,
+        write_layers,
+        write_groups,
+        write_steps,
+        write_parts,
+        write_updates,
+        write_scale,
+    )
     return "\n".join(
-        ["# Benchmarks\n", f"{_NOTE}\n", f"{origin}\n", *(part for table in tables if (part := table(rows)))]
+        ["# Benchmarks\n", f"{_NOTE}\n", f"{origin}\n", *(part for write in parts if (part := write(rows)))]
     )
 
 
@@ -106,6 +116,17 @@ def write_steps(rows: Sequence[Row]) -> str:
     ]
     columns = ["sparsity", "csr, ms", *(f"{kind} ({b * 1e3:.2f} ms) takes, times csr" for kind, b in baselines.items())]
     return _section("A training step of 784–1024–1024–10, batch 128, Adam", columns, lines)
+
+
+def write_parts(rows: Sequence[Row]) -> str:
+    """Write the table of the parts of a step."""
+    own, lines = select(rows, part="parts"), []
+    for sparsity in dict.fromkeys(row["sparsity"] for row in own):
+        at = {row["what"]: row["median"] for row in select(own, sparsity=sparsity)}
+        lines.append(
+            [f"{sparsity:.0%}", *(f"{at[what] * 1e3:.3f} ({at[what] / sum(at.values()):.0%})" for what in PARTS)]
+        )
+    return _section("Parts of a csr step: milliseconds (share)", ["sparsity", *PARTS], lines)
 
 
 def write_updates(rows: Sequence[Row]) -> str:

@@ -1,7 +1,7 @@
 """Draws docs/sharing.png, accuracy against speed of neurons that share inputs: ``python docs/draw_sharing.py``.
 
-Accuracies are those of ``psn-train reproduce sharing`` and ``sharing-dense`` in the record (Fashion-MNIST, the same fan-in
-everywhere, RigL, five seeds, ten epochs), seconds per epoch those of ``make bench``.
+Accuracies are those of ``psn-train reproduce sharing`` and ``sharing-dense`` in the record (Fashion-MNIST, the same
+fan-in everywhere, RigL, five seeds, ten epochs), seconds per epoch those of ``make bench``.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def widen_row(emit: Emitter, row: Any) -> Vectors:
     return vectors
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def _multiply_row(typingctx, width, values, indices, start, stop, x, out) -> Any:  # type: ignore[no-untyped-def]
     """Add ``out[:] += Σ_k values[k] · x[indices[k], :]``; ``x`` has the bits of bfloat16."""
     signature = types.void(width, values, indices, start, stop, x, out)
@@ -60,7 +60,7 @@ def _multiply_row(typingctx, width, values, indices, start, stop, x, out) -> Any
     return signature, codegen
 
 
-@njit
+@njit  # type: ignore[untyped-decorator]
 def multiply_half(edges, starts, indices, values, x, out) -> None:  # type: ignore[no-untyped-def]
     """Compute the product of :func:`~psn_lightning.kernels.products.multiply` without bias, from bfloat16."""
     out_edges, in_edges = edges
@@ -74,7 +74,7 @@ def multiply_half(edges, starts, indices, values, x, out) -> None:  # type: igno
                 _multiply_row(VECTORS, values, indices, starts[runs + j], starts[runs + j + 1], block, out[j])
 
 
-@njit
+@njit  # type: ignore[untyped-decorator]
 def multiply_single(edges, starts, indices, values, x, bias, out) -> None:  # type: ignore[no-untyped-def]
     """Call the engine's kernel."""
     multiply(VECTORS, 0, len(out), edges, starts, indices, values, x, bias, out)

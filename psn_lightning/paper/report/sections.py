@@ -8,6 +8,7 @@ from psn_lightning.commands.markdown import as_text
 from psn_lightning.paper.plan import load_plan
 from psn_lightning.paper.record import RECORD
 from psn_lightning.paper.recorded_run import RecordedRun
+from psn_lightning.paper.report.architectures import architectures_markdown
 from psn_lightning.paper.report.equilibria import settled_table, unseen_table
 from psn_lightning.paper.report.law import law_table, layer_table, layers
 from psn_lightning.paper.report.method_pages import methods_markdown, sharing_markdown, table7_markdown
@@ -47,6 +48,7 @@ def sections(runs: Runs, claims: Sequence[Claim]) -> dict[str, str]:
         "methods": methods_markdown(runs),
         "table 7": table7_markdown(runs),
         "sharing": sharing_markdown(runs),
+        "architectures": architectures_markdown(runs),
         **{name: untitled(table) for name, table in tables.items() if table},
     }
 

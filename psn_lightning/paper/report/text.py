@@ -9,6 +9,7 @@ from psn_lightning.commands.markdown import markdown_table
 from psn_lightning.figure_style import save_figure
 from psn_lightning.paper.plan import find_contradictions, is_planned, load_plan, plan_digest, plan_file
 from psn_lightning.paper.report import published
+from psn_lightning.paper.report.architectures import architectures_markdown
 from psn_lightning.paper.report.coverage import cost_by_claim, count_planned, load_grids
 from psn_lightning.paper.report.equilibria import equilibrium_tables
 from psn_lightning.paper.report.evidence import ALTERNATIVES, PLANNED
@@ -70,6 +71,7 @@ def report(runs: Runs, claims: Sequence[Claim], source: str) -> tuple[str, dict[
     parts += ["## Tables", *map(table_markdown, [*paper_tables(current), *equilibrium_tables(current)])]
     parts += ["## Methods under one protocol", methods_markdown(runs), table7_markdown(runs)]
     parts += ["## Groups that share their inputs", sharing_markdown(runs)]
+    parts += ["## Other architectures", architectures_markdown(runs)]
     grids = load_grids()
     parts += ["## Contradictions inside the paper", as_list(published.CONTRADICTIONS)]
     parts += ["## Deviations from the plan", _list_deviations(runs)]

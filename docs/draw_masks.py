@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from psn_lightning.figure_style import save_figure, styled
 from psn_lightning.paper.reproduction import cells_of, load, plan_for
 from psn_lightning.sweeps.launchers import fork_context
 from psn_lightning.sweeps.space import apply_settings, decode_settings
@@ -39,7 +40,7 @@ def main() -> None:
     del configs["dense"]
     with ProcessPoolExecutor(1, fork_context(), max_tasks_per_child=1) as pool:  # one fit per process
         masks = pool.map(train, configs.values(), [options.epochs] * len(configs))
-        draw(dict(zip(configs, masks, strict=True)), options.epochs, options.out)
+        draw(dict(zip(configs, masks, strict=True)), options.out)
 
 
 def train(config: dict[str, Any], epochs: int) -> NDArray[np.bool_]:
@@ -55,27 +56,26 @@ def train(config: dict[str, Any], epochs: int) -> NDArray[np.bool_]:
     return mask
 
 
-def draw(masks: dict[str, NDArray[np.bool_]], epochs: int, path: Path) -> None:
-    """Draw masks as small multiples, neurons sorted by fan-in."""
-    columns = 7
+@styled
+def draw(masks: dict[str, NDArray[np.bool_]], path: Path) -> None:
+    """Draw masks as small multiples, neurons sorted by fan-in.
+
+    A dot is 8 neurons and 4 pixels; it is brightest where half of its connections or more are there.
+    """
+    columns = 3
     rows = -(-len(masks) // columns)
-    figure = Figure(figsize=(2.1 * columns, 2.75 * rows), layout="constrained")
+    figure = Figure(figsize=(6.4, 1.75 * rows), layout="constrained")
     axes = figure.subplots(rows, columns).ravel()
     for axis in axes:
         axis.set_axis_off()
     for axis, (name, mask) in zip(axes, masks.items(), strict=False):
         fan_in, fan_out = mask.sum(axis=1), mask.sum(axis=0)
         order = np.argsort(-fan_in, kind="stable")
-        share = mask[order].reshape(128, 8, 196, 4).mean(axis=(1, 3))  # 8 neurons and 4 pixels share a dot
+        share = mask[order].reshape(128, 8, 196, 4).mean(axis=(1, 3))
         axis.imshow(share, cmap="magma", vmin=0, vmax=0.5, aspect="auto", interpolation="nearest")
-        figures = f"fan-in CCV {coefficient_of_variation(fan_in):.2f}, dead {(fan_in == 0).sum()}"
-        axis.set_title(f"{name}\n{figures}\nfan-out CCV {coefficient_of_variation(fan_out):.2f}", size=8)
-    figure.suptitle(
-        f"First layer at {SPARSITY:.0%} sparsity of the network, 1024 neurons (by fan-in, downwards) × 784 pixels; "
-        f"Fashion-MNIST, {epochs} epochs, seed {SEED}. Brightest: half of the connections or more are there",
-        size=9,
-    )
-    figure.savefig(path, dpi=75)
+        ccv = f"CCV {coefficient_of_variation(fan_in):.2f}, {coefficient_of_variation(fan_out):.2f}"
+        axis.set_title(f"{name}\n{ccv}, dead {(fan_in == 0).sum()}", size=9)
+    save_figure(figure, path, dpi=100)
 
 
 if __name__ == "__main__":

@@ -38,9 +38,9 @@ DRAWN: dict[str, FanIn | Wiring] = {
     "SmallWorld, β 0.1": SmallWorld(),
     "ScaleFree": ScaleFree(),
     "Dendritic": Dendritic(),
-    "Dendritic, α 0.4, Lognormal": Dendritic(width=0.4, degree=Lognormal(1.0)),
-    "BlockSparse, 8, random": BlockSparse(8),
-    "BlockSparse, 8, SmallWorld": BlockSparse(8, SmallWorld()),
+    "Dendritic, Lognormal": Dendritic(width=0.4, degree=Lognormal(1.0)),
+    "BlockSparse, random": BlockSparse(8),
+    "BlockSparse, SmallWorld": BlockSparse(8, SmallWorld()),
     "Orthogonal": Orthogonal(),
     "Diagonals": Diagonals(),
     "Diagonals, even": Diagonals("even"),
@@ -71,12 +71,12 @@ def connect(topology: FanIn | Wiring, budget: LayerBudget, seed: int) -> Connect
 def draw() -> Figure:
     """Draw the mask of every wiring with 128 inputs and 96 neurons at 90%, seed 42."""
     budget = LayerBudget(n_in=128, n_out=96, sparsity=0.9)
-    figure = Figure(figsize=(13, 8.4), layout="constrained")
-    for axis, (name, topology) in zip(figure.subplots(3, 4).ravel(), DRAWN.items(), strict=True):
+    figure = Figure(figsize=(6.4, 7.6), layout="constrained")
+    for axis, (name, topology) in zip(figure.subplots(4, 3).ravel(), DRAWN.items(), strict=True):
         connectivity = connect(topology, budget, 42)
         axis.imshow(~connectivity.mask(), cmap="gray", interpolation="nearest")
         ccv = coefficient_of_variation(connectivity.fan_in), coefficient_of_variation(connectivity.fan_out)
-        axis.set_title(f"{name}\nCCV of fan-in {ccv[0]:.2f}, of fan-out {ccv[1]:.2f}", size=9)
+        axis.set_title(f"{name}\nCCV {ccv[0]:.2f}, {ccv[1]:.2f}", size=9)
         axis.set(xticks=[], yticks=[])
     figure.supxlabel("input")
     figure.supylabel("neuron")
@@ -132,7 +132,7 @@ def print_silent_neurons() -> None:
 def main() -> None:
     """Draw the figure and print the tables."""
     warnings.filterwarnings("ignore", ".*in whole blocks")
-    save_figure(draw(), Path(__file__).parent / "wirings.png", dpi=90)
+    save_figure(draw(), Path(__file__).parent / "wirings.png")
     print_table()
     print_silent_neurons()
     print_isometry()

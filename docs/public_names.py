@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 ROOMS = (
-    "errors", "topology", "nn", "dynamics", "pruning", "callbacks", "data", "task", "checkpoints", "export", "tracking",
-    "paper",
+    "errors", "topology", "nn", "dynamics", "pruning", "callbacks", "data", "task", "checkpoints", "export",
+    "export.hub", "tracking", "paper",
 )  # fmt: skip
 """Rooms with a public face, from the lowest floor up."""
 

@@ -19,7 +19,7 @@ SECRETS = {"POSTGRES_PASSWORD", "MLFLOW_PASSWORD", "MLFLOW_SECRET_KEY"}
 PINS = dict(line.split("==") for line in (DOCKER / "constraints.txt").read_text().split("\n") if "==" in line)
 
 
-INSTALLED = ("csr", "sweeps", "paper", "export", "postgres", "dashboard")
+INSTALLED = ("csr", "sweeps", "paper", "export", "postgres", "dashboard", "hub")
 EXTRAS = [line for name in INSTALLED for line in PROJECT["optional-dependencies"][name]]
 
 

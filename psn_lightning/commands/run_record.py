@@ -96,7 +96,7 @@ class RunRecord(pl.Callback):
         if isinstance(trainer.logger, MLflowLogger) and not self._tagged:
             self._tagged = True
             tags = provenance() | _describe_devices(trainer)
-            tags |= {"rule": self._name_rule(trainer), "storage": _list_storages(pl_module)}
+            tags |= {"rule": name_rule(trainer), "storage": _list_storages(pl_module)}
             data = getattr(trainer, "datamodule", None)
             if isinstance(data, ClassificationData):
                 found = data.description()
@@ -105,17 +105,6 @@ class RunRecord(pl.Callback):
             elif data is not None:
                 tags["dataset.name"] = type(data).__name__
             trainer.logger.log_tags(tags)
-
-    @staticmethod
-    def _name_rule(trainer: pl.Trainer) -> str:
-        """Name of the callback that changes the masks, or of a :class:`DynamicTopology`'s rule; else ``static``."""
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, DynamicTopology):
-                plain = type(callback) is DynamicTopology
-                return type(callback.rule if plain else callback).__name__
-            if isinstance(callback, LatentWeights):
-                return type(callback).__name__
-        return "static"
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Mark a run that was asked to stop as killed, not failed."""
@@ -144,6 +133,17 @@ class RunRecord(pl.Callback):
             if self.checkpoints:
                 _link_checkpoints(self.checkpoints, folder / "checkpoints")
             logger.log_artifacts(folder)
+
+
+def name_rule(trainer: pl.Trainer) -> str:
+    """Name of the callback that changes the masks, or of a :class:`DynamicTopology`'s rule; else ``static``."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, DynamicTopology):
+            plain = type(callback) is DynamicTopology
+            return type(callback.rule if plain else callback).__name__
+        if isinstance(callback, LatentWeights):
+            return type(callback).__name__
+    return "static"
 
 
 def _describe_devices(trainer: pl.Trainer) -> dict[str, str]:

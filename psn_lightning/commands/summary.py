@@ -29,14 +29,14 @@ _ROWS = (
 
 
 _GROUPS = ("sparsity/", "fan_in/", "fan_out/", "gradient/", "topology/", "equilibrium/", "cost/", "moe/", "time/")
-_LIBRARY_METRICS = (*_GROUPS, "topkast/", "str/", "train/loss", "train/auxiliary_loss")
+LIBRARY_METRICS = (*_GROUPS, "topkast/", "str/", "train/loss", "train/auxiliary_loss")
 """Prefixes of the metrics that callbacks log for any model, and the losses of training steps."""
 
 
 def _list_own_metrics(metrics: Mapping[str, Tensor]) -> list[tuple[str, str, str]]:
     """List the metrics that a model logs itself: title, key and format; by epoch if logged by step and by epoch."""
     known = {key for _, key, _ in _ROWS}
-    names = [n for n in metrics if n not in known and not n.startswith(_LIBRARY_METRICS) and not n.endswith("_step")]
+    names = [n for n in metrics if n not in known and not n.startswith(LIBRARY_METRICS) and not n.endswith("_step")]
     names = [n for n in names if f"{n}_epoch" not in names]
     return [(name, name, "{:.4f}") for name in names if not name.endswith("/loss") or len(known & {*metrics}) < 2]
 

@@ -58,6 +58,7 @@ def silence_libraries() -> None:
     for message in (
         ".*LeafSpec.*is deprecated",  # Lightning's own, on recent torch
         "Checkpoint directory .* exists and is not empty",  # a resumed run's own
+        "The dirpath has changed from",  # of the checkpoint that is evaluated, or branched off
         ".*does not have many workers",  # the data are in memory
     ):
         warnings.filterwarnings("ignore", message=message)

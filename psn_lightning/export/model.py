@@ -67,7 +67,7 @@ def export_model(model: nn.Module, path: str | Path, format: FormatName, inputs:
             "was made of"
         ) from error
     rows = prepare_inputs(model, [inputs] if isinstance(inputs, Tensor) else inputs)
-    folded, reference = fold(model), _as_reference(model)
+    folded, reference = fold(model), as_reference(model)
     with atomically(place) as scratch:
         chosen.write(model, folded, rows, scratch)
         network = chosen.read(folded, scratch)
@@ -83,8 +83,12 @@ def export_model(model: nn.Module, path: str | Path, format: FormatName, inputs:
     return Exported(place, place.stat().st_size, difference, any_rows)
 
 
-def _as_reference(model: nn.Module) -> Callable[..., Any]:
-    """The network itself, evaluated on the CPU."""
+def as_reference(model: nn.Module) -> Callable[..., Any]:
+    """The network itself, as a function of inputs on the CPU: it evaluates in evaluation mode, and stays as it is.
+
+    Args:
+        model: Any module.
+    """
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
     def evaluate(*inputs: Tensor) -> Any:

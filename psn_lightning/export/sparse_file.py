@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from psn_lightning.checkpoints.stored_layers import StoredLayer, read_layers
-from psn_lightning.nn.states import ACTIVE_ENTRIES
+from psn_lightning.nn.states import ACTIVE_ENTRIES, make_active_state
+from psn_lightning.topology import Connectivity
 
 SHAPES = "psn_lightning.sparse"
 """Entry of the file's metadata: JSON, key of each sparse weight → its dense shape."""
@@ -57,6 +58,39 @@ def load_sparse(path: str | Path) -> dict[str, Tensor]:
     Raises:
         ValueError: If the file has no description of its sparse weights.
     """
+    tensors, shapes = _read(path)
+    for key, (n_out, *others) in shapes.items():
+        values, offsets, indices = (tensors.pop(f"{key}.{part}") for part in _PARTS)
+        neurons = torch.repeat_interleave(torch.arange(n_out), offsets.diff())
+        weight = values.new_zeros(n_out, math.prod(others))
+        weight[neurons, indices.long()] = values
+        tensors[key] = weight.view(n_out, *others)
+    return tensors
+
+
+def load_connections(path: str | Path) -> dict[str, Tensor]:
+    """Read the same file as a state dict of the sparse model, without a dense weight.
+
+    Args:
+        path: File of a model whose sparse layers are Linear.
+
+    Returns:
+        State dict, which sparse layers of any storage load, with the connections of the file.
+
+    Raises:
+        ValueError: If the file has no description of its sparse weights, or one that does not fit them.
+    """
+    tensors, shapes = _read(path)
+    for key, (n_out, n_in) in shapes.items():
+        values, offsets, indices = (tensors.pop(f"{key}.{part}") for part in _PARTS)
+        connectivity = Connectivity(n_in, n_out, offsets.numpy(), indices.numpy())
+        entries = make_active_state(connectivity, values)
+        tensors |= {f"{key.removesuffix('weight')}{name}": entry for name, entry in entries.items()}
+    return tensors
+
+
+def _read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, list[int]]]:
+    """Tensors of a file, and the dense shapes of its sparse weights."""
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
@@ -64,13 +98,7 @@ def load_sparse(path: str | Path) -> dict[str, Tensor]:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # the file is not a mapping
     if description is None:
         raise ValueError(f"{path} was not written by psn-train export: read it with safetensors.torch.load_file")
-    for key, (n_out, *others) in json.loads(description).items():
-        values, offsets, indices = (tensors.pop(f"{key}.{part}") for part in _PARTS)
-        neurons = torch.repeat_interleave(torch.arange(n_out), offsets.diff())
-        weight = values.new_zeros(n_out, math.prod(others))
-        weight[neurons, indices.long()] = values
-        tensors[key] = weight.view(n_out, *others)
-    return tensors
+    return tensors, json.loads(description)
 
 
 def _entries(layer: StoredLayer, state: dict[str, Tensor]) -> tuple[set[str], str, list[int]]:

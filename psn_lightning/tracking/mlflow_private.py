@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS as MLFLOW_MODEL_VERSIONS
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID as MLFLOW_PARENT_RUN_ID
 from mlflow.utils.rest_utils import http_request
 from mlflow.utils.validation import MAX_ENTITY_KEY_LENGTH as MAX_ENTITY_KEY_LENGTH

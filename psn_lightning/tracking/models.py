@@ -22,6 +22,8 @@ from mlflow.entities import (
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
+from psn_lightning.tracking.mlflow_private import MLFLOW_MODEL_VERSIONS
+
 KEY_TAG = "psn_lightning.key"
 """Tag of a LoggedModel: identity of the operation that logs it, by which a repeated one finds it."""
 
@@ -125,5 +127,14 @@ def _register(client: MlflowClient, model: LoggedModel, run_id: str, name: str, 
     version = next(iter(versions), None) or client.create_model_version(
         name, source, run_id, model_id=model.model_id, await_creation_for=0
     )
+    _show_version(client, model.model_id, name, str(version.version))
     if alias is not None:
         client.set_registered_model_alias(name, alias, version.version)
+
+
+def _show_version(client: MlflowClient, model_id: str, name: str, version: str) -> None:
+    """Note a version in the tag by which MLflow's page of the LoggedModel shows it, as its own ``register_model``."""
+    listed = json.loads(client.get_logged_model(model_id).tags.get(MLFLOW_MODEL_VERSIONS, "[]"))
+    if all((entry["name"], str(entry["version"])) != (name, version) for entry in listed):
+        noted = [*listed, {"name": name, "version": version}]
+        client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: json.dumps(noted)})

@@ -1,7 +1,12 @@
 """A user exports a checkpoint."""
 
+import re
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
+import yaml
 
 from psn_lightning import load_sparse
 from psn_lightning.cli import main
@@ -39,6 +44,39 @@ def test_any_lightning_module(workdir, client, monkeypatch):
     starter.Starter().load_state_dict(torch.load("net.pt", weights_only=True))
 
 
+def test_a_folder_for_the_hub(workdir, client, monkeypatch):
+    from psn_lightning.export.hub import HubMLP
+
+    shutil.copy("mlruns/mlflow.db", "other.db")  # a store without the run
+    assert main(FIT) == 0
+    assert main(["export", "best", "--format", "hub", "--out", "net"]) == 0
+    (run,) = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    (path,) = (workdir / "mlruns").glob("*/*/checkpoints/best.ckpt")
+    best = torch.load(path, weights_only=True)
+    history = client.get_metric_history(run.info.run_id, "test/accuracy")
+    (value,) = [metric.value for metric in history if metric.step == best["global_step"] - 1]
+    card = Path("net/README.md").read_text()
+    assert f"| `test/accuracy` | {value:.4f} |" in card
+    for fact in ("RigL", "Digits", "42", f"{best['global_step']:,}", run.info.run_id):
+        assert f"| {fact} |" in card
+    assert "sparsity/realised" not in card
+    (config,) = re.findall("```yaml\n(.*)```", card, re.DOTALL)
+    assert yaml.safe_load(config)["model"]["sparsity"] == 0.9
+    assert HubMLP.from_pretrained("net")(torch.zeros(2, 64)).shape == (2, 10)
+    for store in ("other", "none"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store}.db")
+        with pytest.warns(UserWarning, match="no metrics"):
+            assert main(["export", str(path), "--format", "hub", "--out", store]) == 0
+        assert "| RigL |" in Path(store, "README.md").read_text()
+    assert not Path("none.db").exists()
+
+
+def test_a_package_that_is_missing(workdir, capsys, monkeypatch):
+    monkeypatch.setattr("psn_lightning.commands.export.find_spec", lambda name: None)
+    assert main(["export", "last", "--format", "hub"]) == 2
+    assert "psn_lightning[hub]" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
@@ -48,6 +86,7 @@ def test_any_lightning_module(workdir, client, monkeypatch):
         (["foreign.ckpt"], "export_model"),
         ([], "CKPT"),
         (["last", "--out", "folder"], "folder is a folder"),
+        (["last", "--format", "hub", "--out", "folder"], "folder exists"),
         (["last", "--out", "foreign.ckpt/m.pt2"], "foreign.ckpt is a file"),
     ],
 )

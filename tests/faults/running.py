@@ -111,7 +111,7 @@ class Server:
     """MLflow's server on a database and artifacts that outlive it."""
 
     def __init__(self, folder):
-        self._folder = folder
+        self.folder = folder
         self._port = free_port()
         self._process = None
         self.uri = f"http://127.0.0.1:{self._port}"
@@ -127,10 +127,10 @@ class Server:
     def begin(self):
         """Start it, or bring it back."""
         command = [Path(sys.executable).with_name("mlflow"), "server", "--workers", "1"]
-        stores = ["--backend-store-uri", f"sqlite:///{self._folder}/mlflow.db"]
-        stores += ["--artifacts-destination", self._folder / "artifacts"]
+        stores = ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"]
+        stores += ["--artifacts-destination", self.folder / "artifacts"]
         where = ["--host", "127.0.0.1", "--port", str(self._port)]
-        with (self._folder / "log").open("a") as log:
+        with (self.folder / "log").open("a") as log:
             self._process = subprocess.Popen(
                 [*command, *stores, *where], stdout=log, stderr=log, start_new_session=True
             )

@@ -1,10 +1,15 @@
 """MLflow goes away, comes back, hangs, or is not there at all: the run does not care, and nothing is lost."""
 
+import csv
 import re
+import sqlite3
+from contextlib import closing
 
+import mlflow
 import pytest
 from mlflow import MlflowClient
 
+from psn_lightning.data import Digits
 from tests.conftest import CONF
 from tests.faults.running import (
     FIT,
@@ -127,6 +132,59 @@ def test_begun_without_the_store_which_comes_meanwhile(server, undisturbed, tmp_
     server.begin()
     finished(process)
     assert_complete(server, undisturbed, tmp_path)
+
+
+WIDE = [*FIT, "--trainer.max_epochs=3", "--model.hidden=[2048,2048]", "--tracking.model=last"]
+REGISTERED = ["--tracking.register=digits", "--tracking.alias=champion"]
+MOMENTS = {
+    "the run is complete, the model is not there": "SELECT 1 FROM runs WHERE status = 'FINISHED'",
+    "half of the model is there": "SELECT 1 FROM logged_models",
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_away_while_the_model_is_handed_over(moment, server, tmp_path):
+    def is_there():
+        with closing(sqlite3.connect(f"file:{server.folder}/mlflow.db?mode=ro", uri=True)) as database:
+            return bool(database.execute(MOMENTS[moment]).fetchall())
+
+    process = start(tmp_path, *WIDE, *REGISTERED, MLFLOW_TRACKING_URI=server.uri)
+    wait_until(is_there, process)
+    server.end()
+    printed = finished(process)
+    assert re.search("did not receive .*1 model", printed)  # or its end, too: that answer may have been lost
+    assert "Not all of the run is in MLflow yet" in printed
+    assert step_of(tmp_path) == 69
+    server.begin()
+    assert "1 model" in finished(start(tmp_path, "sync"))
+    assert "nothing to send" in finished(start(tmp_path, "sync"))
+    metrics, run = history(server.uri)
+    assert run.info.status == "FINISHED"
+    assert artifacts(server.uri, run) == FILES
+    assert [step for step, _ in metrics["test/accuracy"]] == [22, 45, 68]
+    client = MlflowClient(server.uri)
+    (model,) = client.search_logged_models([run.info.experiment_id])
+    assert (model.status, model.source_run_id) == ("READY", run.info.run_id)
+    assert [output.model_id for output in run.outputs.model_outputs] == [model.model_id]
+    assert {metric.key: metric.value for metric in model.metrics} == {
+        key: metrics[key][-1][1] for key in ("test/accuracy", "test/loss")
+    }
+    (version,) = client.search_model_versions("name = 'digits'")
+    assert client.get_model_version_by_alias("digits", "champion").version == version.version
+    assert_predicts_alike(server, tmp_path)
+
+
+def assert_predicts_alike(server, folder):
+    """The model of the server has the classes of ``psn-train predict``."""
+    finished(start(folder, "predict", *WIDE[1:], "--ckpt_path=last", MLFLOW_TRACKING_URI=server.uri))
+    with (folder / "predictions.csv").open(newline="") as file:
+        expected = [int(row["predicted"]) for row in csv.DictReader(file)]
+    data = Digits()
+    data.setup()
+    mlflow.set_tracking_uri(server.uri)
+    loaded = mlflow.pyfunc.load_model("models:/digits@champion")
+    logits = [loaded.predict(rows.numpy()) for rows, _ in data.predict_dataloader()]
+    assert [int(label) for part in logits for label in part.argmax(axis=1)] == expected
 
 
 def test_a_sweep_during_an_outage(server, tmp_path):

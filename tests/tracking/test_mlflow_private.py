@@ -29,8 +29,9 @@ def test_context_tags_name_user_and_program():
     assert "mlflow.source.name" in tags
 
 
-def test_the_tag_of_a_nested_run():
+def test_the_tags_of_a_nested_run_and_of_the_versions_of_a_model():
     assert mlflow_private.MLFLOW_PARENT_RUN_ID == "mlflow.parentRunId"
+    assert mlflow_private.MLFLOW_MODEL_VERSIONS == "mlflow.modelVersions"
 
 
 def test_a_longer_parameter_is_cut(client, run_id):

@@ -72,13 +72,15 @@ def test_each_fit_is_a_new_version_and_the_alias_moves(client, folder):
     assert str(newest.version) == "2"
     (model,) = [model for model in models(client, last) if model.source_run_id == last.run]
     assert (newest.run_id, newest.source) == (last.run, model.artifact_location)
+    assert json.loads(model.tags["mlflow.modelVersions"]) == [{"name": "net", "version": "2"}]  # its page shows that
 
 
 def test_an_operation_that_was_cut_off_is_finished_once(client, folder, monkeypatch):
     logger = logged()
     archive = shutil.make_archive(str(folder.parent / "m"), "zip", folder)
     content = {"key": "k", "name": "n", "step": 30, "metrics": ["val/accuracy"], "register": "net", "alias": "a"}
-    for cut_off in ("log_model_artifacts", "log_batch", "finalize_logged_model", "create_model_version"):
+    operations = ("log_model_artifacts", "log_batch", "finalize_logged_model", "create_model_version")
+    for cut_off in (*operations, "set_logged_model_tags", "set_registered_model_alias"):
         with monkeypatch.context() as patch:
 
             def fail(*_, **__):
@@ -89,7 +91,9 @@ def test_an_operation_that_was_cut_off_is_finished_once(client, folder, monkeypa
                 RunWriter(client, logger.run).model(file=archive, **content)
     for _ in range(2):
         RunWriter(client, logger.run).model(file=archive, **content)
-    assert [model.status for model in models(client, logger)] == ["READY"]
+    (model,) = models(client, logger)
+    assert model.status == "READY"
+    assert len(json.loads(model.tags["mlflow.modelVersions"])) == 1
     assert len(client.search_model_versions("name = 'net'")) == 1
     assert len(client.get_run(logger.run).outputs.model_outputs) == 1
 

@@ -33,7 +33,7 @@ class Block(nn.Module):
 
 
 class SmallResNet(pl.LightningModule):
-    """A classifier of images, 1 × 28 × 28.
+    """A classifier of images, 1 × 28 × 28, or of their 784 pixels.
 
     Args:
         widths: Channels of each stage. A stage has two blocks; the first halves the sides of the image.
@@ -53,7 +53,8 @@ class SmallResNet(pl.LightningModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits."""
-        logits: Tensor = self.head(self.stages(self.stem(x)).mean(dim=(2, 3)))
+        images = x.reshape(-1, 1, 28, 28)
+        logits: Tensor = self.head(self.stages(self.stem(images)).mean(dim=(2, 3)))
         return logits
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -64,8 +65,8 @@ class SmallResNet(pl.LightningModule):
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Loss and accuracy."""
-        self.evaluate(batch, "val")
+        """Loss and accuracy; of the test set where the data module says that it evaluates that one."""
+        self.evaluate(batch, getattr(self.trainer.datamodule, "evaluation_split", "val"))
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Loss and accuracy."""

@@ -16,7 +16,7 @@ Batch = tuple[Tensor, ...]  # images, classes
 
 
 class SmallViT(pl.LightningModule):
-    """A classifier of images, 1 × 28 × 28.
+    """A classifier of images, 1 × 28 × 28, or of their 784 pixels.
 
     Args:
         patch: Side of a patch; it divides 28.
@@ -47,7 +47,8 @@ class SmallViT(pl.LightningModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits."""
-        tokens = self.patches(x).flatten(2).transpose(1, 2) + self.positions
+        images = x.reshape(-1, 1, 28, 28)
+        tokens = self.patches(images).flatten(2).transpose(1, 2) + self.positions
         logits: Tensor = self.head(self.norm(self.blocks(tokens)).mean(dim=1))
         return logits
 
@@ -59,8 +60,8 @@ class SmallViT(pl.LightningModule):
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Loss and accuracy."""
-        self.evaluate(batch, "val")
+        """Loss and accuracy; of the test set where the data module says that it evaluates that one."""
+        self.evaluate(batch, getattr(self.trainer.datamodule, "evaluation_split", "val"))
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Loss and accuracy."""

@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
+from psn_lightning.callbacks.loss_log import LossLog
 from psn_lightning.data import Batch
 from psn_lightning.errors import SettingError
 from psn_lightning.nn import (
@@ -136,7 +137,7 @@ class SparseClassifier(pl.LightningModule):
         self.lr_interval = lr_interval
         self.seed = seed
         self.evaluation_split: Literal["val", "test"] = evaluation_split
-        self._logs_every_loss = self._has_logged = False
+        self._loss_log = LossLog()
         sizes = [n_features, *([1024, 1024] if hidden is None else hidden), n_classes]
         self.network: SparseMLP | MixtureMLP
         if mixture is None:
@@ -166,10 +167,8 @@ class SparseClassifier(pl.LightningModule):
         self.trainer.precision_plugin.convert_module(self)
 
     def on_train_start(self) -> None:
-        """Log every loss if a callback monitors it, and the first loss in any case, also after a resume."""
-        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
-        self._logs_every_loss = any(getattr(c, "monitor", None) == "train/loss" for c in callbacks)
-        self._has_logged = False
+        """Log every loss if a callback monitors it, and the first loss in any case."""
+        self._loss_log.begin(self.trainer, "train/loss")
 
     def sparse_layers(self) -> dict[str, SparseLayer]:
         """Hidden layers by name; metrics have the same names."""
@@ -214,7 +213,7 @@ class SparseClassifier(pl.LightningModule):
         """Cross entropy of a batch, a scalar; with mixtures plus their balance losses."""
         x, y = batch
         loss = F.cross_entropy(self(x), y)
-        logs = self._should_log(batch_idx)
+        logs = self._loss_log.is_due(self.trainer, batch_idx)
         if logs:
             self.log("train/loss", loss, sync_dist=True)  # prog_bar would read it, and wait for a GPU, in every step
         if isinstance(self.network, SparseMLP):
@@ -223,18 +222,6 @@ class SparseClassifier(pl.LightningModule):
         if logs:
             self.log("train/auxiliary_loss", balance, sync_dist=True)
         return loss + balance
-
-    def _should_log(self, batch_idx: int) -> bool:
-        """Whether to log the loss: at the Trainer's logging interval, at both ends of an epoch, or if it is monitored.
-
-        Logging every step would take as long as a small step.
-        """
-        trainer = self.trainer
-        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        due = every > 0 and (trainer.global_step + 1) % every == 0
-        first = batch_idx == 0 or not self._has_logged
-        self._has_logged = True
-        return due or first or self._logs_every_loss or trainer.should_stop or trainer.is_last_batch
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Evaluate a batch during the fit: of the test set in the paper's protocol, else of the held-out rows."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import mlflow
 import pytest
 import torch
+import torch.distributed as dist
 from hypothesis import settings
 
 from psn_lightning.cli import main
@@ -27,6 +28,14 @@ settings.load_profile("psn")
 def _csr_computes_on_the_cpu(request):
     if ACCELERATOR != "cpu" and "csr" in request.node.name:
         pytest.skip(f"storage csr, and the accelerator is {ACCELERATOR}")
+
+
+@pytest.fixture(autouse=True)
+def _no_process_group_is_left():
+    """End the process group that Lightning leaves behind after a fit with ddp: another test has its own, or none."""
+    yield
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 @pytest.fixture(scope="session", autouse=True)

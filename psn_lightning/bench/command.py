@@ -12,11 +12,12 @@ from rich.progress import track
 
 from psn_lightning.bench.figure import draw_figure
 from psn_lightning.bench.fits import measure_fits
+from psn_lightning.bench.groups import measure_groups
 from psn_lightning.bench.layers import measure_layers
 from psn_lightning.bench.machine import describe_machine
 from psn_lightning.bench.roofline import measure_roofline
 from psn_lightning.bench.scale import measure_scale
-from psn_lightning.bench.steps import measure_steps, measure_updates
+from psn_lightning.bench.steps import measure_parts, measure_steps, measure_updates
 from psn_lightning.bench.tables import write_page
 from psn_lightning.bench.timing import Row
 from psn_lightning.commands.messages import CommandParser
@@ -27,6 +28,7 @@ _QUICK: list[tuple[str, Part]] = [
     ("roofline", lambda: measure_roofline(1.0)),
     ("layers", lambda: measure_layers((1024, 4096), (128,), (0.9, 0.95, 0.98), 0.5)),
     ("steps", lambda: measure_steps((0.9, 0.98), 1.0)),
+    ("parts of a step", lambda: measure_parts((0.9, 0.98), 500)),
     ("updates", lambda: measure_updates((0.9,), 1.0)),
     ("scale", lambda: measure_scale((1024, 4096, 16384))),
 ]
@@ -36,10 +38,12 @@ _FULL: list[tuple[str, Part]] = [
         "layers",
         lambda: measure_layers((512, 1024, 2048, 4096, 8192), (32, 128, 512), (0.9, 0.95, 0.98, 0.99, 0.999), 0.6),
     ),
+    ("groups", lambda: measure_groups((1024, 4096), (128, 512), (0.9, 0.95, 0.98), 0.5)),
     ("wide layers", lambda: measure_layers((16384,), (128, 512), (0.95, 0.98, 0.99), 0.6)),
     ("steps", lambda: measure_steps((0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99), 2.0)),
+    ("parts of a step", lambda: measure_parts((0.9, 0.98), 2000)),
     ("updates", lambda: measure_updates((0.9, 0.95, 0.98), 4.0)),
-    ("scale", lambda: measure_scale((512, 1024, 2048, 4096, 8192, 16384, 32768, 65536))),
+    ("scale", lambda: measure_scale((64, 256, 1024, 4096, 16384, 65536, 262144, 1048576))),
     ("Fashion-MNIST", lambda: measure_fits("FashionMNIST")),
     ("Forest Cover", lambda: measure_fits("ForestCover")),
 ]

@@ -34,8 +34,12 @@ def draw_figure(path: Path, machine: dict[str, Any], rows: Sequence[Row]) -> Non
     panels = [draw for draw, own in measured.items() if own]
     if not panels:
         return
-    figure = Figure(figsize=(4.8 * len(panels), 4.2), layout="constrained")
-    for draw, panel in zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True):
+    heights = [
+        6.0 if draw is _draw_fits else 3.9 for draw in panels
+    ]  # one below the other: they are read at 400 pixels
+    figure = Figure(figsize=(6.4, sum(heights)), layout="constrained")
+    axes = figure.subplots(len(panels), squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
+    for draw, panel in zip(panels, axes, strict=True):
         draw(panel, rows)
     title = f"{machine['processor']}, {machine['threads']} threads, {machine['date']}"
     figure.suptitle(title, fontsize="small", color="0.4")

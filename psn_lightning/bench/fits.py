@@ -13,6 +13,7 @@ from psn_lightning.bench.timing import Row, summarise
 _PSN_TRAIN = [sys.executable, "-c", "from psn_lightning.cli import entry_point; entry_point()"]
 _CONFIGS = {"FashionMNIST": "fashion_rigl", "ForestCover": "forest_rigl"}
 _SPARSITIES = {"FashionMNIST": (0.9, 0.95, 0.98, 0.99), "ForestCover": (0.9,)}
+_GROUPS = {"FashionMNIST": [(size, sparsity) for sparsity in (0.9, 0.95) for size in (16, 64)]}
 _ROUNDS, _EPOCHS = 2, 4  # the first epoch, which may compile kernels, is left out
 
 
@@ -27,6 +28,8 @@ def measure_fits(data: str) -> Iterator[Row]:
     """
     sparsities = _SPARSITIES[data]
     candidates = [("fit", kind, s) for s in sparsities for kind in ("csr", "masked")]
+    for size, sparsity in _GROUPS.get(data, []):
+        candidates += [("fit", f"{storage}, groups of {size}", sparsity) for storage in ("csr", "groups")]
     candidates += [("loop", "csr", s) for s in sparsities] + [("loop", "masked", 0.9), ("loop", "dense", 0.0)]
     durations: dict[tuple[str, str, float], list[float]] = {candidate: [] for candidate in candidates}
     for _ in range(_ROUNDS):
@@ -38,11 +41,13 @@ def measure_fits(data: str) -> Iterator[Row]:
         yield summarise(own, part="fit", data=data, how=how, kind=kind, sparsity=sparsity)
 
 
-def _time_fit(data: str, storage: str, sparsity: float) -> list[float]:
+def _time_fit(data: str, kind: str, sparsity: float) -> list[float]:
     """Measure the seconds of each epoch: RigL, evaluation, checkpoints, MLflow, progress bar."""
     import mlflow  # takes a second
 
-    options = {"model.storage": storage, "model.sparsity": sparsity, "trainer.max_epochs": _EPOCHS}
+    storage, _, size = kind.partition(", groups of ")
+    options: dict[str, object] = {"config": "pkg:wirings/groups.yaml", "model.topology.size": size} if size else {}
+    options |= {"model.storage": storage, "model.sparsity": sparsity, "trainer.max_epochs": _EPOCHS}
     arguments = [part for key, value in options.items() for part in (f"--{key}", str(value))]
     command = [*_PSN_TRAIN, "fit", "--config", _CONFIGS[data], *arguments]
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""Forward and backward pass of one layer: csr, groups, masked, dense torch, torch.sparse CSR, sparselab if there."""
+"""Forward and backward pass of one layer: csr, masked, dense torch, torch.sparse CSR, and sparselab if it is there."""
 
 from __future__ import annotations
 
@@ -11,13 +11,9 @@ from torch import Tensor, nn
 
 from psn_lightning.bench.timing import Row, summarise, time_in_turn
 from psn_lightning.nn import MaskedLayer
-from psn_lightning.nn.grouped import GroupedLinear
 from psn_lightning.nn.init import initial_values
 from psn_lightning.nn.storages import make_csr_linear
-from psn_lightning.topology import Bernoulli, Grouped, LayerBudget, spread
-
-GROUP_SIZES = (16, 64)
-"""Numbers of neurons that share their inputs in storage groups."""
+from psn_lightning.topology import Bernoulli, LayerBudget, spread
 
 _DENSE_UP_TO = 16384  # widths beyond have no dense weight in memory
 _MATRIX_UP_TO = 8192  # torch.sparse has a dense gradient of the weight; masked multiplies a dense one
@@ -45,10 +41,6 @@ def make_layer(kind: str, width: int, sparsity: float) -> nn.Module:
         layer: nn.Module = sparselab.SparseLinear(width, width, sparsity=sparsity)
         return layer
     rng = np.random.default_rng(0)
-    if kind.startswith("groups"):
-        shared = Grouped(int(kind.removeprefix("groups "))).connect(LayerBudget(width, width, sparsity), rng)
-        drawn = torch.from_numpy(initial_values(shared, "mean_fan_in", rng)).float()
-        return GroupedLinear(shared, drawn, torch.zeros(width))
     connectivity = spread(Bernoulli().fan_in(LayerBudget(width, width, sparsity), rng), width, "random", rng)
     if kind == "torch csr":
         return TorchCSR(torch.from_numpy(connectivity.mask()) * torch.randn(width, width))
@@ -62,8 +54,7 @@ def make_layer(kind: str, width: int, sparsity: float) -> nn.Module:
 
 def list_kinds(width: int) -> list[str]:
     """List the kinds of layer that a machine of ordinary memory can train at a width."""
-    kinds = ["csr", *(f"groups {size}" for size in GROUP_SIZES if width % size == 0)]
-    kinds += ["dense"] if width <= _DENSE_UP_TO else []
+    kinds = ["csr", "dense"] if width <= _DENSE_UP_TO else ["csr"]
     if importlib.util.find_spec("sparselab") is not None:
         kinds.append("sparselab")
     return kinds + (["masked", "torch csr"] if width <= _MATRIX_UP_TO else [])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 from collections.abc import Callable, Iterator
 
 import torch
@@ -13,6 +15,9 @@ from psn_lightning.nn import SparseMLP, StorageName
 from psn_lightning.topology import Bernoulli, Topology
 
 SIZES = (784, 1024, 1024, 10)
+PARTS = ("forward", "loss", "backward", "Adam", "zero_grad")
+"""Parts of a training step, in the order of time."""
+
 _BATCH = 128
 _FRACTION = 0.3  # of the connections that an update moves
 
@@ -73,6 +78,37 @@ def measure_steps(sparsities: tuple[float, ...], seconds: float) -> Iterator[Row
     for name, durations in time_in_turn(calls, seconds).items():
         kind, sparsity = names[name]
         yield summarise(durations, part="step", kind=kind, sparsity=sparsity)
+
+
+def measure_parts(sparsities: tuple[float, ...], steps: int) -> Iterator[Row]:
+    """Measure the parts of a csr step one by one: what fusing the loss or the optimizer with another could gain.
+
+    Args:
+        sparsities: Sparsities.
+        steps: Number of steps; the first tenth is left out.
+
+    Yields:
+        Rows with ``sparsity`` and ``what``.
+    """
+    for sparsity in sparsities:
+        job, durations = Job("csr", sparsity), {what: list[float]() for what in PARTS}
+        x, y = job.x[:_BATCH], job.y[:_BATCH]
+        for _ in range(steps):
+            times = [time.perf_counter()]
+            logits = job.network(x)
+            times.append(time.perf_counter())
+            loss = F.cross_entropy(logits, y)
+            times.append(time.perf_counter())
+            torch.autograd.backward(loss)
+            times.append(time.perf_counter())
+            job.optimizer.step()
+            times.append(time.perf_counter())
+            job.optimizer.zero_grad()
+            times.append(time.perf_counter())
+            for (start, end), own in zip(itertools.pairwise(times), durations.values(), strict=True):
+                own.append(end - start)
+        for what, own in durations.items():
+            yield summarise(own[steps // 10 :], part="parts", sparsity=sparsity, what=what)
 
 
 def measure_updates(sparsities: tuple[float, ...], seconds: float) -> Iterator[Row]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from psn_lightning.bench.layers import GROUP_SIZES
 from psn_lightning.bench.roofline import BYTES_PER_CONNECTION, FLOPS_PER_BYTE
+from psn_lightning.bench.steps import PARTS
 from psn_lightning.bench.timing import Row
 from psn_lightning.commands.markdown import markdown_table
 
 _NOTE = """Written by `psn-train bench`. Medians. What a table compares took turns within one run: the speed of a
 machine changes from minute to minute, so ratios mean more than times."""
-_OTHERS = ("dense", "masked", *(f"groups {size}" for size in GROUP_SIZES), "torch csr", "sparselab")
+_OTHERS = ("dense", "masked", "torch csr", "sparselab")
 
 
 def write_page(machine: dict[str, Any], rows: Sequence[Row]) -> str:
@@ -27,9 +27,18 @@ def write_page(machine: dict[str, Any], rows: Sequence[Row]) -> str:
         f"{machine['date']}; {machine['processor']}, {machine['threads']} threads, {machine['vector extensions']}; "
         f"Python {machine['python']}, {versions}."
     )
-    tables = (write_roofline, write_fits, write_layers, write_steps, write_updates, write_scale)
+    parts = (
+        write_roofline,
+        write_fits,
+        write_layers,
+        write_groups,
+        write_steps,
+        write_parts,
+        write_updates,
+        write_scale,
+    )
     return "\n".join(
-        ["# Benchmarks\n", f"{_NOTE}\n", f"{origin}\n", *(part for table in tables if (part := table(rows)))]
+        ["# Benchmarks\n", f"{_NOTE}\n", f"{origin}\n", *(part for write in parts if (part := write(rows)))]
     )
 
 
@@ -80,6 +89,19 @@ def write_layers(rows: Sequence[Row]) -> str:
     return _section("One layer, forward and backward: milliseconds (times csr)", columns, lines)
 
 
+def write_groups(rows: Sequence[Row]) -> str:
+    """Write the table of modules whose neurons share their inputs."""
+    own = select(rows, part="groups")
+    kinds = list(dict.fromkeys(row["kind"] for row in own))
+    lines = []
+    for sizes, batch, sparsity in dict.fromkeys((row["sizes"], row["batch"], row["sparsity"]) for row in own):
+        at = {row["kind"]: row["median"] for row in select(own, sizes=sizes, batch=batch, sparsity=sparsity)}
+        times = [f"{at[kind] * 1e3:.2f} ({at['dense'] / at[kind]:.1f})" for kind in kinds]
+        lines.append([sizes, str(batch), f"{sparsity:.0%}", *times])
+    title = "Neurons that share their inputs in groups: milliseconds (dense takes, times this)"
+    return _section(title, ["sizes", "rows", "sparsity", *kinds], lines)
+
+
 def write_steps(rows: Sequence[Row]) -> str:
     """Write the table of whole training steps."""
     own = select(rows, part="step")
@@ -94,6 +116,17 @@ def write_steps(rows: Sequence[Row]) -> str:
     ]
     columns = ["sparsity", "csr, ms", *(f"{kind} ({b * 1e3:.2f} ms) takes, times csr" for kind, b in baselines.items())]
     return _section("A training step of 784–1024–1024–10, batch 128, Adam", columns, lines)
+
+
+def write_parts(rows: Sequence[Row]) -> str:
+    """Write the table of the parts of a step."""
+    own, lines = select(rows, part="parts"), []
+    for sparsity in dict.fromkeys(row["sparsity"] for row in own):
+        at = {row["what"]: row["median"] for row in select(own, sparsity=sparsity)}
+        lines.append(
+            [f"{sparsity:.0%}", *(f"{at[what] * 1e3:.3f} ({at[what] / sum(at.values()):.0%})" for what in PARTS)]
+        )
+    return _section("Parts of a csr step: milliseconds (share)", ["sparsity", *PARTS], lines)
 
 
 def write_updates(rows: Sequence[Row]) -> str:

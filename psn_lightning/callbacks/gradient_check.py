@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
-from psn_lightning.dynamics.updater import list_gradients
+from psn_lightning.dynamics.gradients import list_gradients
 from psn_lightning.nn.torch_private import handles_amp_scaling, hold_steps
 
 

@@ -2,50 +2,36 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import traceback
 from argparse import ArgumentError
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
-from psn_lightning.callbacks import LastEvaluation, NumericalGuard
+from psn_lightning.callbacks import LastEvaluation
 from psn_lightning.callbacks.ranks import refuse_sharding
-from psn_lightning.checkpoints import BestAndLast, DurableIO, ReplayOrder
+from psn_lightning.checkpoints import DurableIO, ReplayOrder
 from psn_lightning.commands.config_files import check_configs
+from psn_lightning.commands.instantiators import carried_errors, carry_errors
 from psn_lightning.commands.messages import parser_error
 from psn_lightning.commands.mlflow_models import log_model
-from psn_lightning.commands.models import check_alone, model_class, named_model
-from psn_lightning.commands.predictions import PredictionTable
+from psn_lightning.commands.models import ChosenModel
+from psn_lightning.commands.run_arguments import add_figure_arguments, add_run_arguments, link_model
 from psn_lightning.commands.run_record import ConfigRecord
 from psn_lightning.commands.starting_point import StartingPoint, check_optimizer, load_weights
+from psn_lightning.commands.storage_choice import choose_storage
 from psn_lightning.commands.summary import show_summary
-from psn_lightning.commands.trainer import (
-    ask_for_accelerators_once,
-    check_trainer,
-    furnish,
-    runs_on_cpu,
-    skip_empty_hooks,
-)
+from psn_lightning.commands.trainer import ask_for_accelerators_once, check_trainer, furnish, skip_empty_hooks
 from psn_lightning.data import ClassificationData
 from psn_lightning.errors import SettingError, compact
-from psn_lightning.nn.storages import CSR_WINS_FROM, check_csr_precision, csr_computes_in
 from psn_lightning.task import SparseClassifier
 from psn_lightning.tracking import MLflowLogger
 from psn_lightning.tracking.store import STAGE_TAG
-
-_LINKED_TO_DATA: dict[str, Callable[[Any], Any]] = {
-    "n_features": lambda data: getattr(data, "n_features", None),
-    "n_classes": lambda data: getattr(data, "n_classes", None),
-    "evaluation_split": lambda data: getattr(data, "evaluation_split", "val"),
-}
-"""Arguments of our model that come from its data module."""
 
 
 class PSNCLI(LightningCLI):
@@ -73,16 +59,17 @@ class PSNCLI(LightningCLI):
         self._sees_test_set = sees_test_set
         self._evaluation = LastEvaluation()
         self._start = StartingPoint(None, {})
-        self._find_model(args)
+        check_configs(args)
+        self._chosen = ChosenModel.find(args)
         ask_for_accelerators_once()
         super().__init__(
-            SparseClassifier if self._is_flat else pl.LightningModule,
-            pl.LightningDataModule if self._is_flat else None,
-            subclass_mode_model=not self._is_flat,
+            SparseClassifier if self._chosen.is_flat else pl.LightningModule,
+            pl.LightningDataModule if self._chosen.is_flat else None,
+            subclass_mode_model=not self._chosen.is_flat,
             subclass_mode_data=True,
             save_config_callback=ConfigRecord,
             seed_everything_default=42,
-            auto_configure_optimizers=not self._is_ours,
+            auto_configure_optimizers=not self._chosen.is_ours,
             parser_kwargs={"exit_on_error": False} | {name: {"exit_on_error": False} for name in self.subcommands()},
             trainer_defaults={
                 "num_sanity_val_steps": 0,
@@ -97,45 +84,15 @@ class PSNCLI(LightningCLI):
         every = LightningCLI.subcommands()
         return {self._command: every[self._command]} if self._command else every
 
-    def _find_model(self, args: Sequence[str]) -> None:
-        """Whether the model is ours, or made like ours."""
-        check_configs(args)
-        path = named_model(args)
-        found = model_class(path)
-        self._is_flat = path is None
-        if path is not None:
-            check_alone(path, args)
-        self._is_ours = found is not None and issubclass(found, SparseClassifier)
-        self._model_key = "model" if self._is_flat else "model.init_args"
-
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Tracking and predictions as groups of their own; the model learns its shape from the data."""
-        parser.add_class_arguments(MLflowLogger, "tracking", instantiate=False)
-        parser.add_lightning_class_args(PredictionTable, "predictions")
-        parser.add_lightning_class_args(BestAndLast, "checkpoints")
-        parser.add_lightning_class_args(NumericalGuard, "guards")
-        parser.add_argument(
-            "--allow_config_changes",
-            type=bool,
-            default=False,
-            help="go on from ckpt_path although the configuration differs, as an MLflow run of its own",
-        )
-        parser.add_argument(
-            "--matmul_precision",
-            type=Literal["highest", "high", "medium"],
-            default="highest",
-            help="precision of float32 products; high is TF32 on NVIDIA GPUs. Other than highest changes results",
-        )
-        if self._is_flat:
+        add_run_arguments(parser)
+        if self._chosen.is_flat:
             parser.set_defaults({"model.topology": {"class_path": "Uniform"}})
         if self._command is None:
-            parser.add_argument("--figure", type=str, default="topology.png", help="where the figure goes")
-            for key in ("ckpt_path", "weights_only"):
-                parser.add_argument(f"--{key}", help="not used here; lets a run's own config.yaml be given")
-        if self._is_ours:
-            parser.link_arguments("seed_everything", f"{self._model_key}.seed")
-            for attribute, get in _LINKED_TO_DATA.items():
-                parser.link_arguments("data", f"{self._model_key}.{attribute}", compute_fn=get, apply_on="instantiate")
+            add_figure_arguments(parser)
+        if self._chosen.is_ours:
+            link_model(parser, self._chosen.key)
 
     def _set_seed(self) -> None:
         """Seed all generators.
@@ -166,43 +123,28 @@ class PSNCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Refuse settings that cannot work before anything is built; find the checkpoint to start from."""
-        for (class_type, subclasses), instantiator in list((self.parser._instantiators or {}).items()):
-            self.parser.add_instantiator(_unwrapped(instantiator), class_type, subclasses)
-        self.parser.add_instantiator(_unwrapped(lambda made, *args, **kwargs: made(*args, **kwargs)), object)
+        carry_errors(self.parser)
         if self.subcommand is None:
             return
-        self._choose_storage()
-        strategy = self._get(self.config, "trainer.strategy")
+        trainer = self._get(self.config, "trainer")
+        if self._chosen.is_ours:
+            self._choose_storage(trainer)
         torch.set_float32_matmul_precision(self._get(self.config, "matmul_precision"))
+        strategy = trainer.strategy
         refuse_sharding(strategy if isinstance(strategy, str) else strategy.class_path)
-        check_trainer(self._get(self.config, "trainer"), self.subcommand == "fit")
+        check_trainer(trainer, self.subcommand == "fit")
         chosen = self.config[self.subcommand]
         if chosen["weights_only"] is None:
             chosen["weights_only"] = True  # a checkpoint of unknown origin runs no code
         parser = self._parser(self.subcommand)
         self._start = StartingPoint.find(self.subcommand, chosen, lambda: parser.dump(chosen, skip_none=False))
 
-    def _choose_storage(self) -> None:
-        """Resolve storage ``auto`` to masked where csr cannot do what the Trainer is asked for."""
-        trainer = self._get(self.config, "trainer")
-        alone = trainer.strategy == "auto" and trainer.devices in ("auto", 1, "1") and trainer.num_nodes == 1
-        on_cpu = runs_on_cpu(trainer.accelerator)
-        possible = alone and on_cpu and csr_computes_in(trainer.precision)
-        if not self._is_ours:
-            return
-        storage = self._get(self.config, f"{self._model_key}.storage")
-        if storage == "csr":
-            check_csr_precision(trainer.precision)
-            if not on_cpu:
-                raise SettingError(
-                    f"model.storage csr computes on the CPU only, and trainer.accelerator is {trainer.accelerator!r}: "
-                    "set trainer.accelerator to cpu, or model.storage to masked"
-                )
-        if storage == "auto" and possible == torch.accelerator.is_available():
-            # The run does not use the device that the model would ask for when it is made.
-            sparsity = self._get(self.config, f"{self._model_key}.sparsity")  # None if the user's subclass has none
-            wins = possible and sparsity is not None and sparsity >= CSR_WINS_FROM
-            self.config[f"{self.subcommand}.{self._model_key}.storage"] = "csr" if wins else "masked"
+    def _choose_storage(self, trainer: Any) -> None:
+        """Put the storage that the Trainer leads to into the configuration."""
+        storage, sparsity = (self._get(self.config, f"{self._chosen.key}.{name}") for name in ("storage", "sparsity"))
+        chosen = choose_storage(storage, sparsity, trainer)
+        if chosen != storage:
+            self.config[f"{self.subcommand}.{self._chosen.key}.storage"] = chosen
 
     def instantiate_classes(self) -> None:
         """Make the configured objects.
@@ -210,10 +152,8 @@ class PSNCLI(LightningCLI):
         Raises:
             SettingError: If an argument of a class cannot be, or the class is abstract.
         """
-        try:
+        with carried_errors():
             super().instantiate_classes()
-        except _Refused as refused:
-            raise refused.error from refused.error.__cause__
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """The trainer with our logger and the callbacks that every run has."""
@@ -231,15 +171,8 @@ class PSNCLI(LightningCLI):
         """A new run, or the one that the checkpoint belongs to."""
         tracking = MLflowLogger(**self._get(self.config_init, "tracking"))
         tracking.add_tags({STAGE_TAG: str(self.subcommand)})
-        if self.subcommand != "fit":
-            return tracking
-        origin, changed = self._start.origin, self._start.changed
-        if origin and origin.ticket:
-            tracking.add_tags({"ticket": origin.ticket})  # model.sparsity is that of the network before pruning
-        if origin and origin.run_id and not changed:
-            tracking.resume(origin.run_id, origin.step, origin.path)
-        elif origin and changed:
-            tracking.branch_off(origin.run_id, origin.step, changed)
+        if self.subcommand == "fit":
+            self._start.join_run(tracking)
         return tracking
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[pl.Callback]) -> pl.Trainer:
@@ -285,29 +218,6 @@ class PSNCLI(LightningCLI):
         if self.trainer.is_global_zero:
             log_model(self.trainer, self.model)
             show_summary(metrics, self.trainer.logger)
-
-
-class _Refused(BaseException):
-    """Carries a :class:`SettingError` past jsonargparse, which turns every Exception of a class into a text."""
-
-    def __init__(self, error: SettingError) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
-def _unwrapped(instantiate: Callable[..., Any]) -> Callable[..., Any]:
-    """An instantiator of jsonargparse whose :class:`SettingError` reaches the caller as it is."""
-
-    @functools.wraps(instantiate)  # jsonargparse looks at the signature
-    def wrapper(class_type: type, *args: Any, **kwargs: Any) -> Any:
-        if inspect.isabstract(class_type):
-            raise _Refused(SettingError(f"{class_type.__name__} is an abstract class: name a subclass"))
-        try:
-            return instantiate(class_type, *args, **kwargs)
-        except SettingError as error:
-            raise _Refused(error) from error
-
-    return wrapper
 
 
 def _is_of_a_callback(error: Exception) -> bool:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import inspect
 import re
-import sys
 from collections.abc import Collection, Sequence
 from typing import NoReturn
 
 import psn_lightning
+from psn_lightning.commands.class_arguments import explain, find_class, public_classes
 from psn_lightning.commands.config_files import config_files, names_in
 from psn_lightning.errors import SettingError, compact, suggest
 
@@ -48,6 +48,9 @@ def parser_error(error: argparse.ArgumentError, parser: argparse.ArgumentParser,
     cause = SettingError.inside(error)
     if cause is not None:
         return cause
+    explained = explain(str(error), given)
+    if explained is not None:
+        return SettingError(explained)
     message = compact(error)
     words = _words(given)
     settings = {action.dest for action in parser._actions}
@@ -55,7 +58,8 @@ def parser_error(error: argparse.ArgumentError, parser: argparse.ArgumentParser,
     choices = set(re.findall(r"'(\w+)'", message))
     for word in words:
         if word not in known and re.search(rf"(?<![\w.]){re.escape(word)}(?!\w)", message):
-            hint = suggest(word, settings if "." in word else _alternatives(word, words) | choices - {word})
+            alternatives = settings if "." in word else _alternatives(word, words) | choices
+            hint = "" if word in alternatives else suggest(word, alternatives)
             if hint:
                 return SettingError(f"{message} ({word}{hint})")
     return SettingError(message)
@@ -71,13 +75,8 @@ def _words(arguments: Sequence[str]) -> list[str]:
 
 def _alternatives(word: str, words: Collection[str]) -> set[str]:
     """Names that a word could be meant for: public classes, or parameters of the classes that are given."""
-    from psn_lightning import data  # imports torch: only where an error is explained
-
-    classes = {name: getattr(room, name) for room in (data, psn_lightning) for name in dir(room) if name[0].isupper()}
+    classes = public_classes()
     if word[0].isupper():
         return set(classes)
-    given = {classes.get(re.split(r"\W", other)[-1]) for other in words}
-    for other in words:
-        module, _, name = other.rpartition(".")
-        given.add(getattr(sys.modules.get(module), name, None))
-    return {key for class_ in given if inspect.isclass(class_) for key in inspect.signature(class_).parameters}
+    given = {find_class(other, classes) for other in words} - {None}
+    return {key for class_ in given if class_ for key in inspect.signature(class_).parameters}

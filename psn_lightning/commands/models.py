@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,38 @@ import yaml
 from psn_lightning.commands.config_files import config_files
 from psn_lightning.errors import SettingError, suggest
 from psn_lightning.task import SparseClassifier
+
+
+@dataclass(frozen=True)
+class ChosenModel:
+    """What a command line says of its model."""
+
+    is_flat: bool
+    """Whether no model is named: the settings of :class:`SparseClassifier` stand directly under ``model``."""
+    is_ours: bool
+    """Whether the model is a :class:`SparseClassifier`, or a subclass of it by class path."""
+
+    @property
+    def key(self) -> str:
+        """Key of the arguments of the model."""
+        return "model" if self.is_flat else "model.init_args"
+
+    @classmethod
+    def find(cls, arguments: Sequence[str]) -> ChosenModel:
+        """Find the model that a command line and its configuration files name.
+
+        Args:
+            arguments: Command line after ``psn-train``.
+
+        Raises:
+            SettingError: If the class cannot be imported or is not a LightningModule, or a file has settings of
+                SparseClassifier for it.
+        """
+        path = named_model(arguments)
+        found = model_class(path)
+        if path is not None:
+            check_alone(path, arguments)
+        return cls(path is None, found is not None and issubclass(found, SparseClassifier))
 
 
 def named_model(arguments: Sequence[str]) -> str | None:

@@ -61,6 +61,20 @@ class StartingPoint:
         check_network(origin, now)
         return cls(origin, {})
 
+    def join_run(self, tracking: MLflowLogger) -> None:
+        """Let a fit go on in the run that its checkpoint belongs to, or name that run in a new one.
+
+        Args:
+            tracking: Logger whose run has not begun.
+        """
+        origin, changed = self.origin, self.changed
+        if origin and origin.ticket:
+            tracking.add_tags({"ticket": origin.ticket})  # model.sparsity is that of the network before pruning
+        if origin and origin.run_id and not changed:
+            tracking.resume(origin.run_id, origin.step, origin.path)
+        elif origin and changed:
+            tracking.branch_off(origin.run_id, origin.step, changed)
+
 
 def _find_origin(command: str, config: Any) -> Origin | None:
     path, weights_only = config["ckpt_path"], config["weights_only"]

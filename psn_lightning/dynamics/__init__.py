@@ -1,7 +1,9 @@
 """Dynamic sparse training without Lightning: rules, schedules, and the engine that applies them."""
 
-from psn_lightning.dynamics.engine import moments_of, update_layer, update_network
+from psn_lightning.dynamics.engine import update_layer, update_network
 from psn_lightning.dynamics.latent import LatentLayer
+from psn_lightning.dynamics.layer_checks import check_layers
+from psn_lightning.dynamics.moments import moments_of
 from psn_lightning.dynamics.rules import (
     ACDCRule,
     CHTRule,
@@ -31,7 +33,7 @@ from psn_lightning.dynamics.schedules import (
 )
 from psn_lightning.dynamics.soft_threshold import SoftThresholdLayer
 from psn_lightning.dynamics.topkast import TopKASTLayer
-from psn_lightning.dynamics.updater import TopologyUpdater, check_layers
+from psn_lightning.dynamics.updater import TopologyUpdater
 from psn_lightning.dynamics.views import Block, Change, Connections, LayerState, Pool, Sample, Update
 
 __all__ = [

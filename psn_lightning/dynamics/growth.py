@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from psn_lightning.dynamics.blocks import blocks_of_neurons
 from psn_lightning.dynamics.rules import Rule, StructuredRule
 from psn_lightning.dynamics.selection import RunningTop, select_top, select_top_per_row
 from psn_lightning.dynamics.views import Block, LayerState, Pool, Sample
-from psn_lightning.nn.layer import SparseLayer, blocks_of_neurons
+from psn_lightning.nn.layer import SparseLayer
 
 
 @dataclass(frozen=True)

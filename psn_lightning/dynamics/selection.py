@@ -38,6 +38,27 @@ def sort_ascending(positions: Tensor) -> Tensor:
     return positions.sort().values
 
 
+def order_by_magnitude(values: Tensor) -> Tensor:
+    """Order numbers by magnitude, ascending; equal ones keep their order, and NaN comes last.
+
+    On the CPU the bits of float32 are sorted together with the places, in a small part of a stable argsort's time.
+
+    Args:
+        values: Numbers, shape ``(n,)``.
+
+    Returns:
+        Places in ``values``, int64, shape ``(n,)``.
+    """
+    if values.device.type != "cpu" or values.dtype != torch.float32:
+        return values.abs().argsort(stable=True)
+    keys = values.detach().abs().contiguous().view(torch.int32).numpy().astype(np.int64)
+    keys <<= 32  # magnitudes have no sign bit: their order is that of their bits
+    keys |= np.arange(len(keys))
+    keys.sort()
+    keys &= 2**32 - 1
+    return torch.from_numpy(keys)
+
+
 def _find_true(mask: Tensor) -> Tensor:
     """Return the positions where a mask is True; on the CPU by numpy, in half of torch's time."""
     if mask.device.type == "cpu":

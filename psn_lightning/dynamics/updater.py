@@ -12,14 +12,15 @@ from torch import Tensor
 from torch.optim import LBFGS, Optimizer
 
 from psn_lightning.dynamics.engine import update_network
+from psn_lightning.dynamics.gradients import are_gradients_finite
+from psn_lightning.dynamics.layer_checks import check_layers
+from psn_lightning.dynamics.layer_views import view_sizes
 from psn_lightning.dynamics.rules import Rule
 from psn_lightning.dynamics.schedules import Schedule, Window
-from psn_lightning.dynamics.views import Change, LayerState, Update
+from psn_lightning.dynamics.views import Change, Update
 from psn_lightning.errors import SettingError
-from psn_lightning.nn.group_view import GroupView
 from psn_lightning.nn.layer import SparseLayer
 from psn_lightning.nn.pair_view import at_group_grain
-from psn_lightning.nn.torch_private import is_held
 
 
 class TopologyUpdater:
@@ -123,7 +124,7 @@ class TopologyUpdater:
         changes: dict[str, Change] = {}
         if self.is_due:
             layers = self._find_ready_layers()
-            ready = bool(layers) and self._are_gradients_finite()
+            ready = bool(layers) and are_gradients_finite(self.optimizer)
             self._is_owed = not ready and self.step >= self.window.last
             if ready:
                 changes = self.update_layers(layers)
@@ -180,14 +181,6 @@ class TopologyUpdater:
             if id(layer.parameter) in held and layer.parameter.requires_grad
         }
 
-    def _are_gradients_finite(self) -> bool:
-        gradients = list_gradients(self.optimizer)
-        if not gradients or is_held(self.optimizer):
-            return not gradients
-        # A sum takes a twentieth of the time of looking at each element. It may overflow where each is finite.
-        sums = torch.stack([gradient.sum(dtype=torch.float32) for gradient in gradients])
-        return math.isfinite(sums.sum()) or all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
-
     def stop(self) -> None:
         """Stop recording gradients, so that the layers can be trained without this object."""
         for layer in self.layers.values():
@@ -215,66 +208,3 @@ class TopologyUpdater:
         self._is_owed = state_dict["owed"]
         self.rule.load_state_dict(state_dict["rule"])
         self.prepare_step()
-
-
-def list_gradients(optimizer: Optimizer) -> list[Tensor]:
-    """List the gradients of the parameters that an optimizer holds; parameters without one are left out."""
-    return [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-
-
-def check_layers(layers: Mapping[str, SparseLayer], rule: Rule) -> dict[str, int]:
-    """Check that a rule can update all layers.
-
-    Args:
-        layers: Sparse layers by name.
-        rule: Rule to check.
-
-    Returns:
-        Number of connections by layer name; of pairs of a group and an input where a layer has groups.
-
-    Raises:
-        SettingError: If the rule cannot update a layer.
-    """
-    layers = {name: at_group_grain(layer) for name, layer in layers.items()}
-    _check_groups(layers, rule)
-    counts = {name: layer.n_connections for name, layer in layers.items()}
-    rule.check({name: view_sizes(name, layer, counts[name]) for name, layer in layers.items()})
-    hidden = [name for name, layer in layers.items() if rule.needs_activity and not layer.shows_activity]
-    if hidden:
-        raise SettingError(
-            f"{type(rule).__name__} draws candidates by the inputs of a layer, which {', '.join(hidden)} does not show "
-            "(its module is not called, as in torch's attention): draw them uniformly, or leave the layer out"
-        )
-    return counts
-
-
-def _check_groups(layers: Mapping[str, SparseLayer], rule: Rule) -> None:
-    """Check that a rule works on groups of neurons where a layer has them.
-
-    Raises:
-        SettingError: If it follows single neurons from layer to layer, or compares layers whose groups differ in size.
-    """
-    scoring = getattr(rule, "rule", rule)  # of a rule that is held to a structure
-    grouped = [name for name, layer in layers.items() if isinstance(layer, GroupView)]
-    if grouped and type(rule).after_drop is not Rule.after_drop:
-        raise SettingError(
-            f"{type(rule).__name__} follows single neurons from layer to layer, but those of {', '.join(grouped)} "
-            "share their inputs in groups: use another rule, or a topology without groups"
-        )
-    sizes = {layer.size if isinstance(layer, GroupView) else 1 for layer in layers.values()}
-    if type(scoring).prepare is not Rule.prepare and len(sizes) > 1:
-        raise SettingError(
-            f"{type(scoring).__name__} compares the weights of all layers, whose neurons share inputs in groups of "
-            f"{', '.join(map(str, sorted(sizes)))}: use one size for all layers, or a rule that works layer by layer"
-        )
-
-
-def view_sizes(name: str, layer: SparseLayer, n_initial: int) -> LayerState:
-    """View the sizes of a layer, as a rule sees them.
-
-    Args:
-        name: Name of the layer.
-        layer: Sparse layer.
-        n_initial: Number of connections at the start of the run.
-    """
-    return LayerState(name, layer.n_out, layer.n_in, layer.n_connections, n_initial)

@@ -11,7 +11,8 @@ from psn_lightning.kernels.pool import cast, compile_kernel, get_own_share, get_
 
 INDICES: dict[int, Any] = {2: types.uint16, 4: int32}
 """Types of an index within a block, by size in bytes."""
-_NUMBERS: dict[int, Any] = {2: int16, 4: int32, 8: int64}  # numbers that are only copied, by size in bytes
+NUMBERS: dict[int, Any] = {2: int16, 4: int32, 8: int64}
+"""Types of numbers that are only copied, by size in bytes."""
 
 
 @functools.cache
@@ -28,7 +29,7 @@ def compile_counting() -> int:
         out_edges, in_edges = carray(cast(job[9], int64), (n_a + 1,)), carray(cast(job[10], int64), (n_b + 1,))
         starts = carray(cast(job[11], int64), (n_out * n_b + 1,))
         begin, end = get_own_share(job, n_a)
-        k = _find(positions, out_edges[begin] * n_in)
+        k = find_first(positions, out_edges[begin] * n_in)
         for a in range(begin, end):
             size = out_edges[a + 1] - out_edges[a]
             for j in range(size):
@@ -48,7 +49,7 @@ def compile_counting() -> int:
 
 
 @njit
-def _find(positions, limit):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+def find_first(positions, limit):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
     """Find the first of ascending positions that is not below a limit."""
     low, high = 0, len(positions)
     while low < high:
@@ -152,7 +153,7 @@ def compile_conversion(itemsize: int, to_rows: bool) -> int:
         itemsize: Bytes of a number, 2, 4 or 8.
         to_rows: Whether the result is in the order of the positions.
     """
-    number = _NUMBERS[itemsize]
+    number = NUMBERS[itemsize]
 
     def kernel(job):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
         n, n_out, n_a, n_b = job[3], job[4], job[5], job[6]

@@ -118,9 +118,11 @@ class Workspace:
             Gradient to the batch, shape ``(n_rows, n_in)``, or None; gradients to all parameters in one flat tensor.
 
         Raises:
-            RuntimeError: If the parameters are not at the addresses that the forward pass has read.
+            RuntimeError: If connections changed since the forward pass, or the parameters are not at the addresses
+                that it has read.
         """
-        if self._addresses[self._slots].tolist() != [parameter.data_ptr() for parameter in parameters]:
+        moved = self._addresses[self._slots].tolist() != [parameter.data_ptr() for parameter in parameters]
+        if moved or any(stage.structure.is_released for stage in self.stages):
             raise RuntimeError(
                 "weights were replaced between forward and backward pass (set_active, load_state_dict): "
                 "change connections after the backward pass"

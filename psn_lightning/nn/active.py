@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from abc import abstractmethod
 from collections.abc import Iterable
 from typing import Any
@@ -11,10 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import unserializable_hook
 
+from psn_lightning.nn.active_states import read_layer
 from psn_lightning.nn.activity import Activity, draw_seed, sum_features
 from psn_lightning.nn.layer import SparseLayer
+from psn_lightning.nn.parameter_hook import ParameterHook
 from psn_lightning.nn.processes import average_over_processes, get_world_size
-from psn_lightning.nn.states import Connections, read_connections
+from psn_lightning.nn.states import Connections
 from psn_lightning.nn.torch_private import get_backward_id
 from psn_lightning.topology import Connectivity
 
@@ -45,7 +46,7 @@ class ActiveLinear(nn.Module, SparseLayer):
         self._recorded: list[tuple[Tensor, Tensor]] = []
         self._pending: list[tuple[int, Tensor, Tensor]] = []  # records of backward passes that may not reach the weight
         self._grown: Tensor | None = None  # mask of the connections that the latest update grew, by position
-        self._hooked: weakref.ref[nn.Parameter] | None = None
+        self._hook = ParameterHook(self._commit, "register_post_accumulate_grad_hook")
 
     @abstractmethod
     def replace_connections(self, found: Connections) -> None:
@@ -95,13 +96,8 @@ class ActiveLinear(nn.Module, SparseLayer):
     def record_dense_gradient(self, records: bool) -> None:
         self._records = records
         self._recorded, self._pending, self._grown = [], [], None
-        if records and (self._hooked is None or self._hooked() is not self.weight):
-            self.weight.register_post_accumulate_grad_hook(self._commit)  # type: ignore[no-untyped-call]
-            self._hooked = weakref.ref(self.weight)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """State without the hook: a copy has its own parameter, which is not hooked yet."""
-        return {**self.__dict__, "_hooked": None}
+        if records:
+            self._hook.attach(self.weight)
 
     @property
     def mask(self) -> Tensor:
@@ -253,16 +249,8 @@ class ActiveLinear(nn.Module, SparseLayer):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        names = ["values", "indptr", "indices"] if prefix + "weight" not in state_dict else []
-        absent = [prefix + name for name in names if prefix + name not in state_dict]
-        bias, found = state_dict.get(prefix + "bias"), None
         try:
-            if not absent:
-                found = read_connections(state_dict, prefix, (self.n_out, self.n_in))
-                found = found or self._read_dense_state(state_dict, prefix)
-            if self.bias is not None and bias is not None and bias.shape != self.bias.shape:
-                raise ValueError(f"bias of shape {tuple(bias.shape)}, expected ({self.n_out},)")
-            missing_keys.extend(absent + ([prefix + "bias"] if self.bias is not None and bias is None else []))
+            found, bias = read_layer(state_dict, prefix, self, self.bias, missing_keys)
             with torch.no_grad():
                 if found is not None:
                     self.replace_connections(found)
@@ -270,13 +258,6 @@ class ActiveLinear(nn.Module, SparseLayer):
                     self.bias.copy_(bias)
         except ValueError as error:
             error_msgs.append(f"{prefix[:-1]}: {error}")
-
-    def _read_dense_state(self, state_dict: dict[str, Any], prefix: str) -> Connections:
-        """Read the weights of a dense Linear at the present connections."""
-        weight = state_dict[prefix + "weight"]
-        if weight.shape != (self.n_out, self.n_in):
-            raise ValueError(f"weight of shape {tuple(weight.shape)}, expected {(self.n_out, self.n_in)}")
-        return Connections(self.connectivity, weight.flatten()[self.active_positions().to(weight.device)])
 
 
 @torch.no_grad()

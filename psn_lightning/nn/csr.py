@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from psn_lightning.kernels.connections import locate_positions
 from psn_lightning.kernels.gathered import add_products_at
+from psn_lightning.kernels.moves import match_connections, take
 from psn_lightning.kernels.structure import Structure
 from psn_lightning.kernels.tiled import Stack
 from psn_lightning.kernels.workspace import Stage
@@ -105,23 +105,18 @@ class CSRLinear(ActiveLinear):
         if self._groups is not None and find_pairs(positions, self._groups, self.n_in) is None:
             self._groups = None
         moments, positions = list(moments), positions.to(torch.int64, copy=True).contiguous()
-        gradient, n_before, old = self.weight.grad, len(self.weight), self.structure
-        blocks = old.blocks if len(positions) == n_before else None
-        found = torch.from_numpy(locate_positions(old.positions, positions.numpy()))
-        self._grown = found >= n_before
-        # Place of each connection before the change, in the order of the positions; absent ones lie behind the end.
-        kind = torch.int32 if n_before < 2**31 - 1 else torch.int64  # of a million neurons, each tensor here counts
-        places = torch.cat([old.to_rows(torch.arange(n_before, dtype=kind)), torch.tensor([n_before], dtype=kind)])
-        places, self.weight.grad = places[found], None
-        del found, old
+        gradient, old = self.weight.grad, self.structure
         # A copy of the network, such as an average of it, is to keep the order of the values that the network has.
+        blocks = old.blocks if len(positions) == len(self.weight) else None
         self._set_structure(positions.numpy(), blocks)
-        places = self.structure.from_rows(places)
+        places, is_new = match_connections(old, self.structure)
+        old.release()
+        self._grown, self.weight.grad = torch.from_numpy(is_new), None
         for tensor in (self.weight, *moments):
-            tensor.data = _gather(tensor, places)
+            tensor.data = take(tensor, places)
         if gradient is not None:
-            self.weight.grad = _gather(gradient, places)
-        return len(places) - int(self._grown.sum())
+            self.weight.grad = take(gradient, places)
+        return len(places) - int(is_new.sum())
 
     def compress(self, moment: Tensor) -> Tensor:
         """Return an optimizer tensor by active connection; see :meth:`SparseLayer.compress`."""
@@ -151,11 +146,6 @@ class CSRLinear(ActiveLinear):
             inputs = _flatten_tiles(x)
             inputs[:, n_rows:] = 0  # the sums of activity() read inputs without their gradient
             self.keep_pass(inputs, _flatten_tiles(g))
-
-
-def _gather(values: Tensor, places: Tensor) -> Tensor:
-    """Gather values at given places; 0 for the place behind the end."""
-    return torch.cat([values, values.new_zeros(1)]).index_select(0, places)
 
 
 def _flatten_tiles(tiles: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import weakref
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,9 +13,9 @@ from torch.utils.hooks import unserializable_hook
 
 from psn_lightning.nn.activity import Activity, ActivityRecorder, draw_seed, shows_activity, sum_module
 from psn_lightning.nn.layer import SparseLayer, StorageKind
+from psn_lightning.nn.mask_buffers import MaskBuffers
+from psn_lightning.nn.parameter_hook import ParameterHook
 from psn_lightning.nn.processes import get_world_size
-from psn_lightning.nn.sharing import shares_mask
-from psn_lightning.nn.states import convert_to_masked
 from psn_lightning.topology import Connectivity
 
 _LAYERS = "_sparse_layers"  # name of the module attribute that holds its masked layers by parameter name
@@ -49,25 +48,14 @@ class MaskedLayer(SparseLayer):
         A method whose weights are a function of others (:mod:`psn_lightning.dynamics.latent`) sets it. Gradients and
         moments are then kept at these positions.
         """
-        self._count: int | None = None  # number of active connections; None until counted
-        self._hooked: weakref.ref[nn.Parameter] | None = None
-        self._handle: Any = None
-        weight = self.parameter
-        mask = torch.from_numpy(connectivity.mask()).reshape(weight.shape).to(weight.device)
-        module.register_buffer(f"{name}_mask", mask)
-        groups = connectivity.groups
-        module.register_buffer(f"{name}_groups", None if groups is None else torch.tensor(groups, device=weight.device))
+        self._hook = ParameterHook(self._masked_gradient)
+        self._buffers = MaskBuffers(module, name, connectivity, self._after_load)
         vars(module).setdefault(_LAYERS, {})[name] = self
-        before = module.register_load_state_dict_pre_hook(self._before_load)  # type: ignore[no-untyped-call]
-        after = module.register_load_state_dict_post_hook(self._after_load)  # type: ignore[no-untyped-call]
-        self._loading = [before, after]
-        with torch.no_grad():
-            weight.masked_fill_(~mask, 0)
-        self.attach()
+        self._after_load()
 
     def __getstate__(self) -> dict[str, Any]:
-        """State without the hook and the method of training: an unpickled layer has its own parameter."""
-        return {**self.__dict__, "_hooked": None, "_handle": None, "_recorder": None, "trained": None}
+        """State without the method of training: an unpickled layer has its own parameter."""
+        return {**self.__dict__, "_recorder": None, "trained": None}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> MaskedLayer:
         """Copy the layer together with its module, and hook the copied parameter."""
@@ -75,39 +63,31 @@ class MaskedLayer(SparseLayer):
         memo[id(self)] = copied
         weight = copy.deepcopy(self.parameter, memo)  # the copied module gets the same copy from the memo
         vars(copied).update({key: copy.deepcopy(value, memo) for key, value in self.__getstate__().items()})
-        copied._hook(weight)
+        if weight.requires_grad:
+            copied._hook.attach(weight)
         return copied
 
     def attach(self) -> None:
         """Register the gradient hook on the parameter, unless it is registered or the parameter is frozen."""
-        self._hook(self.parameter)
-
-    def _hook(self, weight: nn.Parameter) -> None:
-        if weight.requires_grad and (self._hooked is None or self._hooked() is not weight):
-            self._handle = weight.register_hook(self._masked_gradient)  # type: ignore[no-untyped-call]
-            self._hooked = weakref.ref(weight)
+        if self.parameter.requires_grad:
+            self._hook.attach(self.parameter)
 
     def remove(self) -> None:
         """Remove the mask and the hooks from the module; absent weights stay in the parameter as zeros."""
-        for handle in self._loading:
-            handle.remove()
-        if self._handle is not None:
-            self._handle.remove()
+        self._buffers.remove()
+        self._hook.remove()
         layers = vars(self._module)[_LAYERS]
         del layers[self._name]
-        delattr(self._module, f"{self._name}_mask")
-        delattr(self._module, f"{self._name}_groups")
         if not layers:
             delattr(self._module, _LAYERS)
 
     def share(self, module: nn.Module) -> None:
         """Apply the mask also after a state dict is loaded into another module that holds the same parameter."""
-        handle = module.register_load_state_dict_post_hook(self._after_load)  # type: ignore[no-untyped-call]
-        self._loading.append(handle)
+        self._buffers.share(module)
 
     @torch.no_grad()
-    def _after_load(self, module: nn.Module, incompatible_keys: Any) -> None:
-        """Hook and mask the loaded parameter: loading may replace the tensor, or fill it through another module."""
+    def _after_load(self) -> None:
+        """Hook and mask the parameter: loading may replace the tensor, or fill it through another module."""
         self.attach()
         self.parameter.masked_fill_(~self._mask, 0)
 
@@ -116,34 +96,10 @@ class MaskedLayer(SparseLayer):
         """Mask the gradient; hook of the parameter. A product would keep NaN, and takes twice as long."""
         return None if self._records or self.full else torch.where(self._trained_or_active, gradient, 0)
 
-    def _before_load(
-        self,
-        module: nn.Module,
-        state_dict: dict[str, Any],
-        prefix: str,
-        local_metadata: dict[str, Any],
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
-        """Convert entries of another storage or of a dense model, which keeps the present mask; hook before loading."""
-        self._count = None
-        try:
-            convert_to_masked(state_dict, prefix, self._name, self._mask, self.groups)
-        except ValueError as error:
-            error_msgs.append(f"{prefix[:-1]}: {error}")
-        stored = state_dict.get(f"{prefix}{self._name}_groups")  # loaded only into a buffer that is there
-        self._set_groups(torch.empty_like(stored, device=self._mask.device) if isinstance(stored, Tensor) else None)
-
     @property
     def groups(self) -> Tensor | None:
         """Group of each neuron, where neurons share their inputs; see :attr:`SparseLayer.groups`."""
-        groups: Tensor | None = getattr(self._module, f"{self._name}_groups")
-        return groups
-
-    def _set_groups(self, groups: Tensor | None) -> None:
-        setattr(self._module, f"{self._name}_groups", groups)
+        return self._buffers.groups
 
     @property
     def n_out(self) -> int:
@@ -164,8 +120,7 @@ class MaskedLayer(SparseLayer):
     @property
     def _mask(self) -> Tensor:
         """Boolean mask in the shape of the parameter."""
-        mask: Tensor = getattr(self._module, f"{self._name}_mask")
-        return mask
+        return self._buffers.mask
 
     @property
     def mask(self) -> Tensor:
@@ -185,13 +140,11 @@ class MaskedLayer(SparseLayer):
     @property
     def n_connections(self) -> int:
         """Number of active connections; see :attr:`SparseLayer.n_connections`."""
-        if self._count is None:
-            self._count = int(self._mask.sum())
-        return self._count
+        return self._buffers.n_active
 
     def count_connections(self) -> int | Tensor:
         """Count the active connections without waiting for the device; see :meth:`SparseLayer.count_connections`."""
-        return self._mask.sum() if self._count is None else self._count
+        return self._buffers.count()
 
     def count_gradients(self) -> int | Tensor:
         """Count the positions that train; see :meth:`SparseLayer.count_gradients`."""
@@ -244,10 +197,7 @@ class MaskedLayer(SparseLayer):
         changed, stayed = old ^ new, int((old & new).sum())
         for tensor in (self.parameter, *moments):
             tensor.masked_fill_(changed, 0)
-        old.copy_(new)
-        self._count = None
-        if self.groups is not None and not shares_mask(new, self.groups):
-            self._set_groups(None)
+        self._buffers.replace(new)
         return stayed
 
     @torch.no_grad()
@@ -258,9 +208,7 @@ class MaskedLayer(SparseLayer):
             weight: Weights in the shape of the parameter, whatever they are at absent connections.
             mask: Boolean mask in the shape of the parameter.
         """
-        self._mask.copy_(mask)
-        self._count = None
-        self._set_groups(None)  # whether neurons still share their inputs would have to be waited for
+        self._buffers.assign(mask)
         self.parameter.copy_(torch.where(mask, weight, 0))
 
     def compress(self, moment: Tensor) -> Tensor:

@@ -28,8 +28,11 @@ CSR_WINS_FROM = 0.6
 CSR_WINS_AT = 2**14
 """Positions of a single Linear from which csr is faster at that sparsity (``python -m benchmarks.crossover``)."""
 
-GROUPS_WIN: Mapping[str, tuple[float, float]] = {"cpu": (inf, 1.0), "accelerator": (inf, 1.0)}
-"""Size of a group, and sparsity, from which storage groups is the fastest; infinite where that is not measured."""
+GROUPS_WIN: Mapping[str, tuple[int, float]] = {"cpu": (16, 0.9)}
+"""Size of a group, and sparsity, from which storage groups is faster than masked, by type of device.
+
+Measured by ``psn-train bench``; what has no entry is not measured: GPUs. On CPUs csr is faster than both.
+"""
 
 
 def check_storage(storage: str | None) -> None:
@@ -52,7 +55,7 @@ def resolve_storage(
 
     Args:
         storage: ``masked``: dense weights and a mask, on any device; ``csr``: active weights only, on CPUs; ``groups``:
-            active weights only, of neurons that share their inputs in groups, on any device; ``auto``: groups or csr
+            active weights only, of neurons that share their inputs in groups, on any device; ``auto``: csr or groups
             where it measured faster, masked elsewhere.
         sparsity: Share of absent connections.
         shape: Shape of a single layer, ``(n_out, n_in)``; None for a network whose layers csr computes in one pass.
@@ -70,29 +73,24 @@ def resolve_storage(
         check_groups(layers)
         return "groups"
     if storage == "auto":
-        on_cpu = not torch.accelerator.is_available()
-        if layers and groups_win(min(made.group_size for made in layers.values()), sparsity, on_cpu):
-            return "groups"
-        is_large = shape is None or prod(shape) >= CSR_WINS_AT
-        storage = "csr" if is_large and sparsity >= CSR_WINS_FROM and on_cpu else "masked"
+        storage = _choose_storage(sparsity, shape, layers)
     if storage == "csr" and find_spec("numba") is None:
         warnings.warn("storage csr needs numba, which is not installed: using storage masked instead", stacklevel=2)
         return "masked"
     return storage
 
 
-def groups_win(size: int, sparsity: float, on_cpu: bool) -> bool:
-    """Return whether storage groups is the fastest for a layer, as far as that is measured: nowhere yet.
-
-    On CPUs csr is the one to beat, on accelerators masked; ``benchmarks/gpu.py`` has the stages that will tell.
-
-    Args:
-        size: Number of neurons of a group; 1 for a layer without groups.
-        sparsity: Share of absent connections.
-        on_cpu: Whether the machine has no accelerator.
-    """
-    smallest, from_ = GROUPS_WIN["cpu" if on_cpu else "accelerator"]
-    return size >= smallest and sparsity >= from_
+def _choose_storage(sparsity: float, shape: tuple[int, int] | None, layers: Mapping[str, Connectivity]) -> StorageKind:
+    """Choose the storage that measured fastest on this machine; see :func:`resolve_storage`."""
+    if shape is not None and prod(shape) < CSR_WINS_AT:
+        return "masked"
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    size, from_ = GROUPS_WIN.get(accelerator.type if accelerator else "cpu", (inf, 1.0))
+    in_groups = bool(layers) and min(made.group_size for made in layers.values()) >= size and sparsity >= from_
+    csr_wins = accelerator is None and sparsity >= CSR_WINS_FROM
+    if csr_wins and not (in_groups and find_spec("numba") is None):
+        return "csr"
+    return "groups" if in_groups else "masked"
 
 
 def check_groups(layers: Mapping[str, Connectivity]) -> None:

@@ -16,7 +16,7 @@ from psn_lightning.paper.cost import estimate_run_seconds
 from psn_lightning.paper.plan import load_plan
 from psn_lightning.paper.record import RECORD, read
 from psn_lightning.paper.recorded_run import RecordedRun, key_of
-from psn_lightning.paper.report.command import all_claims
+from psn_lightning.paper.report.judging import all_claims
 from psn_lightning.paper.report.runs import Runs
 from psn_lightning.paper.reproduction import Reproduction, cells_of, load, plan_for, select_tickets
 from psn_lightning.paper.studies import Recorder, run_study

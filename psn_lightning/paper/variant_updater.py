@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from psn_lightning.dynamics.engine import moments_of
+from psn_lightning.dynamics.moments import moments_of
 from psn_lightning.dynamics.rules import RigLRule
 from psn_lightning.dynamics.selection import select_top
 from psn_lightning.dynamics.updater import TopologyUpdater

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import tokenize
-import zipfile
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from psn_lightning.files import atomically
+from psn_lightning.topology.array_files import open_arrays, write_arrays
 from psn_lightning.topology.groups import list_neurons, number_groups, shares_inputs
 
 IntArray = NDArray[np.int64]
-
-_MAX_BYTES = 1 << 29  # of an array in memory: 67 million connections; 65,536 × 65,536 at 99% sparsity has 43 million
-_NUMPY_ERRORS = (ValueError, TypeError, MemoryError, tokenize.TokenError)
-_ZIP_ERRORS = (OSError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,8 +218,7 @@ class Connectivity:
         arrays = {"shape": np.array([self.n_out, self.n_in]), "indptr": self.indptr, "indices": self.indices}
         if self.groups is not None:
             arrays["groups"] = self.groups
-        with atomically(path) as scratch, scratch.open("wb") as file:  # numpy would rename a path
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+        write_arrays(path, arrays)
 
     @classmethod
     def load(cls, path: str | Path) -> Connectivity:
@@ -242,18 +234,13 @@ class Connectivity:
             OSError: If the file cannot be read.
             ValueError: If the file is not a connectivity file, is damaged or is too large.
         """
-        with Path(path).open("rb") as file:
-            try:
-                with zipfile.ZipFile(file) as archive:
-                    n_out, n_in = map(int, _read_array(archive, "shape", 2))
-                    _check_sizes(n_in, n_out)
-                    indptr = _read_array(archive, "indptr", n_out + 1)
-                    indices = _read_array(archive, "indices", int(indptr[-1]))
-                    grouped = "groups.npy" in archive.namelist()
-                    groups = _read_array(archive, "groups", n_out) if grouped else None
-                return cls(n_in, n_out, indptr, indices, groups)
-            except (*_NUMPY_ERRORS, *_ZIP_ERRORS) as error:
-                raise ValueError(f"{path} is not a connectivity file, or is damaged: {error}") from error
+        with open_arrays(path, "connectivity") as file:
+            n_out, n_in = map(int, file.read("shape", 2))
+            _check_sizes(n_in, n_out)
+            indptr = file.read("indptr", n_out + 1)
+            indices = file.read("indices", int(indptr[-1]))
+            groups = file.read("groups", n_out) if "groups" in file else None
+            return cls(n_in, n_out, indptr, indices, groups)
 
 
 def _check_sizes(n_in: int, n_out: int) -> None:
@@ -261,27 +248,3 @@ def _check_sizes(n_in: int, n_out: int) -> None:
         raise ValueError(f"a layer needs at least one input and one neuron, got {n_in} inputs and {n_out} neurons")
     if n_in * n_out > np.iinfo(np.int64).max:
         raise ValueError(f"{n_out} neurons × {n_in} inputs are too many: 64-bit integers cannot number the pairs")
-
-
-def _read_array(archive: zipfile.ZipFile, name: str, size: int) -> IntArray:
-    """Read a one-dimensional integer array; its stated size is checked before it is unpacked."""
-    try:
-        entry = archive.getinfo(f"{name}.npy")
-    except KeyError:
-        raise ValueError(f"the array {name} is missing") from None
-    if entry.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
-        raise ValueError(f"the array {name} has a compression that numpy does not use")
-    with archive.open(entry) as file:
-        if np.lib.format.read_magic(file) != (1, 0):
-            raise ValueError(f"the array {name} does not have version 1.0 of numpy's format")
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-        if dtype.kind not in "iu" or len(shape) != 1:
-            raise ValueError(f"the array {name} holds {dtype} in {len(shape)} dimensions, expected integers in one")
-        if file.tell() + shape[0] * dtype.itemsize != entry.file_size:
-            raise ValueError(f"the array {name} states {shape[0]} numbers, which does not fit its size in bytes")
-        if shape[0] != size:
-            raise ValueError(f"the array {name} has {shape[0]} numbers, expected {size}")
-        if size * np.dtype(np.int64).itemsize > _MAX_BYTES:
-            raise ValueError(f"the array {name} has {size} numbers, above the limit of {_MAX_BYTES} bytes")
-        file.seek(0)
-        return np.lib.format.read_array(file, allow_pickle=False).astype(np.int64, copy=False)

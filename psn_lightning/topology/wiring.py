@@ -128,6 +128,31 @@ def connect_layer(wiring: Wiring, budget: LayerBudget, rng: np.random.Generator)
     return wired
 
 
+def connect_layout(
+    layout: FanIn | Wiring, budget: LayerBudget, rng: np.random.Generator, owner: str, reason: str
+) -> Connectivity:
+    """Connect the groups or blocks of a wiring by its layout.
+
+    Args:
+        layout: Family of the fan-in, or wiring.
+        budget: Budget of a layer whose neurons are the groups, or whose connections are the blocks.
+        rng: Random generator of the layer.
+        owner: Name of the wiring that has the layout.
+        reason: Reason that there cannot be weights, such as ``groups cannot share``.
+
+    Raises:
+        UnreachableError: If the layout cannot be had for this budget.
+        SettingError: If the layout brings weights.
+    """
+    connectivity, values = connect_layer(as_wiring(layout, DEFAULT_SPREADING), budget, rng)
+    if values is not None:
+        raise SettingError(
+            f"layout {type(layout).__name__} of {owner} brings weights, which {reason}: use a family of fan-in, or a "
+            "wiring without weights"
+        )
+    return connectivity
+
+
 def warn_of_missed(budget: LayerBudget, n_connections: int, what: str) -> None:
     """Warn that a layer has more or fewer connections than its budget, because they come in units.
 

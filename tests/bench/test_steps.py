@@ -2,7 +2,7 @@
 
 import torch
 
-from psn_lightning.bench.steps import Job, measure_steps, measure_updates
+from psn_lightning.bench.steps import PARTS, Job, measure_parts, measure_steps, measure_updates
 
 SIZES = (16, 20, 20, 3)
 
@@ -32,3 +32,6 @@ def test_rows_say_what_was_measured(monkeypatch):
         ("csr", "step"),
         ("csr", "update and step"),
     ]
+    parts = list(measure_parts((0.7,), 10))
+    assert [row["what"] for row in parts] == list(PARTS)
+    assert all(row["n"] == 9 and row["median"] > 0 for row in parts)

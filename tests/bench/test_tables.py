@@ -39,7 +39,7 @@ def cells(page, title):
 
 def test_ratios_are_to_csr():
     page = write_page(MACHINE, ROWS)
-    assert cells(page, "One layer") == [["1000", "128", "90.0%", "1.000", "77", "5.00 (5.0)", *[""] * 5]]
+    assert cells(page, "One layer") == [["1000", "128", "90.0%", "1.000", "77", "5.00 (5.0)", *[""] * 3]]
     assert cells(page, "A training step of 784–1024") == [["90%", "2.00", "5.0", "6.0"]]
     assert cells(page, "A RigL update") == [["csr", "90%", "2.00", "10.00", "5.0"]]
     assert [row[-1] for row in cells(page, "Seconds per epoch")] == ["1.00", "4.00"]

@@ -11,13 +11,11 @@ from psn_lightning.dynamics import (
     RigLRule,
     Rule,
     SRigLRule,
+    blocks,
     moments_of,
     update_layer,
 )
 from psn_lightning.errors import SettingError
-from psn_lightning.nn import layer as layer_module
-from psn_lightning.topology import Connectivity
-from tests.helpers.layers import STORAGES, random_linear, sparse_linear
 
 
 def step_with_dense_gradient(linear, optimizer, seed=0):
@@ -68,7 +66,7 @@ def test_against_the_oracle(density, fraction, seed, layer):
 def test_blocks_make_no_difference(layer, block, monkeypatch):
     masks = []
     for size in (2**22, block):
-        monkeypatch.setattr(layer_module, "_BLOCK", size)
+        monkeypatch.setattr(blocks, "_BLOCK", size)
         linear = layer(n_in=20, n_out=17)
         update_layer(linear.view, RigLRule(), 0.4, trained(linear), torch.Generator())
         masks.append(linear.view.mask)
@@ -146,42 +144,6 @@ def test_sgd_momentum_moves_too_and_no_moments_are_no_trouble(layer):
     update_layer(sparse, RigLRule(), 0.3, optimizer, torch.Generator())
     (momentum,) = moments_of(sparse, optimizer)
     assert not momentum[~sparse.mask].any()
-
-
-@pytest.mark.parametrize("storage", STORAGES)
-@pytest.mark.parametrize("n_connections", [0, 1, 2])
-def test_moments_of_hardly_any_connections_are_moments(storage, n_connections):
-    mask = torch.arange(6).view(2, 3) < n_connections
-    linear = sparse_linear(Connectivity.from_mask(mask.numpy()), storage)
-    optimizer = torch.optim.Adam(linear.module.parameters(), lr=0.1)
-    linear(torch.ones(1, 3)).sum().backward()
-    optimizer.step()
-    moments = moments_of(linear.view, optimizer)
-    assert [moment.shape for moment in moments] == [linear.weight.shape] * 2
-    assert sum(bool(moment.any()) for moment in moments) == (2 if n_connections else 0)
-
-
-@pytest.mark.parametrize("storage", STORAGES)
-def test_what_an_optimizer_keeps_by_row_and_column_stays_as_it_is(storage):
-    linear = random_linear(storage=storage)
-    optimizer = torch.optim.Adafactor(linear.module.parameters(), lr=0.1)
-    linear(torch.ones(1, 13)).square().sum().backward()
-    optimizer.step()
-    state = {key: value.clone() for key, value in optimizer.state[linear.weight].items()}
-    moments = moments_of(linear.view, optimizer)
-    assert [moment.shape for moment in moments] == [linear.weight.shape] * (storage == "csr")
-    linear.view.set_mask(~linear.view.mask, moments)
-    if storage == "masked":
-        assert all(torch.equal(optimizer.state[linear.weight][key], value) for key, value in state.items())
-
-
-@pytest.mark.parametrize("shape", [(13, 13), (5,), (2, 11, 13)])
-def test_what_belongs_to_nobody_knows_which_connection_is_refused(layer, shape):
-    linear = layer()
-    optimizer = torch.optim.SGD(linear.module.parameters(), lr=0.1)
-    optimizer.state[linear.weight]["history"] = torch.zeros(shape)
-    with pytest.raises(SettingError, match=r"SGD .*'history' .*\(11, 13\)"):
-        moments_of(linear.view, optimizer)
 
 
 def test_a_rule_that_needs_the_gradient_says_when_it_is_missing(layer):

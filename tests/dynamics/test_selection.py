@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from psn_lightning.dynamics.selection import RunningTop, select_top, select_top_per_row
+from psn_lightning.dynamics.selection import RunningTop, order_by_magnitude, select_top, select_top_per_row
 
 scores = st.lists(
     st.sampled_from([-math.inf, -1.0, 0.0, 0.5, 0.5000001, 2.0, math.inf, math.nan]), min_size=1, max_size=40
@@ -24,6 +24,16 @@ def best(values, count):
 def test_top(values, share):
     count = int(share * len(values))
     assert select_top(torch.tensor(values), count).tolist() == best(values, count)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@given(values=scores)
+def test_order_by_magnitude_is_a_stable_sort(dtype, values):
+    numbers = torch.tensor(values, dtype=dtype)
+    keys = [math.inf if math.isnan(v) else abs(v) for v in numbers.tolist()]
+    last = [math.isnan(v) for v in values]
+    expected = sorted(range(len(values)), key=lambda i: (last[i], keys[i]))
+    assert order_by_magnitude(numbers).tolist() == expected
 
 
 @given(scores, st.floats(0, 1), st.integers(1, 7), st.data())

@@ -22,7 +22,6 @@ from psn_lightning.dynamics import (
     SETRule,
     SRigLRule,
     TopologyUpdater,
-    check_layers,
     moments_of,
 )
 from psn_lightning.errors import SettingError
@@ -299,14 +298,6 @@ def test_lbfgs_is_refused():
     loop = Loop()
     with pytest.raises(SettingError, match="LBFGS"):
         TopologyUpdater(loop.layers, RigLRule(), loop.updater.schedule, torch.optim.LBFGS(loop.network.parameters()))
-
-
-def test_layers_that_a_rule_cannot_work_on_are_refused():
-    loop = Loop()
-    with pytest.raises(SettingError, match=r"fc1: .*final_sparsity 0\.1"):
-        check_layers(loop.layers, MagnitudePruningRule(0.1))
-    counts = check_layers(loop.layers, RigLRule())
-    assert counts == {name: int(mask.sum()) for name, mask in loop.masks().items()}
 
 
 @pytest.mark.parametrize("storage", STORAGES)

@@ -1,5 +1,7 @@
 """The dense output layer of a fused network as a sparse one."""
 
+import weakref
+
 import pytest
 import torch
 
@@ -33,3 +35,24 @@ def test_more_inputs_than_two_bytes_count_need_no_larger_indices():
         whole = csr_network.Structure(csr_network.np.arange(3 * hidden), 3, hidden, blocks)
         assert whole.index_bytes == 2
         assert (whole.ordered_positions == whole.positions).all()
+
+
+def test_an_update_frees_the_old_index_arrays_at_once():
+    """Until the next step the workspaces of a network still refer to the structures that they know."""
+    network = make(40)
+    network(torch.randn(5, 6)).sum().backward()
+    (layer,) = network.sparse_layers().values()
+    arrays = [weakref.ref(array) for array in (layer.structure.indices, layer.structure.columns[1])]
+    assert all(array() is not None for array in arrays)
+    layer.set_active(layer.active_positions()[1:])
+    assert all(array() is None for array in arrays)
+    network(torch.randn(5, 6)).sum().backward()
+
+
+def test_no_backward_pass_after_an_update_reads_the_old_arrays():
+    network = make(40)
+    loss = network(torch.randn(5, 6)).sum()
+    (layer,) = network.sparse_layers().values()
+    layer.set_active(layer.active_positions()[1:])
+    with pytest.raises(RuntimeError, match="connections"):
+        loss.backward()

@@ -293,15 +293,24 @@ def test_recorded_gradients_are_those_of_a_masked_layer():
     torch.testing.assert_close(ours.view.gradient_magnitude(), masked.view.gradient_magnitude())
 
 
-def test_auto_asks_one_table(monkeypatch):
+def test_auto_takes_csr_before_groups_and_groups_before_masked(monkeypatch):
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
-    layers = {"fc1": BlockSparse(8).connect(LayerBudget(16, 16, 0.5), np.random.default_rng(0))}
-    assert storages.resolve_storage("auto", 0.9, layers=layers) != "groups"
-    monkeypatch.setattr(storages, "GROUPS_WIN", {"cpu": (8, 0.9), "accelerator": (16, 0.8)})
+    layers = {"fc1": BlockSparse(16).connect(LayerBudget(256, 256, 0.875), np.random.default_rng(0))}
+    assert storages.resolve_storage("auto", 0.9, layers=layers) == "csr"
+    monkeypatch.setattr(storages, "find_spec", lambda name: None)
     assert storages.resolve_storage("auto", 0.9, layers=layers) == "groups"
-    assert storages.resolve_storage("auto", 0.8, layers=layers) != "groups"
+    assert storages.resolve_storage("auto", 0.9, (64, 64), layers) == "masked"
+    assert storages.resolve_storage("auto", 0.5, layers=layers) == "masked"
+
+
+def test_auto_takes_groups_on_accelerators_that_the_table_has(monkeypatch):
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
+    layers = {"fc1": BlockSparse(16).connect(LayerBudget(256, 256, 0.875), np.random.default_rng(0))}
     assert storages.resolve_storage("auto", 0.9, layers=layers) == "masked"
+    monkeypatch.setitem(storages.GROUPS_WIN, "cuda", (16, 0.8))
+    assert storages.resolve_storage("auto", 0.9, layers=layers) == "groups"
+    assert storages.resolve_storage("auto", 0.7, layers=layers) == "masked"
 
 
 def test_the_grouped_product_of_torch_is_the_same_product():

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from psn_lightning.dynamics.rules.rule import Rule
+from psn_lightning.dynamics.selection import order_by_magnitude
 from psn_lightning.dynamics.views import Block, Connections, LayerState
 
 _SCORED_WHOLE = 2**22  # positions of the largest layer whose positions are numbered at random, one by one
@@ -26,7 +27,7 @@ class SETRule(Rule):
         scores = torch.zeros_like(weight, dtype=torch.float64)
         for sign in (weight >= 0, weight < 0):
             index = sign.nonzero().squeeze(1)
-            order = weight[index].abs().argsort(stable=True)
+            order = order_by_magnitude(weight[index])
             rank = torch.arange(1, len(index) + 1, dtype=torch.float64, device=weight.device)
             scores[index[order]] = rank / max(1, len(index))
         return scores

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from psn_lightning.data import DATASETS
 from psn_lightning.figure_style import styled
 from psn_lightning.paper.report import published
+from psn_lightning.paper.report.axes import make_axes
 from psn_lightning.paper.report.equilibria import UNSEEN
 from psn_lightning.paper.report.law import THE_LAW, Layer, fits
 from psn_lightning.paper.report.runs import Runs, metric
@@ -142,5 +143,35 @@ def law_figure(measured: Sequence[Layer]) -> Figure:
         axis.plot([], [], "o", color=colour, label=name)
     axis.set(xscale="log", yscale="log", xlabel="s / (1 − s)", ylabel="fan-in CCV after the last epoch")
     axis.grid(alpha=0.3)
+    axis.legend(fontsize="small")
+    return figure
+
+
+@styled
+def variants_figure(runs: Runs) -> Figure:
+    """Draw the final fan-in CCV of the variants of RigL, by layer.
+
+    Args:
+        runs: Recorded runs.
+    """
+    own = runs.of("equilibrium-variants", runs.data()[0])
+    names = own.values("variant")
+    figure, (axis,) = make_axes(width=8, height=0.32 * len(names) + 1.2)
+    for row, name in enumerate(names):
+        cell = own.having({"variant": name})
+        for layer, marker in (("fc1", "o"), ("fc2", "s")):
+            values = [metric(f"fan_in/ccv/{layer}")(run) for run in cell.all]
+            axis.plot(
+                values,
+                [row] * len(values),
+                marker,
+                color="C0" if layer == "fc1" else "C1",
+                label=layer if row == 0 else None,
+            )
+    axis.axvline(PAPER_TABLE_4[own.all[0].data][0.9], linestyle="--", color="black", label="the paper")
+    axis.axvline(two_level_bound(0.9), color="C3", linewidth=1, label="two-level bound")
+    axis.set_yticks(range(len(names)), names)
+    axis.invert_yaxis()
+    axis.set(xlabel="fan-in CCV after the last epoch", title=own.dataset(), xlim=(0, None))
     axis.legend(fontsize="small")
     return figure

@@ -68,12 +68,18 @@ def equivalence_table(runs: Runs, title: str, key: str, other: Any, labels: Sequ
 
 def _compare(runs: Runs, key: str, other: Any, labels: Sequence[str]) -> Iterator[_Comparison]:
     """Compare where there are two pairs at least."""
-    for place in itertools.product(*(runs.values(label) for label in labels)):
+    for place in itertools.product(*(_list_values(runs, label) for label in labels)):
         own = runs.having(dict(zip(labels, place, strict=True)))
         layout = own.layout(key, late_accuracy, pooled=False) if own else None
-        for value in own.values(key):
+        for value in _list_values(own, key):
             contrast = None if layout is None or value == other else layout.difference(str(value), str(other))
             if contrast is not None:
                 sides = [own.having({key: side}).all for side in (value, other)]
                 accuracies = [statistics.fmean(map(late_accuracy, side)) for side in sides]
                 yield _Comparison(list(place), value, accuracies, contrast)
+
+
+def _list_values(runs: Runs, key: str) -> list[Any]:
+    """List the values of a setting: numbers ascending, others in order of appearance."""
+    values = runs.values(key)
+    return sorted(values) if all(isinstance(value, int | float) for value in values) else values

@@ -11,7 +11,7 @@ from psn_lightning.errors import SettingError, UnreachableError
 from psn_lightning.topology.connectivity import Connectivity
 from psn_lightning.topology.distributions import Bernoulli
 from psn_lightning.topology.fan_in import FanIn, LayerBudget
-from psn_lightning.topology.wiring import DEFAULT_SPREADING, Wiring, as_wiring, connect_layer, warn_of_missed
+from psn_lightning.topology.wiring import Wiring, connect_layout, warn_of_missed
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,7 @@ class BlockSparse(Wiring):
                 f"blocks of {size} × {size} do not divide {budget.name}, {budget.n_in} inputs and {budget.n_out} "
                 f"neurons: use a size of {divisors}"
             )
-        grid, values = connect_layer(as_wiring(self.layout, DEFAULT_SPREADING), self._make_grid(budget), rng)
-        if values is not None:
-            raise SettingError(
-                f"layout {type(self.layout).__name__} of BlockSparse brings weights, which blocks cannot have: use a "
-                "family of fan-in, or a wiring without weights"
-            )
+        grid = connect_layout(self.layout, self._make_grid(budget), rng, "BlockSparse", "blocks cannot have")
         connectivity = _expand(grid, size)
         if connectivity.n_connections != budget.n_connections:
             warn_of_missed(budget, connectivity.n_connections, f"in whole blocks of {size} × {size}")

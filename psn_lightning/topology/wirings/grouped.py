@@ -12,7 +12,7 @@ from psn_lightning.topology.connectivity import Connectivity, IntArray
 from psn_lightning.topology.distributions import Uniform
 from psn_lightning.topology.fan_in import FanIn, LayerBudget
 from psn_lightning.topology.scaling import draw_exactly
-from psn_lightning.topology.wiring import DEFAULT_SPREADING, Wiring, as_wiring, connect_layer, warn_of_missed
+from psn_lightning.topology.wiring import Wiring, connect_layout, warn_of_missed
 
 InputsName = Literal["even", "random"]
 NeuronsName = Literal["contiguous", "interleaved"]
@@ -75,12 +75,7 @@ class Grouped(Wiring):
             fan_in = draw_exactly(self.layout, of_groups, rng)
             grid = Connectivity.from_fan_in(budget.n_in, fan_in, deal_inputs(fan_in, budget.n_in, rng))
         else:
-            grid, values = connect_layer(as_wiring(self.layout, DEFAULT_SPREADING), of_groups, rng)
-            if values is not None:
-                raise SettingError(
-                    f"layout {type(self.layout).__name__} of Grouped brings weights, which groups cannot share: use a "
-                    "family of fan-in, or a wiring without weights"
-                )
+            grid = connect_layout(self.layout, of_groups, rng, "Grouped", "groups cannot share")
         connectivity = Connectivity.from_grid(grid, self._assign_neurons(budget.n_out))
         if abs(connectivity.n_connections - budget.n_connections) > _NOTICED * budget.n_connections:
             warn_of_missed(budget, connectivity.n_connections, f"of groups of {self.size}")

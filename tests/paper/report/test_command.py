@@ -9,10 +9,8 @@ import pytest
 
 from psn_lightning.cli import main
 from psn_lightning.paper.record import read
-from psn_lightning.paper.report.command import all_claims, sections
 from psn_lightning.paper.report.equilibria import measured
 from psn_lightning.paper.report.law import THE_LAW, fits, layers
-from psn_lightning.paper.report.pages import with_sections
 from psn_lightning.paper.report.runs import Runs
 from psn_lightning.topology.equilibrium import LAW_ERROR, LAW_FACTOR, MEASURED
 from tests.conftest import CONF, ROOT
@@ -44,18 +42,6 @@ def test_the_report_from_the_record_alone(workdir, monkeypatch, capsys):
     assert text.startswith(f"before\n{BEGIN}\n")
     assert text.endswith(f"{END}\nafter\n")
     assert "\nold\n" not in text
-
-
-def test_the_pages_have_the_results_of_the_record():
-    runs = Runs(read(RECORD).values())
-    found = sections(runs, all_claims(runs))
-    for path in (
-        ROOT / "README.md",
-        *(ROOT / "docs" / name for name in ("equilibrium.md", "results.md", "methods.md", "groups.md")),
-    ):
-        assert with_sections(path.read_text(), found, path) == path.read_text(), (
-            f"{path} and results/runs.jsonl differ: psn-train report --into {path}"
-        )
 
 
 def test_the_equilibria_of_the_package_are_those_of_the_record():

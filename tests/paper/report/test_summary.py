@@ -6,7 +6,7 @@ import pytest
 
 from psn_lightning.paper.plan import load_plan
 from psn_lightning.paper.record import read
-from psn_lightning.paper.report.command import all_claims
+from psn_lightning.paper.report.judging import all_claims
 from psn_lightning.paper.report.runs import Runs
 from psn_lightning.paper.report.summary import HEADLINES, headline_table, summary_page, summary_table
 from psn_lightning.paper.report.verdicts import Claim, Verdict

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from psn_lightning import Magnitude, prune, sparse_layers
 from psn_lightning.checkpoints.stored_layers import read_layers
-from psn_lightning.commands.compare import compare
+from psn_lightning.commands.comparison import compare
 from psn_lightning.data import Digits
 from psn_lightning.sweeps.lottery.files import Level
 from psn_lightning.task import SparseClassifier

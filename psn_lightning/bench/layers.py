@@ -88,9 +88,11 @@ def measure_layers(
     Yields:
         Rows with ``width``, ``batch``, ``sparsity`` and ``kind``.
     """
+    alive = []  # sparselab finds a layer's transpose by its id, which a layer that was freed would leave to another
     for width in widths:
         for sparsity in (s for s in sparsities if (1 - s) * width >= 1):
             layers = {kind: make_layer(kind, width, sparsity) for kind in list_kinds(width)}
+            alive.append(layers.get("sparselab"))
             for batch in batches:
                 calls = {kind: make_pass(layer, width, batch) for kind, layer in layers.items()}
                 for kind, durations in time_in_turn(calls, seconds).items():

@@ -51,10 +51,12 @@ dist: $(VENV)/installed-dist ## Build wheel and source archive into dist/, and c
 	$(BIN)/python -m twine check --strict dist/*
 
 .PHONY: bench
-bench: $(VENV)/installed-bench ## Measure speed, 40 minutes, with nothing beside it: benchmarks/bench.json, docs/benchmarks.md, docs/speed.png
+bench: $(VENV)/installed-bench ## Measure speed, 40 minutes, with nothing beside it: benchmarks/bench.json, docs/benchmarks.md, docs/speed*.png
 	$(BIN)/psn-train bench --out benchmarks
 	mv benchmarks/bench.md docs/benchmarks.md
-	mv benchmarks/bench.png docs/speed.png
+	mv benchmarks/bench_layers.png docs/speed.png
+	mv benchmarks/bench_epochs.png docs/speed_epochs.png
+	mv benchmarks/bench_scale.png docs/speed_scale.png
 
 .PHONY: clean
 clean: ## Remove the environment and all caches, never mlruns/

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import track
 
-from psn_lightning.bench.figure import draw_figure
+from psn_lightning.bench.figure import draw_figures
 from psn_lightning.bench.fits import measure_fits
 from psn_lightning.bench.groups import measure_groups
 from psn_lightning.bench.layers import measure_layers
@@ -50,7 +50,7 @@ _FULL: list[tuple[str, Part]] = [
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Measure, print the tables, and write ``bench.json``, ``bench.md`` and ``bench.png``.
+    """Measure, print the tables, and write ``bench.json``, ``bench.md`` and figures.
 
     Args:
         arguments: Command line after ``psn-train bench``.
@@ -72,6 +72,7 @@ def run(arguments: Sequence[str]) -> None:
     machine = describe_machine()
     page = write_page(machine, rows)
     (options.out / "bench.md").write_text(page)
-    draw_figure(options.out / "bench.png", machine, rows)
+    figures = draw_figures(options.out, machine, rows)
     console.print(Markdown(page))
-    console.print(f"Written to {options.out}: {', '.join(sorted(path.name for path in options.out.glob('bench.*')))}")
+    names = ["bench.json", "bench.md", *(path.name for path in figures)]
+    console.print(f"Written to {options.out}: {', '.join(names)}")

@@ -1,8 +1,8 @@
-"""Figure of measurements: one layer, an epoch, and growth with the number of connections."""
+"""Figures of measurements: one layer, an epoch, and growth with the number of connections."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,32 +16,40 @@ from psn_lightning.figure_style import save_figure, styled
 _BATCH = 128
 
 
-@styled
-def draw_figure(path: Path, machine: dict[str, Any], rows: Sequence[Row]) -> None:
-    """Draw the figure, with a panel for each part that was measured; write nothing if none was.
+def draw_figures(folder: Path, machine: dict[str, Any], rows: Sequence[Row]) -> list[Path]:
+    """Draw what was measured: ``bench_layers.png``, ``bench_epochs.png`` and ``bench_scale.png``.
 
     Args:
-        path: File to write.
+        folder: Where the files go.
         machine: What :func:`~psn_lightning.bench.machine.describe_machine` returns.
         rows: Measurements.
+
+    Returns:
+        Files that were written.
     """
-    measured = {
-        _draw_layers: select(rows, part="layer", batch=_BATCH),
-        _draw_rates: select(rows, part="layer", batch=_BATCH, kind="csr"),
-        _draw_fits: select(rows, part="fit", data="FashionMNIST"),
-        _draw_scale: select(rows, part="scale"),
-    }
-    panels = [draw for draw, own in measured.items() if own]
-    if not panels:
-        return
-    heights = [
-        6.0 if draw is _draw_fits else 3.9 for draw in panels
-    ]  # one below the other: they are read at 400 pixels
-    figure = Figure(figsize=(6.4, sum(heights)), layout="constrained")
-    axes = figure.subplots(len(panels), squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
-    for draw, panel in zip(panels, axes, strict=True):
-        draw(panel, rows)
+    layers, fits, scale = (select(rows, part=part) for part in ("layer", "fit", "scale"))
+    drawn = [
+        ("layers", 7.8, [_draw_layers, _draw_rates] if select(layers, batch=_BATCH) else []),
+        ("epochs", 5.6, [_draw_fits] if select(fits, data="FashionMNIST") else []),
+        ("scale", 4.2, [_draw_scale] if scale else []),
+    ]
     title = f"{machine['processor']}, {machine['threads']} threads, {machine['date']}"
+    written = []
+    for name, height, panels in drawn:
+        if panels:
+            written.append(folder / f"bench_{name}.png")
+            _draw(written[-1], height, title, panels, rows)
+    return written
+
+
+@styled
+def _draw(
+    path: Path, height: float, title: str, panels: Sequence[Callable[[Axes, Sequence[Row]], None]], rows: Sequence[Row]
+) -> None:
+    """Draw panels one below the other, which are read at a width of 400 pixels too."""
+    figure = Figure(figsize=(6.4, height), layout="constrained")
+    for draw, panel in zip(panels, figure.subplots(len(panels), squeeze=False)[:, 0], strict=True):
+        draw(panel, rows)
     figure.suptitle(title, fontsize="small", color="0.4")
     save_figure(figure, path)
 
@@ -76,8 +84,9 @@ def _draw_rates(axes: Axes, rows: Sequence[Row]) -> None:
     for row in select(rows, part="roofline", kind="dense product"):
         axes.axhline(row["rate"] / 1e9, color="0.5", linestyle="--", linewidth=1, label="dense product")
     axes.set_xticks(range(len(widths)), [str(width) for width in widths])
-    axes.set(ylim=(0, None), xlabel="width", ylabel="GFLOP/s of active connections", title="csr, forward and backward")
-    axes.legend()
+    axes.set(xlabel="width", ylabel="GFLOP/s of active connections", title="csr, forward and backward")
+    axes.set_ylim(0, 1.4 * axes.get_ylim()[1])  # room for the legend
+    axes.legend(loc="upper center", ncols=3)
 
 
 def _draw_fits(axes: Axes, rows: Sequence[Row]) -> None:

@@ -22,7 +22,7 @@ def test_files_are_written_after_each_part(tmp_path, monkeypatch, capsys):
     assert len(json.loads((tmp_path / "bench.json").read_text())["rows"]) > 1
     monkeypatch.setattr(command, "_QUICK", parts[:1])
     command.run(["--quick", "--out", str(tmp_path)])
-    assert {path.name for path in tmp_path.iterdir()} == {"bench.json", "bench.md", "bench.png"}
+    assert {path.name for path in tmp_path.iterdir()} == {"bench.json", "bench.md", "bench_layers.png"}
     assert "One layer" in capsys.readouterr().out
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from psn_lightning.bench.figure import draw_figure
+from psn_lightning.bench.figure import draw_figures
 from psn_lightning.bench.machine import describe_machine
 from psn_lightning.bench.tables import count_flops, write_page
 
@@ -55,6 +55,7 @@ def test_a_part_that_was_not_measured_has_no_table(tmp_path):
     page = write_page(describe_machine(), ROWS[4:7])
     assert "One layer" not in page
     assert "Roofline" not in page
-    draw_figure(tmp_path / "bench.png", MACHINE, ROWS)
-    draw_figure(tmp_path / "scale.png", MACHINE, ROWS[-2:])
-    assert {path.name for path in tmp_path.iterdir()} == {"bench.png", "scale.png"}
+    assert [path.name for path in draw_figures(tmp_path, MACHINE, ROWS[-2:])] == ["bench_scale.png"]
+    names = {path.name for path in draw_figures(tmp_path, MACHINE, ROWS)}
+    assert names == {path.name for path in tmp_path.iterdir()}
+    assert len(names) == 3

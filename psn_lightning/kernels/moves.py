@@ -16,6 +16,7 @@ from psn_lightning.kernels.pool import cast, compile_kernel, get_own_share, run_
 from psn_lightning.kernels.structure import Structure
 
 _PLACES: dict[int, Any] = {4: int32, 8: int64}  # types of a place, by size in bytes
+_LARGEST_INT32 = 2**31 - 1
 
 
 def match_connections(before: Structure, after: Structure) -> tuple[NDArray[Any], NDArray[np.bool_]]:
@@ -30,7 +31,7 @@ def match_connections(before: Structure, after: Structure) -> tuple[NDArray[Any]
         connection that ``before`` lacks. And whether ``before`` lacks it, in the order of the positions.
     """
     n_before, n_after = len(before.positions), len(after.positions)
-    itemsize = 4 if n_before < 2**31 - 1 else 8
+    itemsize = 4 if n_before < _LARGEST_INT32 else 8
     places, is_new = np.empty(n_after, np.int32 if itemsize == 4 else np.int64), np.empty(n_after, np.bool_)
     arrays = (before.positions, *before.edges, before.starts, after.positions, after.edges[0], after.starts)
     sizes = (*after.shape, n_before, *before.blocks, n_after, *after.blocks)

@@ -1,13 +1,15 @@
 """Seconds and memory of everything that a run does, by width: ``python -m benchmarks.scale [WIDTH …]``.
 
 Networks of two hidden layers with 784 inputs, and 95 connections per neuron as in ``conf/scale/million.yaml``: 32 in
-the first layer, 64 in the second; batch 128, Adam, GSE; each width in a process of its own. CPU seconds of one pass.
+the first layer, 64 in the second; batch 128, Adam, GSE; each width in a process of its own. Medians of five steps and
+three updates, one measurement of everything else; to be run with nothing beside it.
 """
 
 from __future__ import annotations
 
 import io
 import resource
+import statistics
 import subprocess
 import sys
 import time
@@ -30,10 +32,14 @@ def measure(width: int) -> list[float]:
     """Measure the stages of a network of one width."""
     taken: list[float] = []
 
-    def clock(stage: Callable[[], T]) -> T:
-        start = time.process_time()
-        result = stage()
-        taken.append(time.process_time() - start)
+    def clock(stage: Callable[[], T], prepare: Callable[[], object] = lambda: None, times: int = 1) -> T:
+        durations = []
+        for _ in range(times):
+            prepare()
+            start = time.perf_counter()
+            result = stage()
+            durations.append(time.perf_counter() - start)
+        taken.append(statistics.median(durations))
         return result
 
     sizes, positions = [784, width, width, 10], width * (784 + width)
@@ -41,21 +47,30 @@ def measure(width: int) -> list[float]:
     clock(lambda: topology.wire(sizes, "random", 42))
     network = clock(lambda: SparseMLP(sizes, topology, storage="csr"))
     layers, optimizer = network.sparse_layers(), torch.optim.Adam(network.parameters(), fused=True)
-    x, target = torch.rand(128, 784), torch.randint(10, (128,))
+    x, target, generator = torch.rand(128, 784), torch.randint(10, (128,)), torch.Generator().manual_seed(0)
+
+    def backward() -> None:
+        optimizer.zero_grad()
+        torch.autograd.backward(torch.nn.functional.cross_entropy(network(x), target))
 
     def step() -> None:
-        optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(network(x), target).backward()
+        backward()
         optimizer.step()
 
+    def record() -> None:
+        for layer in layers.values():
+            layer.record_dense_gradient = True
+        backward()
+
+    def update() -> None:
+        update_network(layers, GSERule(), Update(0.2), optimizer, generator)
+
     step()
-    clock(step)
-    for layer in layers.values():
-        layer.record_dense_gradient = True
-    optimizer.zero_grad()
-    torch.nn.functional.cross_entropy(network(x), target).backward()
+    clock(step, times=5)
+    record()
+    update()  # loads what only updates need
     before = network.connectivities()
-    clock(lambda: update_network(layers, GSERule(), Update(0.2), optimizer, torch.Generator().manual_seed(0)))
+    clock(update, record, times=3)
     for layer in layers.values():
         layer.mask_gradient()
         layer.record_dense_gradient = False

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from psn_lightning.dynamics import selection
 from psn_lightning.dynamics.selection import RunningTop, order_by_magnitude, select_top, select_top_per_row
 
 scores = st.lists(
@@ -20,10 +21,15 @@ def best(values, count):
     return sorted(sorted(range(len(key)), key=lambda i: (-key[i], i))[:count])
 
 
-@given(scores, st.floats(0, 1))
-def test_top(values, share):
-    count = int(share * len(values))
-    assert select_top(torch.tensor(values), count).tolist() == best(values, count)
+@settings(deadline=None)  # the first call compiles
+@pytest.mark.parametrize("many", [0, 1000])  # compiled, and not
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@given(values=scores | st.lists(st.floats(width=32, allow_subnormal=True), min_size=1), share=st.floats(0, 1))
+def test_top(many, dtype, values, share):
+    numbers, count = torch.tensor(values, dtype=dtype), int(share * len(values))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(selection, "_MANY", many)
+        assert select_top(numbers, count).tolist() == best(numbers.tolist(), count)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])

@@ -7,8 +7,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from psn_lightning.dynamics.pairs import draw_pairs
 from psn_lightning.dynamics.rules.rigl import RigLRule
-from psn_lightning.dynamics.sampling import draw_pairs
 from psn_lightning.dynamics.views import LayerState, Pool, Update
 from psn_lightning.errors import SettingError
 from psn_lightning.nn.activity import Activity

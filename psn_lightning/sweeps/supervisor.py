@@ -29,6 +29,7 @@ from psn_lightning.tracking.store import StoreAwayError
 
 _LOOK_SECONDS = 1.0
 _REPORT_PAUSE = 10  # times as long as a report took: drawing may take seconds, in which no trial is started
+_LONGEST_PAUSE = 120.0  # seconds between reports, whatever one took: the computer may have slept in the middle of it
 _MAX_DEATHS = 5  # of workers in a row that wrote nothing to the study: workers cannot run here
 _MLFLOW_ERRORS = (MlflowException, StoreAwayError, SQLAlchemyError, OSError)
 
@@ -148,7 +149,7 @@ class Supervisor:
             display.print_line(f"MLflow is not up to date: {compact(error)}")
         self._is_behind = False
         end = time.monotonic()
-        self._next_report = end + _REPORT_PAUSE * (end - begin)
+        self._next_report = end + min(_REPORT_PAUSE * (end - begin), _LONGEST_PAUSE)
 
     def _reap_workers(self, study: optuna.Study, display: Display) -> None:
         """Take the workers that have ended off the list.

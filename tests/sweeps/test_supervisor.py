@@ -1,8 +1,10 @@
 """What a supervisor does about exit codes, signals and time; the workers here are functions."""
 
+import itertools
 import os
 import signal
 import time
+from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -227,6 +229,13 @@ def test_mlflow_may_be_away(plan):
 
     assert Supervisor(plan, Launcher(complete(plan)), refuse).run().settled
     assert any("nobody is there" in line for line in plan.config["printed"])
+
+
+def test_a_computer_that_slept_during_a_report_does_not_put_off_the_next(plan, monkeypatch):
+    clock, reports = itertools.count(0.0, 200.0), []  # each report takes 200 seconds, and so does each look
+    monkeypatch.setattr(supervisor, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    Supervisor(plan, Launcher(complete(plan)), lambda study, state: reports.append(len(state.done))).run()
+    assert reports == [1, 2, 3]
 
 
 def test_a_storage_that_goes_away_is_named(plan, monkeypatch):

@@ -57,7 +57,10 @@ def measure(width: int) -> list[float]:
         backward()
         optimizer.step()
 
-    def record() -> None:
+    def prepare_update() -> None:
+        for layer in layers.values():
+            layer.record_dense_gradient = False
+        step()  # what the update before has grown is not 0 any more
         for layer in layers.values():
             layer.record_dense_gradient = True
         backward()
@@ -67,10 +70,10 @@ def measure(width: int) -> list[float]:
 
     step()
     clock(step, times=5)
-    record()
+    prepare_update()
     update()  # loads what only updates need
     before = network.connectivities()
-    clock(update, record, times=3)
+    clock(update, prepare_update, times=3)
     for layer in layers.values():
         layer.mask_gradient()
         layer.record_dense_gradient = False

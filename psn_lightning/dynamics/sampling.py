@@ -43,12 +43,12 @@ def _draw_distinct(n: int, count: int, rng: np.random.Generator) -> Integers:
         return np.sort(rng.permutation(n)[:count])
     drawn = np.empty(0, np.int64)
     while len(drawn) < count:  # the first distinct ones of a sequence of independent draws
-        drawn = _sort_distinct(np.concatenate([drawn, rng.integers(n, size=count - len(drawn))]))
+        drawn = sort_distinct(np.concatenate([drawn, rng.integers(n, size=count - len(drawn))]))
     return drawn
 
 
-def _sort_distinct(numbers: Integers) -> Integers:
-    """Sort numbers that are not negative, each once."""
+def sort_distinct(numbers: Integers) -> Integers:
+    """Sort numbers that are not negative in place, and return the distinct ones."""
     numbers.sort()
     distinct: Integers = numbers[np.diff(numbers, prepend=-1) != 0]
     return distinct

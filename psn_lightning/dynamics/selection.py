@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import functools
-from importlib.util import find_spec
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from psn_lightning.dynamics.compiled import is_worth_compiling
+
 _SAMPLE = 2**14  # scores from which a bound is estimated
-_MANY = 2**14  # scores for which a compiled selection is worth its start
+_COMPILED = {torch.float32, torch.float64}
 
 
 def select_top(scores: Tensor, count: int) -> Tensor:
@@ -25,7 +26,7 @@ def select_top(scores: Tensor, count: int) -> Tensor:
     """
     if count == 0:
         return torch.empty(0, dtype=torch.int64, device=scores.device)
-    if _is_compiled(scores):
+    if scores.device.type == "cpu" and scores.dtype in _COMPILED and is_worth_compiling(len(scores)):
         from psn_lightning.kernels.selection import select_highest
 
         return torch.from_numpy(select_highest(scores.detach().contiguous().numpy(), count))
@@ -35,12 +36,6 @@ def select_top(scores: Tensor, count: int) -> Tensor:
     above = _find_true(chosen)
     chosen[_find_true(scores == threshold)[: count - len(above)]] = True
     return _find_true(chosen)
-
-
-def _is_compiled(scores: Tensor) -> bool:
-    """Return whether scores are many enough for a compiled selection, and of a kind that it knows."""
-    known = scores.device.type == "cpu" and scores.dtype in {torch.float32, torch.float64}
-    return known and len(scores) > _MANY and find_spec("numba") is not None
 
 
 def sort_ascending(positions: Tensor) -> Tensor:

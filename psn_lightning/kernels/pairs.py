@@ -24,14 +24,14 @@ def draw_new_pairs(
         table: Alias table of the neurons: share of its cell that each owns, shape ``(n,)``, and neurons of the rest and
             of that share, shape ``(n, 2)``.
         numbers: One uniform number in [0, 1) for each draw, float64, shape ``(counts.sum(),)``.
-        taken: Positions ``neuron * n_in + input`` that are taken, ascending; neurons count from the first of the ``n``.
+        taken: Positions ``neuron * n_in + input`` that are taken, ascending, contiguous; neurons count from the first.
 
     Returns:
         Positions, ascending.
     """
     n, n_in, out, n_new = len(table[0]), len(counts), np.empty(len(numbers), np.int64), np.zeros(1, np.int64)
     neurons, starts, stamps = np.empty(len(numbers), np.uint16), np.zeros(n + 1, np.int64), np.zeros(n_in, np.int32)
-    arrays = (counts, *table, numbers, np.ascontiguousarray(taken), neurons, starts, stamps, out, n_new)
+    arrays = (counts, *table, numbers, taken, neurons, starts, stamps, out, n_new)
     sizes = (n, n_in, len(numbers), len(taken))
     run_kernel(_compile_draw(), 1, *sizes, *(array.ctypes.data for array in arrays))
     return out[: int(n_new[0])]

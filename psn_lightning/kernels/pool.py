@@ -156,7 +156,7 @@ def _find_openmp() -> tuple[Callable[[int, int, int, int], Any], tuple[int, ...]
             start.restype = None
             names = ("omp_get_thread_num", "omp_get_num_threads", "GOMP_barrier")
             return start, tuple(_get_address(getattr(library, name)) for name in names)
-    warnings.warn("torch's OpenMP library not found: storage csr runs on one thread", stacklevel=4)
+    warnings.warn("torch's OpenMP library not found: compiled kernels run on one thread", stacklevel=4)
     return _make_single_thread()
 
 

@@ -24,7 +24,12 @@ def select_highest(scores: NDArray[Any], count: int) -> NDArray[np.int64]:
 
     Returns:
         Places of the selected scores, ascending, shape ``(count,)``.
+
+    Raises:
+        ValueError: If there are fewer scores.
     """
+    if not 0 < count <= len(scores):
+        raise ValueError(f"cannot select {count} of {len(scores)} scores")
     keys, members = np.empty((2, len(scores)), f"u{scores.itemsize}")
     counts, chosen = np.empty(2**_DIGIT, np.int64), np.empty(count, np.int64)
     addresses = [array.ctypes.data for array in (scores, keys, members, counts, chosen)]

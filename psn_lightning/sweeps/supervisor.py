@@ -29,7 +29,7 @@ from psn_lightning.tracking.store import StoreAwayError
 
 _LOOK_SECONDS = 1.0
 _REPORT_PAUSE = 10  # times as long as a report took: drawing may take seconds, in which no trial is started
-_LONGEST_PAUSE = 120.0  # seconds between reports, whatever one took: the computer may have slept in the middle of it
+_LONGEST_PAUSE = 120.0  # seconds, whatever the last report took: the machine may have been paused in the middle of it
 _MAX_DEATHS = 5  # of workers in a row that wrote nothing to the study: workers cannot run here
 _MLFLOW_ERRORS = (MlflowException, StoreAwayError, SQLAlchemyError, OSError)
 

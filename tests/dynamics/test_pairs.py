@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -21,7 +21,7 @@ def seeded(seed=0):
 
 
 def activity(by_neuron, *by_input):
-    return Activity(torch.tensor(by_neuron).double(), torch.tensor(by_input).double())
+    return Activity(torch.tensor(by_neuron, dtype=torch.float64), torch.tensor(by_input, dtype=torch.float64))
 
 
 PAIRS = {
@@ -31,11 +31,14 @@ PAIRS = {
     "nothing": activity([0.0, 0.0], [0.0, 1.0]),
     "no group has both": activity([1.0, 0.0], [0.0, 0.0], [1.0, 1.0]),
     "not finite": activity([float("nan"), 1.0], [float("inf"), 2.0, 1.0]),
+    "very large": activity([1e308, 1e308], [1e308, 1e307]),
+    "very small": activity([2e-308, 1e-308], [3e-308, 2e-308]),
 }
 
 
 def probabilities(found):
     by_neuron, by_input = (np.nan_to_num(part.numpy(), posinf=0.0) for part in found)
+    by_neuron, by_input = (part / (part.max() or 1.0) for part in (by_neuron, by_input))
     groups = np.repeat(by_input, len(by_neuron) // len(by_input), axis=0)
     products = by_neuron[:, None] * groups
     return (products if products.any() else np.ones_like(products)).flatten() / (products.sum() or products.size)
@@ -59,7 +62,7 @@ def test_draws_are_independent_of_each_other(most_neurons, monkeypatch):
     for i, p in enumerate(expected):
         hits = sum(i in draw for draw in draws)
         assert stats.binomtest(hits, 4000, 1 - (1 - p) ** n).pvalue > 1e-4
-    for i, j in [(0, 1), (0, 6), (6, 7)]:
+    for i, j in [(0, 1), (0, 3), (0, 7), (3, 8)]:  # of one neuron, of two, of two groups
         both = 1 - (1 - expected[i]) ** n - (1 - expected[j]) ** n + (1 - expected[i] - expected[j]) ** n
         assert stats.binomtest(sum({i, j} <= draw for draw in draws), 4000, both).pvalue > 1e-4
 
@@ -82,9 +85,15 @@ def test_pairs_are_distinct_and_not_taken(taken, count, most_neurons, seed):
 
 
 def test_many_pairs_are_cut_into_blocks_of_neurons(monkeypatch):
-    """Each neuron gets its share, whichever block it is in; the last block is smaller."""
+    """Each neuron gets its share, whichever block it is in; blocks with much activity have few neurons."""
     monkeypatch.setattr(pairs, "_AT_ONCE", 2**10)
-    by_neuron = torch.linspace(1, 3, 50).double()
+    monkeypatch.setattr(pairs, "_PER_INPUT", 0)
+    monkeypatch.setattr(pairs, "_MOST_NEURONS", 7)
+    by_neuron = torch.linspace(0.1, 3, 50).double().square()
+    sizes = np.diff(pairs._cut(by_neuron.numpy(), 50, 10**6, 40_000))
+    assert sizes.sum() == 50
+    assert sizes[0] == 7
+    assert sizes[-1] == 1
     drawn = draw_pairs(Activity(by_neuron, torch.ones(1, 10**6)), NOTHING, 40_000, seeded())
     assert len(drawn) > 39_900  # a few twice
     found = torch.bincount(drawn // 10**6, minlength=50)
@@ -99,9 +108,14 @@ def test_positions_beyond_32_bits():
 
 
 weights = st.lists(st.floats(0, 1e6) | st.just(0.0) | st.just(1.0), min_size=1, max_size=40).filter(any)
+around_one = st.lists(st.sampled_from([0.1, 0.3, 0.5, 0.9, 1.0]), max_size=8).flatmap(
+    lambda numbers: st.permutations([part for x in numbers for part in (x, 2 - x)] + [1.0])
+)
 
 
-@given(weights)
+@given(weights | around_one)
+@example([1.5, 0.5, 1.0, 0.1, 1.9])  # one index has the mean, where another has given all that it had
+@example([2.3e-308, 0.0, 0.0])
 def test_cells_of_the_alias_table_add_up_to_the_weights(numbers):
     array = np.array(numbers)
     share, owners = pairs._make_alias_table(array)
@@ -115,13 +129,19 @@ def test_cells_of_the_alias_table_add_up_to_the_weights(numbers):
 
 
 @settings(deadline=None)  # the first call compiles
-@given(weights, weights, st.integers(0, 300), st.integers(0, 99), st.data())
-def test_compiled_draws_are_the_same(by_neuron, by_input, count, seed, data):
-    n = len(by_neuron) * len(by_input)
-    taken = torch.tensor(sorted(data.draw(st.sets(st.integers(0, n - 1)))), dtype=torch.int64)
-    drawn = {}
-    for many in (0, 1000):
+@given(
+    found=st.builds(activity, weights, weights) | st.just(PAIRS["two groups"]),
+    count=st.integers(0, 300),
+    most_neurons=st.integers(1, 50),
+    seed=st.integers(0, 99),
+    data=st.data(),
+)
+def test_compiled_draws_are_the_same(found, count, most_neurons, seed, data):
+    n = len(found.by_neuron) * found.by_input.shape[1]
+    taken, drawn = torch.tensor(sorted(data.draw(st.sets(st.integers(0, n - 1)))), dtype=torch.int64), []
+    for compiles in (True, False):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(pairs, "_MANY", many)
-            drawn[many] = draw_pairs(activity(by_neuron, by_input), taken, count, seeded(seed))
-    assert drawn[0].tolist() == drawn[1000].tolist()
+            patch.setattr(pairs, "_MOST_NEURONS", most_neurons)
+            patch.setattr(pairs, "is_worth_compiling", lambda _, compiles=compiles: compiles)
+            drawn.append(draw_pairs(found, taken, count, seeded(seed)).tolist())
+    assert drawn[0] == drawn[1]

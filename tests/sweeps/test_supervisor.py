@@ -231,8 +231,8 @@ def test_mlflow_may_be_away(plan):
     assert any("nobody is there" in line for line in plan.config["printed"])
 
 
-def test_a_computer_that_slept_during_a_report_does_not_put_off_the_next(plan, monkeypatch):
-    clock, reports = itertools.count(0.0, 200.0), []  # each report takes 200 seconds, and so does each look
+def test_a_machine_that_was_paused_during_a_report_does_not_put_off_the_next(plan, monkeypatch):
+    clock, reports = itertools.count(0.0, 200.0), []  # each question for the time takes 200 seconds
     monkeypatch.setattr(supervisor, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     Supervisor(plan, Launcher(complete(plan)), lambda study, state: reports.append(len(state.done))).run()
     assert reports == [1, 2, 3]

@@ -21,7 +21,7 @@ HELP = f"""psn-train {__version__}: sparse training on PyTorch Lightning, tracke
   psn-train fit --config fashion_rigl               train; later --config names or files, and --key value, win
   psn-train fit --model my_code.MyModel --data …    the same for any LightningModule
   psn-train validate|test|predict --config … --ckpt_path …
-  psn-train export CKPT --format pt2|onnx|safetensors|dense   the network as a file that needs no psn_lightning
+  psn-train export CKPT --format pt2|onnx|safetensors|dense|hub   the network as a file
   psn-train topology --config …                     fan-in table and figure, no training
   psn-train data [NAME …] [--download]              data sets on this machine
   psn-train sync                                    send to MLflow what was queued while it was away

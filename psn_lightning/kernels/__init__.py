@@ -1,1 +1,1 @@
-"""Compiled csr engine: numba kernels for layers that store active weights only. Imports numpy, torch and numba only."""
+"""Compiled csr engine, for layers that store active weights only. Imports numpy, torch, numba and triton only."""

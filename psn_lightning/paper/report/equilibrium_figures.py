@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from psn_lightning.data import DATASETS
 from psn_lightning.figure_style import styled
 from psn_lightning.paper.report import published
 from psn_lightning.paper.report.axes import make_axes
-from psn_lightning.paper.report.equilibria import UNSEEN
+from psn_lightning.paper.report.equilibria import UNSEEN, bounds_under_erk
 from psn_lightning.paper.report.law import THE_LAW, Layer, fits
 from psn_lightning.paper.report.runs import Runs, metric
-from psn_lightning.topology import allocate
 from psn_lightning.topology.equilibrium import PAPER_TABLE_4, two_level_bound
 
-_HIDDEN = 1024  # neurons of a hidden layer of the paper's networks
 _MARKERS = {"mnist": "o", "fashion": "s", "emnist": "^", "forest": "D"}
 
 
@@ -72,12 +68,7 @@ def share_of_bound(data: str) -> tuple[dict[float, float], float]:
         Bound by sparsity, mean over the hidden layers, and √(1 − q), the geometric mean of the printed CCV over the
         bound.
     """
-    sizes = [DATASETS[data].n_features, *[_HIDDEN] * (3 if data == "forest" else 2)]
-    shapes = [(n_out, n_in) for n_in, n_out in pairwise(sizes)]
-    bounds = {
-        sparsity: statistics.fmean(two_level_bound(1 - density) for density in allocate(shapes, sparsity, "erk"))
-        for sparsity in PAPER_TABLE_4[data]
-    }
+    bounds = bounds_under_erk(data)
     return bounds, statistics.geometric_mean(PAPER_TABLE_4[data][s] / bound for s, bound in bounds.items())
 
 

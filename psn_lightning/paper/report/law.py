@@ -48,6 +48,8 @@ class Layer:
     """Number of distinct runs."""
     network: str
     """Network of the layer; layers of one network are not independent."""
+    dataset: str
+    """Title of the data set, such as ``Covertype 177k subset``."""
 
 
 def layers(runs: Runs) -> list[Layer]:
@@ -94,7 +96,8 @@ def _average_layers(group: Sequence[RecordedRun], network: str) -> Iterator[Laye
             statistics.fmean(metric(f"{key}/{name}")(own) for own in group)
             for key in ("fan_in/ccv", "sparsity/realised")
         )
-        yield Layer(run.data, _name_start(run), name, sizes[i], sizes[i + 1], sparsity, ccv, len(group), network)
+        shape = sizes[i], sizes[i + 1]
+        yield Layer(run.data, _name_start(run), name, *shape, sparsity, ccv, len(group), network, run.dataset)
 
 
 @dataclass(frozen=True)
@@ -195,7 +198,7 @@ def layer_table(measured: Sequence[Layer]) -> Table:
     factor = next((fit.coefficients[0] for fit in fits(measured) if fit.law == THE_LAW), math.nan)
     rows = [
         [
-            DATASETS[layer.data].title,
+            layer.dataset,
             layer.start,
             layer.name,
             f"{layer.n_in} → {layer.n_out}",

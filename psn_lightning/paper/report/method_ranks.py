@@ -92,7 +92,9 @@ def rank_table(found: AverageRanks, title: str) -> Table:
     )
     if found.missing:
         note += f" Without a run in some block, and so not ranked: {', '.join(found.missing)}."
-    return Table(f"Average ranks: {title}", note, ["method", "mean rank", "within the critical difference"], rows)
+    return Table(
+        f"Average ranks: {title}", note, ["method", "mean rank", "within the critical difference of the best"], rows
+    )
 
 
 @styled

@@ -15,6 +15,7 @@ RANDOM = "static random"
 """Method whose masks have no structure: the measure of uniformity."""
 
 _MARGIN, _ACCURACY_MARGIN = 0.1, 0.3  # of the fan-in CCV, and points of accuracy, as in the analysis plan
+_HIGH = 0.99  # highest sparsity of the comparison
 _CCV = metric("fan_in/ccv")
 _DYNAMIC = ("set", "rigl", "srigl")
 _CLASSICAL = ("static random", "static uniform")
@@ -60,6 +61,8 @@ def is_emergent(runs: Runs, method: str) -> Found:
 def collapses(runs: Runs, method: str) -> Found:
     """Judge that a layer is pruned completely; pruning refuses to do so, and such a run is not recorded.
 
+    That no run is missing speaks against it only at a sparsity that is high.
+
     Args:
         runs: Runs of the comparison on one data set.
         method: Method to judge.
@@ -67,6 +70,8 @@ def collapses(runs: Runs, method: str) -> Found:
     lowest, words = _lowest_density(runs, method)
     if missing := _find_missing(runs, method):
         return Verdict.OPEN, f"{words}; no run at {missing}"
+    if lowest > 0 and max(sparsities(runs)) < _HIGH:
+        return Verdict.OPEN, f"{words}; {_HIGH:.0%} is not run"
     return (Verdict.NOT_REPRODUCED if lowest > 0 else Verdict.REPRODUCED), words
 
 

@@ -26,6 +26,7 @@ def make_layers(law, noise=0.0):
             law(s, n_in, n_out) * math.exp(rng.normal(0, noise)),
             1,
             f"{n_in} {s}",
+            "Fashion-MNIST",
         )
         for n_in, n_out in SHAPES
         for s in (0.8, 0.9, 0.95, 0.98)
@@ -63,7 +64,9 @@ def test_the_error_is_of_networks_left_out_whole():
     for network, s in enumerate([0.8, 0.9, 0.95, 0.98] * 2):
         n_in, n_out, miss = *rng.integers(50, 2000, 2).tolist(), math.exp(rng.normal(0, 0.3))
         ccv = two_level_bound(s) * miss
-        data += [Layer("fashion", "erk", f"fc{i}", n_in, n_out, s, ccv, 1, str(network)) for i in range(6)]
+        data += [
+            Layer("fashion", "erk", f"fc{i}", n_in, n_out, s, ccv, 1, str(network), "Fashion-MNIST") for i in range(6)
+        ]
     flexible = "κ √(s/(1−s))^p n_in^q n_out^r"
     (grouped,) = [fit.error for fit in fits(data) if fit.law == flexible]
     alone = [dataclasses.replace(layer, network=f"{layer.network} {layer.name}") for layer in data]

@@ -87,7 +87,7 @@ def test_average_ranks_are_scipys_and_the_critical_difference_is_the_published_o
     assert found.blocks == 6
     assert found.p == pytest.approx(stats.friedmanchisquare(*np.tile([[1], [2], [3], [4]], 6)).pvalue)
     assert found.critical_difference == pytest.approx(2.569 * np.sqrt(4 * 5 / (6 * 6)), rel=1e-3)  # Demšar, Table 5
-    assert rows_of(rank_table(found, "T"))["set"]["within the critical difference"] == "no" or (
+    assert rows_of(rank_table(found, "T"))["set"]["within the critical difference of the best"] == "no" or (
         found.critical_difference >= 2
     )
 
@@ -154,11 +154,13 @@ def test_uniform_and_emergent_are_opposites_beside_a_random_mask(ccv, uniform, e
 
 
 def test_collapse_is_read_off_the_sparsest_layer():
-    whole = verdicts(Runs([run("snip"), run("synflow")]))
+    whole = verdicts(Runs([run("snip", 0.99), run("synflow", 0.99)]))
     assert whole["whole layers can be pruned at high sparsity", "snip"] == "not reproduced"
+    low = verdicts(Runs([run("snip", 0.9), run("synflow", 0.9)]))  # says nothing about a high sparsity
+    assert low["whole layers can be pruned at high sparsity", "snip"] == "open"
     assert whole["no layer is pruned completely", "synflow"] == "reproduced"
     # Where pruning would empty a layer it is refused, and nothing is recorded.
-    gone = verdicts(Runs([run("snip"), run("synflow"), run("static random", 0.98)]))
+    gone = verdicts(Runs([run("snip"), run("synflow"), run("static random", 0.99)]))
     assert gone["whole layers can be pruned at high sparsity", "snip"] == "open"
     assert gone["no layer is pruned completely", "synflow"] == "open"
 

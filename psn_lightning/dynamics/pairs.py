@@ -46,7 +46,8 @@ def draw_pairs(activity: Activity, taken: Tensor, count: int, generator: torch.G
     masses = by_neuron * np.repeat(by_input.sum(axis=1), size)
     if not masses.any():
         by_neuron, by_input, masses = np.ones_like(by_neuron), np.ones_like(by_input), np.ones_like(by_neuron)
-    edges, before = _cut(masses / masses.max(), size, n_in, count), taken.cpu().numpy()
+    masses /= masses.max()
+    edges, before = _cut(masses, size, n_in, count), taken.cpu().numpy()
     n_drawn = _split_draws(np.add.reduceat(masses, edges[:-1]), count, rng)
     drawn, end = np.empty(count, np.int64), 0
     for first, stop, number in zip(edges[:-1].tolist(), edges[1:].tolist(), n_drawn.tolist(), strict=True):
@@ -123,7 +124,7 @@ def _make_alias_table(weights: Reals) -> AliasTable:
 
     A light index, whose weight is below the mean, owns the first part of its cell; the rest of it comes from the
     heavy indices in their order. A heavy index that has given all that it had above the mean is completed by the next.
-    What each gives and lacks are running sums, so that there is no loop.
+    Running sums of what they give and lack tell who gives to whom, without a loop.
 
     Args:
         weights: Weights, not negative, not all 0; at most 2¹⁶ of them.

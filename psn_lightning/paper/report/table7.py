@@ -70,9 +70,11 @@ def collapses(runs: Runs, method: str) -> Found:
     lowest, words = _lowest_density(runs, method)
     if missing := _find_missing(runs, method):
         return Verdict.OPEN, f"{words}; no run at {missing}"
-    if lowest > 0 and max(sparsities(runs)) < _HIGH:
+    if lowest <= 0:
+        return Verdict.REPRODUCED, words
+    if max(sparsities(runs)) < _HIGH:
         return Verdict.OPEN, f"{words}; {_HIGH:.0%} is not run"
-    return (Verdict.NOT_REPRODUCED if lowest > 0 else Verdict.REPRODUCED), words
+    return Verdict.NOT_REPRODUCED, words
 
 
 def keeps_every_layer(runs: Runs, method: str) -> Found:

@@ -5,8 +5,8 @@ from pathlib import Path
 from psn_lightning.figure_style import save_figure
 from psn_lightning.paper.record import read
 from psn_lightning.paper.report.equilibrium_figures import law_figure, settled_figure, share_figure
-from psn_lightning.paper.report.law import layers
 from psn_lightning.paper.report.runs import Runs
+from psn_lightning.paper.report.settled_layers import layers
 
 HERE = Path(__file__).parent
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -38,11 +39,14 @@ It depends on the initial masks: from lognormal masks of CCV 1 it stays higher. 
 results/runs.jsonl.
 """
 
-LAW_FACTOR = 0.121
-"""Measured equilibrium CCV divided by the two-level bound, geometric mean over the measured layers."""
+LAW_FACTOR = 0.190
+"""Factor κ of :func:`law`."""
 
-LAW_ERROR = 1.32
-"""Typical factor between the law and a layer that it was not fitted to (root mean square of the logarithm)."""
+LAW_EXPONENTS = (0.665, -0.243)
+"""Exponents of :func:`law`: of the two-level bound, and of the scale of the first weights."""
+
+LAW_ERROR = 1.30
+"""Typical factor between the law and a layer of a network that it was not fitted to (rms of the logarithm)."""
 
 
 def two_level_bound(sparsity: float) -> float:
@@ -60,20 +64,27 @@ def two_level_bound(sparsity: float) -> float:
     return float((sparsity / (1 - sparsity)) ** 0.5)
 
 
-def law(sparsity: float) -> float:
+def law(sparsity: float, weight_scale: float = 1.0) -> float:
     """Final fan-in CCV of canonical RigL in a layer, by a law fitted to measurements.
 
-    The law is :data:`LAW_FACTOR` times the two-level bound; the error is a factor of :data:`LAW_ERROR`. Adding the
-    number of inputs or neurons, or a free exponent, predicted other layers less well. It was fitted to unstructured
-    initial masks, layers of 54 to 2048 inputs and sparsities up to 0.98 (docs/equilibrium.md).
+    κ √(s/(1−s))^p σ^a, at most the two-level bound, with :data:`LAW_FACTOR` and :data:`LAW_EXPONENTS`; the error is a
+    factor of :data:`LAW_ERROR`. Adding the number of inputs or neurons, the drop fraction or the period predicted other
+    networks no better. It was fitted to unstructured initial masks, layers of 54 to 2048 inputs, sparsities up to
+    0.98, and scales of the first weights from nn.Linear's to twice that of Eq. 9 (docs/equilibrium.md).
 
     Args:
-        sparsity: Fraction of absent connections, in [0, 1).
+        sparsity: Fraction of absent connections s, in [0, 1).
+        weight_scale: Standard deviation σ of the first weights, relative to that of ``init: mean_fan_in`` (Eq. 9);
+            √((1−s)/6) for ``init: linear``.
 
     Raises:
-        SettingError: If the sparsity is not in [0, 1).
+        SettingError: If the sparsity is not in [0, 1), or the scale is not above 0.
     """
-    return LAW_FACTOR * two_level_bound(sparsity)
+    if not weight_scale > 0:
+        raise SettingError(f"weight_scale must be above 0, not {weight_scale}")
+    bound = two_level_bound(sparsity)
+    of_bound, of_scale = LAW_EXPONENTS
+    return min(LAW_FACTOR * math.pow(bound, of_bound) * math.pow(weight_scale, of_scale), bound)
 
 
 def equilibrium(table: TableName, dataset: str, sparsity: float) -> float:

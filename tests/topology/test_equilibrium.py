@@ -1,9 +1,12 @@
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from psn_lightning.errors import SettingError
 from psn_lightning.topology.equilibrium import (
+    LAW_EXPONENTS,
     LAW_FACTOR,
     MEASURED,
     PAPER_TABLE_4,
@@ -37,13 +40,20 @@ def test_nothing_is_interpolated():
 def test_where_we_have_measured_it_is_our_value_and_elsewhere_the_law():
     assert equilibrium("measured", "fashion", 0.9) == MEASURED["fashion"][0.9]
     assert equilibrium("measured", "fashion", 0.85) == law(0.85)
-    assert law(0.9) == pytest.approx(3 * LAW_FACTOR)
+    assert law(0.9) == pytest.approx(LAW_FACTOR * 3 ** LAW_EXPONENTS[0])
+    assert law(0.9, 0.5) == pytest.approx(law(0.9) * 0.5 ** LAW_EXPONENTS[1])
 
 
-@given(st.floats(0, 0.999), st.floats(0, 0.999))
-def test_the_law_grows_with_the_sparsity_and_stays_below_the_bound(a, b):
-    assert (law(a) <= law(b)) == (a <= b) or law(a) == law(b)
-    assert law(a) <= two_level_bound(a)
+@given(st.floats(0, 0.999), st.floats(0, 0.999), st.floats(0.01, 100))
+def test_the_law_grows_with_the_sparsity_and_stays_below_the_bound(a, b, scale):
+    assert (law(a, scale) <= law(b, scale)) == (a <= b) or law(a, scale) == law(b, scale)
+    assert law(a, scale) <= two_level_bound(a)
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, math.nan])
+def test_first_weights_without_a_scale_are_refused(scale):
+    with pytest.raises(SettingError, match="weight_scale"):
+        law(0.9, scale)
 
 
 def test_what_is_unknown_is_named():

@@ -9,9 +9,10 @@ from itertools import pairwise
 
 from psn_lightning.data import DATASETS
 from psn_lightning.paper.report import published
-from psn_lightning.paper.report.law import law_table, layer_table, layers
+from psn_lightning.paper.report.law import law_table, layer_table
 from psn_lightning.paper.report.paper_tables import choices
 from psn_lightning.paper.report.runs import Runs, metric
+from psn_lightning.paper.report.settled_layers import layers
 from psn_lightning.paper.report.tables import NOTHING, Table, mean_of
 from psn_lightning.paper.report.verdicts import MINUS, number
 from psn_lightning.topology import allocate

@@ -13,8 +13,9 @@ from psn_lightning.figure_style import styled
 from psn_lightning.paper.report import published
 from psn_lightning.paper.report.axes import make_axes
 from psn_lightning.paper.report.equilibria import UNSEEN, bounds_under_erk
-from psn_lightning.paper.report.law import THE_LAW, Layer, fits
+from psn_lightning.paper.report.law import THE_LAW, fits
 from psn_lightning.paper.report.runs import Runs, metric
+from psn_lightning.paper.report.settled_layers import Layer
 from psn_lightning.topology.equilibrium import PAPER_TABLE_4, two_level_bound
 
 _MARKERS = {"mnist": "o", "fashion": "s", "emnist": "^", "forest": "D"}
@@ -107,34 +108,30 @@ def share_figure(runs: Runs) -> Figure:
 
 @styled
 def law_figure(measured: Sequence[Layer]) -> Figure:
-    """Draw the final CCV of canonical RigL in every layer, the law, and the two-level bound.
+    """Draw the final CCV of canonical RigL in every layer over the law.
 
     Args:
-        measured: Layers of canonical RigL, at least eight.
+        measured: Layers of canonical RigL, at least eight of four networks.
     """
-    figure = Figure(figsize=(6.2, 4.4), layout="constrained")
+    figure = Figure(figsize=(5.8, 5.2), layout="constrained")
     axis: Axes = figure.subplots()
+    law = next(fit for fit in fits(measured) if fit.law == THE_LAW)
     for layer in measured:
         colour = {1: "C0", 2: "C1", 3: "C2"}[int(layer.name.removeprefix("fc"))]
-        axis.plot(layer.sparsity / (1 - layer.sparsity), layer.ccv, _MARKERS[layer.data], color=colour, alpha=0.7)
-    odds = np.geomspace(0.2, 60, 100)
-    bound = np.array([two_level_bound(o / (1 + o)) for o in odds])
-    law = next(fit for fit in fits(measured) if fit.law == THE_LAW)
-    axis.plot(odds, law.coefficients[0] * bound, color="black", label=f"{law.coefficients[0]:.3f} of the bound")
-    axis.fill_between(
-        odds,
-        law.coefficients[0] * bound / law.error,
-        law.coefficients[0] * bound * law.error,
-        color="black",
-        alpha=0.1,
-        label=f"within a factor of {law.error:.2f}",
-    )
-    axis.plot(odds, bound, color="C3", linewidth=1, label="two-level bound")
+        face = "none" if layer.choices.linear else colour
+        axis.plot(law(layer), layer.ccv, _MARKERS[layer.data], color=face, markeredgecolor=colour, alpha=0.8)
+    line = np.array([0.05, 2.0])
+    axis.plot(line, line, color="black", linewidth=1, label=f"κ = {law.coefficients[0]:.2f}")
+    label = f"within a factor of {law.error:.2f}"
+    axis.fill_between(line, line / law.error, line * law.error, color="black", alpha=0.1, label=label)
     for name, colour in (("first layer", "C0"), ("second", "C1"), ("third", "C2")):
         axis.plot([], [], "o", color=colour, label=name)
-    axis.set(xscale="log", yscale="log", xlabel="s / (1 − s)", ylabel="fan-in CCV after the last epoch")
+    axis.plot([], [], "o", color="none", markeredgecolor="grey", label="nn.Linear's scale")
+    for data in dict.fromkeys(layer.data for layer in measured):
+        axis.plot([], [], _MARKERS[data], color="grey", label=published.DATA[data])
+    axis.set(xscale="log", yscale="log", xlabel=f"CCV by the law {THE_LAW}", ylabel="fan-in CCV after the last epoch")
     axis.grid(alpha=0.3)
-    axis.legend(fontsize="small")
+    axis.legend(fontsize="x-small")
     return figure
 
 

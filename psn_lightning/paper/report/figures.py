@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from psn_lightning.paper.report.claim_figures import effects_figure, noise_figure
 from psn_lightning.paper.report.equilibrium_figures import law_figure, settled_figure, share_figure, variants_figure
 from psn_lightning.paper.report.heterogeneity_figures import accuracy_figure, gradient_figure, multipeak_figure
-from psn_lightning.paper.report.law import fits, layers
+from psn_lightning.paper.report.law import fits
 from psn_lightning.paper.report.method_figures import draw_methods
 from psn_lightning.paper.report.runs import Runs
+from psn_lightning.paper.report.settled_layers import layers
 from psn_lightning.paper.report.start_figures import curves_figure, starts_figure, trajectories_figure
 from psn_lightning.paper.report.static_figures import profiles_figure, sparsity_figure, static_figure
 from psn_lightning.paper.report.verdicts import Claim
@@ -59,7 +60,11 @@ def pictures(runs: Runs, claims: Sequence[Claim]) -> Iterator[Picture]:
     yield from (Picture(*drawn) for drawn in draw_methods(runs))
     measured = layers(runs)
     if fits(measured):
-        yield Picture("law", "Where canonical RigL ended in every layer, and the simplest law.", law_figure(measured))
+        yield Picture(
+            "law",
+            "Where canonical RigL ended in every layer, and the law that predicts networks left out.",
+            law_figure(measured),
+        )
 
 
 _PICTURES: list[tuple[str, str, str, Callable[[Runs], Figure]]] = [

@@ -22,10 +22,12 @@ def make_axes(columns: int = 1, width: float = 5.5, height: float = 3.8) -> tupl
     return figure, axes
 
 
-def draw_means(axis: Axes, cells: Mapping[float, Runs], label: str, colour: str | None = None) -> None:
+def draw_means(
+    axis: Axes, cells: Mapping[float, Runs], label: str, colour: str | None = None, marker: str = "o"
+) -> None:
     """Draw mean accuracies over positions on the x axis, with 95% intervals from the noise pooled over the cells."""
     layout = Layout({(str(place), run.seed): accuracy(run) for place, cell in cells.items() for run in cell.all})
     means = [statistics.fmean(cell.by_seed().values()) for cell in cells.values()]
     found = [layout.mean(str(place)) for place in cells]
     reach = [0.0 if mean is None else mean.interval(LEVEL)[1] - mean.difference for mean in found]
-    axis.errorbar(list(cells), means, yerr=reach, marker="o", markersize=4, capsize=3, label=label, color=colour)
+    axis.errorbar(list(cells), means, yerr=reach, marker=marker, markersize=4, capsize=3, label=label, color=colour)

@@ -19,7 +19,7 @@ _COLOURS = {
     Verdict.REVERSED: "#a40e26",
     Verdict.CONTRADICTED: "#7d4e00",
 }
-_WIDTH = 66  # characters of a line of a claim
+_WIDTH = 72  # characters of a line of a claim
 
 
 @styled
@@ -35,7 +35,7 @@ def effects_figure(claims: Sequence[Claim]) -> Figure | None:
     shown = [claim for claim in claims if claim.effect is not None]
     if not shown:
         return None
-    figure = Figure(figsize=(10, 0.52 * len(shown) + 1), layout="constrained")
+    figure = Figure(figsize=(10, 0.56 * len(shown) + 1), layout="constrained")
     axis = figure.subplots()
     for row, claim in enumerate(shown):
         effect = claim.effect
@@ -52,12 +52,12 @@ def effects_figure(claims: Sequence[Claim]) -> Figure | None:
         if effect.printed is not None:
             reach = float(stats.norm.ppf(0.975)) * effect.printed_error
             axis.errorbar(effect.printed, row + 0.22, xerr=reach, fmt="D", color="black", markersize=4, alpha=0.7)
-    labels = [f"{textwrap.shorten(claim.title, _WIDTH, placeholder=' …')}\n{claim.data}" for claim in shown]
-    axis.set_yticks(range(len(shown)), labels, fontsize=7)
+    labels = [textwrap.fill(f"{claim.title}: {claim.data}", _WIDTH) for claim in shown]
+    axis.set_yticks(range(len(shown)), labels, fontsize=6.5)
     axis.axvline(0, color="grey", linewidth=1)
     axis.set_ylim(len(shown) - 0.4, -0.6)
     axis.grid(axis="x", alpha=0.3)
-    axis.set_xlabel("difference, points of accuracy; diamond: the paper; green: margin; square: older than the plan")
+    axis.set_xlabel("difference, points of accuracy\ndiamond: the paper; green: margin; square: older than the plan")
     return figure
 
 

@@ -139,7 +139,7 @@ def _judge_third_layer(evidence: Evidence) -> Claim:
     }
     if not found:
         return evidence.undecided("one width with two and three layers and two seeds each")
-    verdict, size = judge_all_above(found, evidence.alpha), Size.COMPATIBLE
+    verdict, size = judge_all_above(found, evidence.alpha, evidence.margin("accuracy")), Size.COMPATIBLE
     bounds = [gain.interval(evidence.alpha) for gain in found.values()]
     if any(upper < low for _, upper in bounds):
         size = Size.SMALLER

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from psn_lightning.paper.plan import Plan, PlannedClaim, is_planned
+from psn_lightning.paper.recorded_run import RecordedRun
 from psn_lightning.paper.report import published
 from psn_lightning.paper.report.layout import Layout
 from psn_lightning.paper.report.runs import (
@@ -17,7 +18,7 @@ from psn_lightning.paper.report.runs import (
     last_accuracy,
     name_cell,
 )
-from psn_lightning.paper.report.verdicts import Claim, Verdict
+from psn_lightning.paper.report.verdicts import Claim, Verdict, correct_family
 from psn_lightning.paper.reproduction import cells_of, load
 
 _UNDECIDED = (Verdict.OPEN, Verdict.NOT_RUN)
@@ -67,6 +68,8 @@ class Evidence:
     """Description of the runs."""
     analysis: Analysis
     """Estimator and noise."""
+    look: int = 0
+    """Number of the look; 0 for an exploration."""
 
     def layout(self, key: str | None = None, runs: Runs | None = None) -> Layout:
         """Fit the additive model to the accuracy of these runs, or of some of them.
@@ -125,37 +128,125 @@ class Assessment:
         Returns:
             Claim with its verdict; of two looks the first one that decides.
         """
-        return replace(self._judge(name, data, older, decide, experiment), name=name)
+        judged = self._judge_looks(name, data, older, decide, experiment)
+        return next((found for found in judged if found.verdict not in _UNDECIDED), judged[-1])
 
-    def _judge(self, name: str, data: str, older: str | None, decide: Judge, experiment: str | None) -> Claim:
+    def judge_family(
+        self, name: str, older: Mapping[str, str | None], decide: Judge, experiment: str | None = None
+    ) -> list[Claim]:
+        """Judge a claim on several data sets, with its directions corrected by Holm's method.
+
+        All are judged in their first look. What the correction leaves open is looked at again if it has a second look,
+        and corrected with what the others have come to, until nothing changes. What is decided stays decided.
+
+        Args:
+            name: Name of the claim in the plan.
+            older: Reproduction that explores the claim, or None, by data set.
+            decide: Function that judges one look.
+            experiment: Reproduction that decides, where the plan names several.
+
+        Returns:
+            A claim for each data set.
+        """
+        judged = [self._judge_looks(name, data, before, decide, experiment) for data, before in older.items()]
+        place, decided = [0] * len(judged), [Verdict.OPEN] * len(judged)
+        while True:
+            current = [own[i] for own, i in zip(judged, place, strict=True)]
+            corrected = [found.verdict for found in correct_family(current, self.plan.alpha)]
+            decided = [new if old in _UNDECIDED else old for old, new in zip(decided, corrected, strict=True)]
+            again = [i for i, own in enumerate(judged) if decided[i] in _UNDECIDED and place[i] + 1 < len(own)]
+            if not again:
+                return [replace(found, verdict=verdict) for found, verdict in zip(current, decided, strict=True)]
+            for i in again:
+                place[i] += 1
+
+    def _judge_looks(
+        self, name: str, data: str, older: str | None, decide: Judge, experiment: str | None
+    ) -> list[Claim]:
+        """Judge a claim in each of its looks, or once by older runs."""
         claim = self.plan.claims[name]
         experiment = experiment or str(claim.experiment)
-        found = None
-        for evidence in self._list_looks(claim, data, experiment):
-            found = decide(evidence)
-            if found.verdict not in _UNDECIDED:
-                return found
-        if found is not None:
-            return found
-        before = older or experiment
-        own = Runs(run for run in self.runs.of(before, data).all if not is_planned(run))
-        words = f"exploratory: {before}, {len(own)} runs that are older than the plan" if own else "not run"
-        explored = decide(Evidence(claim, data, own, self.plan.alpha, self.plan, words, self.analysis))
-        return explored if own else replace(explored, verdict=Verdict.NOT_RUN)
+        looks = self.looks(name, data, experiment) or [self._explore(claim, data, older or experiment, experiment)]
+        found = [replace(decide(evidence), name=name) for evidence in looks]
+        return found if looks[0].runs else [replace(found[0], verdict=Verdict.NOT_RUN)]
 
-    def _list_looks(self, claim: PlannedClaim, data: str, experiment: str) -> Iterator[Evidence]:
-        """List the looks whose runs are all recorded, the smaller one first."""
+    def looks(self, name: str, data: str, experiment: str) -> list[Evidence]:
+        """List the looks whose runs are all recorded, the smaller one first.
+
+        Args:
+            name: Name of the claim in the plan.
+            data: Short name of the data set.
+            experiment: Reproduction that decides.
+        """
         planned = Runs(run for run in self.runs.of(experiment, data).all if is_planned(run))
         if not planned:
-            return
-        reproduction = load(experiment)
-        seeds, places = reproduction.seeds_of(data), {(name_cell(run.cell), run.seed) for run in planned.all}
-        sizes = [len(seeds)] if len(seeds) < _SEEDS_OF_ONE_LOOK else [-(-len(seeds) // 2), len(seeds)]
-        for number, size in enumerate(sizes, start=1):
-            wanted = set(seeds[:size])
-            cells = cells_of(reproduction, data).values()
-            if all((name_cell(cell), seed) in places for cell, seed in cells if seed in wanted):
-                own = Runs(run for run in planned.all if run.seed in wanted)
-                alpha = self.plan.alpha if len(sizes) == 1 else self.plan.alpha_of_two
-                words = f"plan, look {number} of {len(sizes)}, {size} seeds"
-                yield Evidence(claim, data, own, alpha, self.plan, words, self.analysis)
+            return []
+        return [
+            Evidence(
+                self.plan.claims[name],
+                data,
+                Runs(run for run in planned.all if run.seed in seeds),
+                self.plan.alpha if of == 1 else self.plan.alpha_of_two,
+                self.plan,
+                f"plan, look {number} of {of}, {len(seeds)} seeds",
+                self.analysis,
+                number,
+            )
+            for number, of, seeds in complete_looks(planned, experiment, data)
+        ]
+
+    def _explore(self, claim: PlannedClaim, data: str, before: str, experiment: str) -> Evidence:
+        """Take the runs that are older than the plan.
+
+        Where the plan's seeds are those of older runs, which are not run again, no look is ever complete: all runs of
+        the experiment explore then.
+        """
+        every = self.runs.of(before, data)
+        own = Runs(run for run in every.all if not is_planned(run))
+        words = f"exploratory: {before}, {len(own)} runs that are older than the plan" if own else "not run"
+        if 0 < len(own) < len(every) and before == experiment and complete_looks(every, experiment, data):
+            own, words = every, f"exploratory: {before}, {len(every)} runs, {len(own)} of them older than the plan"
+        planned = {run.key for run in self.runs.of(experiment, data).all if is_planned(run)}
+        if waiting := planned - {run.key for run in own.all}:
+            words += f"; {len(waiting)} runs under the plan, whose look is not complete"
+        return Evidence(claim, data, own, self.plan.alpha, self.plan, words, self.analysis)
+
+
+def select_deciding(runs: Runs) -> Runs:
+    """Select the runs that decide: of an experiment on a data set the plan's once a look is complete, else older ones.
+
+    Args:
+        runs: Recorded runs.
+    """
+    groups: dict[tuple[str, str], list[RecordedRun]] = {}
+    for run in runs.all:
+        groups.setdefault((run.reproduction, run.data), []).append(run)
+    found: list[RecordedRun] = []
+    for (experiment, data), every in groups.items():
+        older, planned = (Runs(run for run in every if is_planned(run) is by_plan) for by_plan in (False, True))
+        if not older or not planned or complete_looks(Runs(every), experiment, data):
+            found += every if not complete_looks(planned, experiment, data) else planned.all
+        else:
+            found += older.all
+    return Runs(found)
+
+
+def complete_looks(runs: Runs, experiment: str, data: str) -> list[tuple[int, int, set[int]]]:
+    """List the looks at an experiment whose runs are all there: number, of how many, seeds.
+
+    Args:
+        runs: Runs of the experiment on the data set.
+        experiment: Reproduction.
+        data: Short name of the data set.
+    """
+    reproduction = load(experiment)
+    if data not in reproduction.data:
+        return []
+    seeds, places = reproduction.seeds_of(data), {(name_cell(run.cell), run.seed) for run in runs.all}
+    sizes = [len(seeds)] if len(seeds) < _SEEDS_OF_ONE_LOOK else [-(-len(seeds) // 2), len(seeds)]
+    cells = cells_of(reproduction, data).values()
+    return [
+        (number, len(sizes), set(seeds[:size]))
+        for number, size in enumerate(sizes, start=1)
+        if all((name_cell(cell), seed) in places for cell, seed in cells if seed in set(seeds[:size]))
+    ]

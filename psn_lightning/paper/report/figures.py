@@ -15,7 +15,7 @@ from psn_lightning.paper.report.law import fits
 from psn_lightning.paper.report.method_figures import draw_methods
 from psn_lightning.paper.report.runs import Runs
 from psn_lightning.paper.report.settled_layers import layers
-from psn_lightning.paper.report.start_figures import curves_figure, starts_figure, trajectories_figure
+from psn_lightning.paper.report.start_figures import curves_figure, growth_figure, starts_figure, trajectories_figure
 from psn_lightning.paper.report.static_figures import profiles_figure, sparsity_figure, static_figure
 from psn_lightning.paper.report.verdicts import Claim
 
@@ -69,9 +69,15 @@ def pictures(runs: Runs, claims: Sequence[Claim]) -> Iterator[Picture]:
 
 _PICTURES: list[tuple[str, str, str, Callable[[Runs], Figure]]] = [
     (
+        "static-linear",
+        "static-linear",
+        "Static profiles at 90%, nn.Linear's scale: difference to random, 95% interval; green: ± the margin.",
+        static_figure,
+    ),
+    (
         "static",
         "static",
-        "Static profiles at 90%: difference to random, 95% interval; green: ± the margin.",
+        "Static profiles at 90%, Eq. 9's scale: difference to random, 95% interval; green: ± the margin.",
         static_figure,
     ),
     ("sparsity", "mnist-sparsity", "Accuracy against sparsity on MNIST, 95% intervals.", sparsity_figure),
@@ -96,6 +102,12 @@ _PICTURES: list[tuple[str, str, str, Callable[[Runs], Figure]]] = [
         variants_figure,
     ),
     ("curves", "fashion-10-seeds", "Training curves of RigL from two starts, and where they cross.", curves_figure),
+    (
+        "growth",
+        "starts",
+        "RigL's starts at 90% under two growth rules, nn.Linear's scale: difference to ERK, 95% interval.",
+        growth_figure,
+    ),
     ("starts", "rigl-init", "Figure 3: RigL's starts against sparsity, 95% intervals.", starts_figure),
 ]
 """Name of the file, reproduction, caption and drawing function of each figure."""

@@ -45,7 +45,9 @@ def judge_gradient(evidence: Evidence) -> Claim:
     ).confidence_interval
     printed = evidence.claim.paper["r"]
     verdict, size = Verdict.OPEN, Size.COMPATIBLE
-    if found.low > 0:
+    if found.high < printed:  # the plan's refutation
+        verdict = Verdict.NOT_REPRODUCED
+    elif found.low > 0:
         verdict = Verdict.REPRODUCED
     if not found.low <= printed <= found.high:
         size = Size.SMALLER if r < printed else Size.LARGER
@@ -55,7 +57,9 @@ def judge_gradient(evidence: Evidence) -> Claim:
         f"r = {number(r)} {interval(found.low, found.high)} over {len(ccv)} cells; of the ratio's logarithm "
         f"{number(log)}; ranks {number(rank)}; ratio up to {number(float(ratio.max()), 0)}"
     )
-    return Claim(evidence.claim.claim, evidence.title, verdict, ours, f"r = {printed}", size, evidence.basis)
+    return Claim(
+        evidence.claim.claim, evidence.title, verdict, ours, f"r = {printed}", size, evidence.basis, of_accuracy=False
+    )
 
 
 def judge_multipeak(evidence: Evidence) -> Claim:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from psn_lightning.paper.plan import load_plan, plan_file
 from psn_lightning.paper.report.diagnostic_claims import diagnostic_claims
-from psn_lightning.paper.report.dynamic_claims import dynamic_claims
+from psn_lightning.paper.report.equilibrium_claims import equilibrium_claims
 from psn_lightning.paper.report.evidence import PLANNED, Analysis, Assessment
 from psn_lightning.paper.report.runs import Runs
+from psn_lightning.paper.report.start_claims import start_claims
 from psn_lightning.paper.report.table6_claims import table6_claims
 from psn_lightning.paper.report.verdicts import Claim
 
@@ -21,4 +22,9 @@ def all_claims(runs: Runs, analysis: Analysis = PLANNED) -> list[Claim]:
     if not plan_file().is_file():
         return []
     assessment = Assessment(load_plan(), runs, analysis)
-    return [*table6_claims(assessment), *diagnostic_claims(assessment), *dynamic_claims(assessment)]
+    return [
+        *table6_claims(assessment),
+        *diagnostic_claims(assessment),
+        *equilibrium_claims(assessment),
+        *start_claims(assessment),
+    ]

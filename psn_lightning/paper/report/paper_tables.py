@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from psn_lightning.paper.recorded_run import RecordedRun
 from psn_lightning.paper.report import published
-from psn_lightning.paper.report.runs import Measure, Runs, metric
+from psn_lightning.paper.report.runs import Measure, Runs, accuracy, best_accuracy, metric
 from psn_lightning.paper.report.tables import NOTHING, Table, accuracies, mean_of
 from psn_lightning.paper.report.verdicts import number
 from psn_lightning.topology.equilibrium import PAPER_TABLE_4, two_level_bound
@@ -23,9 +23,12 @@ def paper_tables(runs: Runs) -> Iterator[Table]:
     Args:
         runs: Recorded runs.
     """
-    for data in runs.of("static").data():
-        own = runs.of("static", data)
-        yield accuracies(f"Table 6, static at 90%: {own.dataset()}", own, "profile", "random", published.STATIC[data])
+    for reproduction, scale in (("static-linear", "nn.Linear's scale"), ("static", "Eq. 9's scale")):
+        for data in runs.of(reproduction).data():
+            own = runs.of(reproduction, data)
+            title = f"Table 6, static at 90%, {scale}: {own.dataset()}"
+            yield accuracies(title, own, "profile", "random", published.STATIC[data])
+    yield from _make_scale_table(runs.of("init-scale"))
     if spreading := runs.of("spreading"):
         title = f"Spreading, exponential profile at 90%: {spreading.dataset()}"
         printed = {"even": published.SPREADING, "sequential": published.SEQUENTIAL}
@@ -34,12 +37,37 @@ def paper_tables(runs: Runs) -> Iterator[Table]:
     yield from _make_multipeak_table(runs.of("multipeak"))
     yield from _make_gradient_table(runs.of("gradient"))
     yield from _make_equilibrium_tables(runs.of("equilibrium"))
-    if ten := runs.of("fashion-10-seeds"):
-        title = f"RigL, lognormal at the equilibrium against ERK, 90%: {ten.dataset()}"
-        yield accuracies(title, ten, "start", "erk", {})
+    for reproduction in ("fashion-10-seeds", "advantage"):
+        for data in runs.of(reproduction).data():
+            own = runs.of(reproduction, data)
+            title = f"RigL as written, lognormal at the equilibrium against ERK, 90%: {own.dataset()}"
+            yield accuracies(title, own, "start", "erk", {})
+    for data in runs.of("starts").data():
+        own = runs.of("starts", data)
+        for growth in own.values("growth"):
+            title = f"RigL's starts at 90%, {growth} growth, nn.Linear's scale: {own.dataset()}"
+            yield accuracies(title, own.having({"growth": growth}), "start", "erk", {})
     yield from _make_start_tables(runs.of("rigl-init"))
     if grid := runs.of("architecture"):
         yield accuracies(f"Widths and depths, dense: {grid.dataset()}", grid, "model.hidden", "[512, 512]", {})
+
+
+def _make_scale_table(runs: Runs) -> Iterator[Table]:
+    """Accuracy of static networks under both scales of the first weights, beside the paper's."""
+    if not runs:
+        return
+    scales = runs.values("scale")
+    rows = []
+    for data in runs.data():
+        own = runs.of("init-scale", data)
+        for profile in own.values("profile"):
+            cells = [own.having({"profile": profile, "scale": scale}) for scale in scales]
+            printed = published.STATIC[data].get(profile)
+            tail_and_best = [mean_of(cell, measure) for measure in (accuracy, best_accuracy) for cell in cells]
+            rows.append([own.dataset(), profile, *tail_and_best, NOTHING if printed is None else number(printed)])
+    names = [f"{scale}, {estimator}" for estimator in ("last third", "best epoch") for scale in scales]
+    note = "Static networks at 90%. Accuracy, %: mean ± standard deviation (n)."
+    yield Table("Scale of the first weights", note, ["data", "profile", *names, "paper"], rows)
 
 
 def _make_sparsity_tables(runs: Runs) -> Iterator[Table]:

@@ -119,11 +119,6 @@ class Runs:
             values[place] = measure(run)
         return Layout(values, pooled)
 
-    def current(self) -> Runs:
-        """Leave out the runs that are older than the plan where an experiment has runs under it on the same data."""
-        planned = {(run.reproduction, run.data) for run in self.all if run.plan}
-        return Runs(run for run in self.all if run.plan or (run.reproduction, run.data) not in planned)
-
     def distinct(self) -> Runs:
         """Select one run of each computation: reproductions share cells, whose runs are equal bit for bit."""
         return Runs({json.dumps([run.data, run.seed, run.curves], sort_keys=True): run for run in self.all}.values())

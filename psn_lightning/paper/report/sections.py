@@ -10,6 +10,7 @@ from psn_lightning.paper.record import RECORD
 from psn_lightning.paper.recorded_run import RecordedRun
 from psn_lightning.paper.report.architectures import architectures_markdown
 from psn_lightning.paper.report.equilibria import settled_table, unseen_table
+from psn_lightning.paper.report.evidence import select_deciding
 from psn_lightning.paper.report.law import law_table, layer_table
 from psn_lightning.paper.report.method_pages import methods_markdown, sharing_markdown, table7_markdown
 from psn_lightning.paper.report.pages import claims_table, tally, untitled
@@ -30,11 +31,12 @@ def sections(runs: Runs, claims: Sequence[Claim]) -> dict[str, str]:
     Returns:
         Markdown by name of the section.
     """
-    found, single = layers(runs), runs.of("equilibrium-variants")
-    together = runs.of("equilibrium-combinations", "fashion")
+    deciding = select_deciding(runs)
+    found, single = layers(deciding), deciding.of("equilibrium-variants")
+    together = deciding.of("equilibrium-combinations", "fashion")
     tables = {
-        "table 4": settled_table(runs) if together else None,
-        "table 4 unseen": unseen_table(runs) if runs.of("table4") else None,
+        "table 4": settled_table(deciding) if together else None,
+        "table 4 unseen": unseen_table(deciding) if deciding.of("table4") else None,
         "choices": choices(single) if single else None,
         "choices together": choices(together) if together else None,
         "law": law_table(found) if found else None,

@@ -11,10 +11,11 @@ from scipy import stats
 from psn_lightning.figure_style import styled
 from psn_lightning.paper.report import published
 from psn_lightning.paper.report.axes import draw_means, make_axes
-from psn_lightning.paper.report.runs import Runs, curve
+from psn_lightning.paper.report.runs import Runs, curve, name_cell
 from psn_lightning.paper.report.tables import LEVEL
 from psn_lightning.topology.equilibrium import PAPER_TABLE_4, two_level_bound
 
+_ROWS = ["equilibrium", "shuffled", "equilibrium -0.5", "equilibrium -1.0", "uniform"]
 _START_COLOURS = {"erk": "C0", "lognormal": "C1", "equilibrium": "C1"}
 
 
@@ -95,5 +96,36 @@ def starts_figure(runs: Runs) -> Figure:
             draw_means(axis, places, start)
         axis.set_xticks(range(len(sparsities)), [f"{s:.0%}" for s in sparsities])
         axis.set(title=own.dataset(), xlabel="sparsity", ylabel="accuracy, %")
+        axis.legend(fontsize="x-small")
+    return figure
+
+
+@styled
+def growth_figure(runs: Runs) -> Figure:
+    """Draw the accuracy from every start minus that from ERK, by growth rule, with 95% intervals.
+
+    Args:
+        runs: Runs of ``starts``.
+    """
+    data = runs.data()
+    figure, axes = make_axes(len(data), 4.6)
+    for axis, name in zip(axes, data, strict=True):
+        own = runs.of("starts", name)
+        layout = own.layout()
+        for colour, growth in (("C0", "canonical"), ("C1", "unseen")):
+            cells = {run.cell["start"]: name_cell(run.cell) for run in own.having({"growth": growth}).all}
+            found = {s: layout.difference(cell, cells["erk"]) for s, cell in cells.items() if {s, "erk"} <= set(cells)}
+            shift = 0.12 if growth == "unseen" else -0.12
+            for start, contrast in found.items():
+                if start == "erk" or contrast is None:
+                    continue
+                low, high = contrast.interval(LEVEL)
+                place = contrast.difference
+                row = _ROWS.index(start) + shift
+                axis.errorbar(place, row, xerr=[[place - low], [high - place]], fmt="o", capsize=3, color=colour)
+            axis.plot([], [], "o", color=colour, label=f"{growth} growth")
+        axis.set_yticks(range(len(_ROWS)), _ROWS)
+        axis.axvline(0, color="grey", linewidth=1)
+        axis.set(title=own.dataset(), xlabel="accuracy − ERK's, points", ylim=(len(_ROWS) - 0.5, -0.5))
         axis.legend(fontsize="x-small")
     return figure

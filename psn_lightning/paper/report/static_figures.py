@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from psn_lightning.commands.topology_figures import draw_mask
-from psn_lightning.figure_style import styled
+from psn_lightning.figure_style import PALETTE, styled
 from psn_lightning.paper.report import published
 from psn_lightning.paper.report.axes import draw_means, make_axes
 from psn_lightning.paper.report.paper_tables import by_spreading
@@ -38,12 +38,12 @@ def static_figure(runs: Runs) -> Figure:
     """Draw the differences of the profiles to the random one with 95% intervals, and the margin.
 
     Args:
-        runs: Recorded runs.
+        runs: Runs of one reproduction.
     """
     data = runs.data()
     figure, axes = make_axes(len(data), 4.2)
     for axis, name in zip(axes, data, strict=True):
-        own = runs.of("static", name)
+        own = Runs(run for run in runs.all if run.data == name)
         layout = own.layout("profile")
         contrasts = layout.against("random") if "random" in layout.cells else {}
         for row, (profile, contrast) in enumerate(contrasts.items()):
@@ -70,9 +70,9 @@ def sparsity_figure(runs: Runs) -> Figure:
     for axis, (spreading, own) in zip(axes, groups.items(), strict=True):
         sparsities = sorted(own.values("sparsity"), key=lambda s: float(published.as_printed(s)))
         for place, profile in enumerate(own.values("profile")):
-            colour = f"C{place}"
+            colour, marker = f"C{place}", "os"[place // len(PALETTE) % 2]  # colours come again with another marker
             cells = {s: own.having({"sparsity": s, "profile": profile}) for s in sparsities}
-            draw_means(axis, {sparsities.index(s): c for s, c in cells.items() if c}, profile, colour)
+            draw_means(axis, {sparsities.index(s): c for s, c in cells.items() if c}, profile, colour, marker)
             rows = [published.MNIST_SPARSITY[published.as_printed(s)] for s in sparsities]
             if profile in rows[0]:
                 axis.plot([row[profile] for row in rows], linestyle=":", color=colour, alpha=0.7)

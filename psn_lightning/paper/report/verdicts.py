@@ -73,7 +73,9 @@ class Claim:
     p: float = 1.0
     """One-sided p-value of the direction, for claims on several data sets that are corrected together."""
     name: str = ""
-    """Name of the claim in the analysis plan; several claims may be parts of one."""
+    """Name of the claim in the analysis plan, of which several may be parts; empty for a prediction of the plan."""
+    of_accuracy: bool = True
+    """Whether it is about accuracies, so that another estimator might change the verdict."""
 
 
 def judge_equality(contrasts: Mapping[str, Contrast], margin: float, alpha: float) -> Verdict:

@@ -16,7 +16,7 @@ def test_effects_stand_in_the_order_of_the_claims_with_the_printed_ones():
         Claim("better", "Fashion-MNIST", Verdict.REVERSED, "", effect=Effect(FOUND, 0.05, 0.0, 0.49, 0.1)),
     ]
     axis = effects_figure(claims).axes[0]
-    assert [label.get_text() for label in axis.get_yticklabels()] == ["equal\nMNIST", "better\nFashion-MNIST"]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["equal: MNIST", "better: Fashion-MNIST"]
     drawn = {(float(line.get_xdata()[0]), line.get_marker()) for line in axis.lines if len(line.get_xdata()) == 1}
     assert {(0.2, "s"), (0.49, "D")} <= drawn
 

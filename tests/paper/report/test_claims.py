@@ -2,14 +2,11 @@
 
 import pytest
 
-from psn_lightning.paper.plan import load_plan
-from psn_lightning.paper.report.diagnostic_claims import diagnostic_claims
-from psn_lightning.paper.report.dynamic_claims import dynamic_claims
-from psn_lightning.paper.report.evidence import Assessment
+from psn_lightning.paper.report.judging import all_claims
 from psn_lightning.paper.report.runs import Runs
-from psn_lightning.paper.report.table6_claims import table6_claims
 from psn_lightning.paper.report.topology_claims import topology_claims
 from psn_lightning.paper.report.verdicts import Size, Verdict
+from psn_lightning.paper.reproduction import cells_of, load
 from psn_lightning.topology.equilibrium import PAPER_TABLE_4
 from tests.conftest import ROOT
 
@@ -28,8 +25,7 @@ def in_the_checkout(monkeypatch):
 
 
 def judged(runs):
-    assessment = Assessment(load_plan(), runs)
-    return [*table6_claims(assessment), *diagnostic_claims(assessment), *dynamic_claims(assessment)]
+    return all_claims(runs)
 
 
 def the(claims, words, data=None):
@@ -87,6 +83,16 @@ def test_a_failure_that_the_papers_own_table_shows_is_its_contradiction(made):
     assert verdict(runs, NEAR, "EMNIST-Balanced") is Verdict.CONTRADICTED
 
 
+@pytest.mark.parametrize(
+    ("profile", "ahead", "expected"),
+    [("lognormal 2.5", -1.3, Verdict.CONTRADICTED), ("lognormal 2.5", 1.3, FAILS), ("bell", 1.3, FAILS)],
+)
+def test_only_the_profile_that_fails_here_can_contradict_the_paper(made, profile, ahead, expected):
+    """The paper prints -0.55 for lognormal 2.5 on Forest Cover, and -0.07 for bell."""
+    runs = made("static", "forest", "profile", {"random": 94.8, "quadratic": 94.8, profile: 94.8 + ahead})
+    assert verdict(runs, EQUAL, "Forest Cover") is expected
+
+
 def test_the_dense_accuracy(made):
     cells = {"dense": 98.16}
     assert verdict(made("static", "mnist", "profile", cells), DENSE, "MNIST") is HOLDS
@@ -121,7 +127,9 @@ def multipeak(made, accuracy, ratio, seeds=(1, 2), spread=0.01):
 
 
 @pytest.mark.parametrize(
-    ("ratio", "expected"), [(lambda x: 2 + 4 * x, HOLDS), (lambda x: 1 + (7 * x) % 3, UNKNOWN)], ids=["rises", "jumps"]
+    ("ratio", "expected"),
+    [(lambda x: 2 + 4 * x, HOLDS), (lambda x: 1 + (7 * x) % 3, FAILS), (lambda x: 1 + x + (7 * x) % 3, FAILS)],
+    ids=["rises", "jumps", "rises less closely than r = 0.93"],
 )
 def test_the_gradient_ratio_over_the_multi_peak_family(made, ratio, expected):
     claim = the(judged(multipeak(made, lambda ccv: 97.0, ratio)), "gradient ratio follows")
@@ -211,6 +219,29 @@ def test_the_sixteen_cells_of_table_4(made, factor, expected):
     assert verdict(Runs(runs[:5]), "are those of Table 4 (unseen") is not HOLDS  # one cell of sixteen
 
 
+def test_half_of_table_4_decides_only_what_the_other_half_cannot_change(made):
+    def cells(factor, data):
+        return [
+            run
+            for sparsity, ccv in PAPER_TABLE_4[data].items()
+            for run in made(
+                "table4",
+                data,
+                "start",
+                {"erk": (89.0, {"fan_in/ccv": factor * ccv})},
+                0.001,
+                cell={"model.sparsity": sparsity},
+            ).all
+        ]
+
+    def table4(factor):
+        return the(judged(Runs([*cells(factor, "mnist"), *cells(factor, "fashion")])), "are those of Table 4 (unseen")
+
+    assert (table4(0.2).verdict, table4(0.2).size) == (FAILS, Size.SMALLER)
+    assert (table4(0.88).verdict, table4(0.88).size) == (UNKNOWN, Size.NONE)  # 12% off, 8.5% if the others are right
+    assert (table4(1.0).verdict, table4(1.0).size) == (UNKNOWN, Size.NONE)
+
+
 ADVANTAGE = "beats ERK (canonical growth, Eq. 9)"
 
 
@@ -266,6 +297,61 @@ def test_older_starts_are_compared_with_static_networks_of_the_same_scale(made):
     runs += made("static-linear", "forest", "profile", {"random": 90.0}, plan="d").all
     claim = the(judged(Runs(runs)), "ERK is the worst start, below the static random network as well (canonical")
     assert claim.verdict is HOLDS
+
+
+def starts(made, growth, cells, data="forest", seeds=(1001, 1002, 1003), spread=0.05):
+    every = {"equilibrium -0.5": 94.0, "equilibrium -1.0": 94.0, "uniform": 94.0, **cells}
+    return made("starts", data, "start", every, spread, seeds, cell={"growth": growth}, plan="d").all
+
+
+def both_rules(made, unseen, canonical, data="forest"):
+    return Runs([*starts(made, "unseen", unseen, data), *starts(made, "canonical", canonical, data)])
+
+
+def test_erk_is_not_called_the_worst_before_the_static_network_is_there(made):
+    cells = {"erk": 93.0, "equilibrium": 94.0, "shuffled": 94.0}
+    runs = both_rules(made, cells, cells).all
+    words = "ERK is the worst start, below the static random network as well (canonical"
+    assert verdict(Runs(runs), words) is UNKNOWN
+    profiles = [cell["profile"] for cell, _ in cells_of(load("static-linear"), "forest").values()]
+    static = {
+        random: made(
+            "static-linear",
+            "forest",
+            "profile",
+            {**dict.fromkeys(profiles, 94.0), "random": random},
+            seeds=(2001, 2002, 2003),
+            plan="d",
+        ).all
+        for random in (94.0, 92.0)
+    }
+    assert verdict(Runs([*runs, *static[94.0]]), words) is HOLDS
+    assert verdict(Runs([*runs, *static[94.0][1:]]), words) is UNKNOWN  # its look is not complete
+    assert verdict(Runs([*runs, *static[92.0]]), words) is REVERSED
+
+
+@pytest.mark.parametrize(
+    ("unseen", "canonical", "expected"),
+    [(-0.5, 0.0, (HOLDS, HOLDS)), (0.0, -0.5, (FAILS, FAILS)), (0.5, 0.5, (REVERSED, FAILS))],
+    ids=["as predicted", "refuted", "above"],
+)
+def test_hubs_anywhere_beside_hubs_first(made, unseen, canonical, expected):
+    hubs_first = {"erk": 93.0, "equilibrium": 94.0}
+    runs = both_rules(
+        made, {**hubs_first, "shuffled": 94.0 + unseen}, {**hubs_first, "shuffled": 94.0 + canonical}, "emnist"
+    )
+    claims = judged(runs)
+    below, equal = the(claims, "hubs anywhere is below", "EMNIST-Balanced"), the(claims, "equal to", "EMNIST-Balanced")
+    assert (below.verdict, equal.verdict) == expected
+    assert "unseen − canonical growth: " in below.ours
+    assert below.name == ""  # the plan's, not the paper's
+
+
+def test_the_noise_of_starts_is_pooled_over_all_their_cells(made):
+    """Twelve cells with three seeds have 22 degrees of freedom; the three of the trend alone would have 4."""
+    cells = {"erk": 93.0, "equilibrium": 94.0, "shuffled": 94.0}
+    claim = the(judged(both_rules(made, cells, cells, "emnist")), "the better (unseen", "EMNIST-Balanced")
+    assert claim.effect.contrast.df == 22
 
 
 @pytest.mark.parametrize(("best", "expected"), [(89.5, HOLDS), (88.0, REVERSED), (88.5, FAILS)])

@@ -29,7 +29,7 @@ def test_the_report_from_the_record_alone(workdir, monkeypatch, capsys):
     assert main(["report", "--record", str(RECORD), "--into", str(readme)]) == 0
     assert "claims:" in capsys.readouterr().out
     markdown, page_ = (Path("report") / "report.md").read_text(), (Path("report") / "report.html").read_text()
-    for heading in ("## Claims", "## Figures", "## Tables", "Table 6, static at 90%: MNIST", "not run"):
+    for heading in ("## Claims", "## Figures", "## Tables", "Table 6, static at 90%, Eq. 9's scale: MNIST", "not run"):
         assert heading in markdown
     figures = re.findall(r"\((figures/[\w-]+\.png)\)", markdown)
     assert len(figures) >= 5

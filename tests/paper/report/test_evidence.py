@@ -4,9 +4,9 @@ import pytest
 
 from psn_lightning.paper.plan import load_plan
 from psn_lightning.paper.report.contrasts import Contrast
-from psn_lightning.paper.report.evidence import Assessment
+from psn_lightning.paper.report.evidence import Assessment, select_deciding
 from psn_lightning.paper.report.runs import Runs
-from psn_lightning.paper.report.verdicts import Claim, Verdict, judge_all_above
+from psn_lightning.paper.report.verdicts import Claim, Effect, Verdict, judge_all_above
 from psn_lightning.paper.reproduction import cells_of, load
 from tests.conftest import ROOT
 from tests.paper.report.conftest import recorded
@@ -75,7 +75,7 @@ def test_three_seeds_are_looked_at_once():
 def test_older_runs_explore_until_the_look_is_complete():
     older = [recorded("rigl-init", "emnist", {"start": start}, 42, 92.0) for start in ("erk", "equilibrium")]
     claim = judged([*older, *planned(FIVE[:2], 10)], "rigl-init")
-    assert claim.basis == "exploratory: rigl-init, 2 runs that are older than the plan"
+    assert claim.basis.startswith("exploratory: rigl-init, 2 runs that are older than the plan; 4 runs under the plan")
     assert claim.verdict is Verdict.REPRODUCED
     assert judged([*older, *planned(FIVE[:3], 92)], "rigl-init").basis.startswith("plan")
 
@@ -83,3 +83,48 @@ def test_older_runs_explore_until_the_look_is_complete():
 def test_runs_without_a_plan_never_count_as_planned():
     claim = judged(planned(FIVE, 92, plan=""))
     assert claim.basis.startswith("exploratory: advantage")
+
+
+@pytest.mark.parametrize(
+    ("second", "verdict", "look"), [(0.003, Verdict.REPRODUCED, 2), (0.2, Verdict.OPEN, 2)], ids=["decided", "open"]
+)
+def test_what_the_correction_leaves_open_is_looked_at_again(second, verdict, look):
+    """p = 0.016 decides alone at 0.0294, and not as one of three; the second look is recorded."""
+    p = {3: 0.016, 5: second}
+
+    def by_p(evidence):
+        if not evidence.runs:
+            return evidence.undecided("some")
+        seeds = len({run.seed for run in evidence.runs.all})
+        decided = Verdict.REPRODUCED if p[seeds] < evidence.alpha else Verdict.OPEN
+        effect = Effect(Contrast(0.1, 0.1, 10, seeds), evidence.alpha)
+        return Claim("x", evidence.data, decided, "", basis=evidence.basis, effect=effect, p=p[seeds])
+
+    assessment = Assessment(load_plan(), Runs(planned(FIVE, 92)))
+    found = assessment.judge_family("advantage", dict.fromkeys(("fashion", "emnist", "forest")), by_p, "advantage")
+    assert [claim.verdict for claim in found] == [Verdict.NOT_RUN, verdict, Verdict.NOT_RUN]
+    assert found[1].basis.startswith(f"plan, look {look} of 2")
+    alone = assessment.judge("advantage", "emnist", None, by_p, "advantage")
+    assert alone.basis.startswith("plan, look 1 of 2")
+
+
+def equilibrium_runs(plans):
+    """Runs of every cell of `equilibrium` on MNIST, whose seeds are those of older runs; plans by place."""
+    cells = cells_of(load("equilibrium"), "mnist").values()
+    return [recorded("equilibrium", "mnist", cell, seed, 97.0, plan=plans(i)) for i, (cell, seed) in enumerate(cells)]
+
+
+def test_seeds_that_older_runs_have_are_explored_with_them():
+    """They are not run again, so no look of the plan's runs alone is ever complete."""
+    runs = equilibrium_runs(lambda i: "" if i < 4 else "digest")
+    claim = Assessment(load_plan(), Runs(runs)).judge("equilibrium", "mnist", None, decide, "equilibrium")
+    assert claim.basis == "exploratory: equilibrium, 24 runs, 4 of them older than the plan"
+    assert select_deciding(Runs(runs)).all == runs
+
+
+def test_runs_under_the_plan_take_the_place_of_older_ones_with_their_last_run():
+    older, every = [recorded("advantage", "emnist", {"start": "erk"}, 42, 92.0)], planned(FIVE[:3], 90)
+    other = [recorded("static", "emnist", {"profile": "x"}, 42, 98.0)]
+    assert select_deciding(Runs([*older, *every, *other])).all == [*every, *other]
+    assert select_deciding(Runs([*older, *every[1:], *other])).all == [*older, *other]
+    assert select_deciding(Runs(every[1:])).all == every[1:]

@@ -30,13 +30,3 @@ def test_computations_that_are_equal_bit_for_bit_count_once():
     one, two = (recorded(name, "mnist", {"profile": "bell"}, 1, 98.0) for name in ("static", "gradient"))
     other = recorded("static", "mnist", {"profile": "bell"}, 2, 98.1)
     assert len(Runs([one, two, other]).distinct()) == 2
-
-
-def test_runs_under_the_plan_take_the_place_of_older_ones_of_their_experiment():
-    older = [
-        recorded("multipeak", "mnist", {"peaks": 1}, 42, 97.0),
-        recorded("static", "mnist", {"profile": "x"}, 42, 98.0),
-    ]
-    planned = recorded("multipeak", "mnist", {"peaks": 1}, 1001, 97.5, plan="digest")
-    assert Runs([*older, planned]).current().all == [older[1], planned]
-    assert Runs(older).current().all == older

@@ -107,6 +107,8 @@ def compile_forward(itemsize: int, width: int, index_bytes: int) -> int:
                     if member == 0:
                         epsilon = carray(cast(own.epsilon, real), (1,))[0]
                         compute_statistics(vectors, n, epsilon, z, statistics)
+                        for c in range(n_rows - t * width, width):  # without a row: an epsilon of 0 would give infinity
+                            statistics[0, c] = statistics[1, c] = 0
                     wait_for_members(job, n_members)
                     normalize(vectors, low, high, z, gain, shift, statistics, y)
             wait_for_members(job, n_members)

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections import OrderedDict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,11 +21,20 @@ if TYPE_CHECKING:
     from psn_lightning.kernels.tiled import Stack, WorkspaceLease
     from psn_lightning.kernels.workspace import Stage
 
-_KEPT = 16  # forward passes whose activations wait for a backward pass; older ones are computed again
+
+class Pass(NamedTuple):
+    """Forward pass of a compiled graph that waits for its backward pass."""
+
+    lease: WorkspaceLease
+    """Workspace with the activations."""
+    parameters: list[Tensor]
+    """Parameters that the pass has read, contiguous."""
+
+
+_KEPT = 4  # forward passes of a stack whose activations wait for a backward pass; older ones are computed again
 _numbers = itertools.count()
 _stacks: weakref.WeakValueDictionary[int, Stack] = weakref.WeakValueDictionary()
 _passes = itertools.count()
-_leases: OrderedDict[int, WorkspaceLease] = OrderedDict()
 
 
 def register_stack(stack: Stack) -> int:
@@ -91,10 +99,12 @@ def _stack(x: Tensor, parameters: list[Tensor], number: int, for_backward: bool)
             return stack.run(x, parameters), torch.tensor(this_pass)
     stack.refresh()
     rows = stack.check(x, parameters)
-    _leases[this_pass] = lease = stack.lend_workspace(rows, for_backward=True)
-    while len(_leases) > _KEPT:
-        _leases.popitem(last=False)
-    result = lease.workspace.forward(rows, [parameter.contiguous() for parameter in parameters])
+    lease = stack.lend_workspace(rows, for_backward=True)
+    contiguous = [parameter.contiguous() for parameter in parameters]
+    stack.waiting[this_pass] = Pass(lease, contiguous)
+    while len(stack.waiting) > _KEPT:
+        stack.waiting.popitem(last=False)
+    result = lease.workspace.forward(rows, contiguous)
     return result.view(*x.shape[:-1], result.shape[1]), torch.tensor(this_pass)
 
 
@@ -109,11 +119,12 @@ def _stack_backward(
     gradient: Tensor, x: Tensor, parameters: list[Tensor], this_pass: Tensor, number: int, needs_x: bool
 ) -> list[Tensor]:
     """Gradients to the input (empty if it is not needed) and to the parameters."""
-    stack, lease = _stacks[number], _leases.pop(int(this_pass), None)
-    contiguous, rows = [parameter.contiguous() for parameter in parameters], stack.check(x, parameters)
-    if lease is None:
-        lease = stack.lend_workspace(rows, for_backward=True)
-        lease.workspace.forward(rows, contiguous)
+    stack = _stacks[number]
+    waiting, rows = stack.waiting.pop(int(this_pass), None), stack.check(x, parameters)
+    if waiting is None:
+        waiting = Pass(stack.lend_workspace(rows, for_backward=True), [p.contiguous() for p in parameters])
+        waiting.lease.workspace.forward(rows, waiting.parameters)
+    lease, contiguous = waiting
     flat_gradient = gradient.reshape(len(rows), -1).to(rows.dtype).contiguous()
     to_x, flat = lease.workspace.backward(flat_gradient, contiguous, needs_x)
     lease.workspace.call_hooks()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from psn_lightning.kernels.operator import register_stack, run_as_operator, run_densely
+from psn_lightning.kernels.operator import Pass, register_stack, run_as_operator, run_densely
 from psn_lightning.kernels.workspace import Stage, Workspace
 
 _EVALUATION_ROWS = 256  # rows per pass without gradients; their activations stay in the cache
@@ -29,6 +30,8 @@ class Stack:
         self._free: OrderedDict[tuple[Any, ...], list[Workspace]] = OrderedDict()
         self._number = register_stack(self)
         self._refresh = refresh
+        self.waiting: OrderedDict[int, Pass] = OrderedDict()
+        """Passes of compiled graphs that wait for their backward pass, by number; see :mod:`.operator`."""
         self.connect(stages)
 
     def connect(self, stages: Sequence[Stage]) -> None:
@@ -38,7 +41,7 @@ class Stack:
 
     def __getstate__(self) -> dict[str, Any]:
         """State without the workspaces: a copy allocates its own."""
-        return {**self.__dict__, "_free": OrderedDict()}
+        return {**self.__dict__, "_free": OrderedDict(), "waiting": OrderedDict()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take the state of another stack, but not its number."""
@@ -124,10 +127,13 @@ class Stack:
         """
         key = (len(x), x.dtype, for_backward, torch.get_num_threads())
         free = self._free.setdefault(key, [])
-        self._free.move_to_end(key)
-        if len(self._free) > _MAX_SHAPES:
-            self._free.popitem(last=False)
-        workspace = free.pop() if free else Workspace(self.stages, len(x), x.dtype, for_backward)
+        workspace = None
+        with contextlib.suppress(KeyError, IndexError):  # another thread may have taken it, or the key away
+            self._free.move_to_end(key)
+            if len(self._free) > _MAX_SHAPES:
+                self._free.popitem(last=False)
+            workspace = free.pop()
+        workspace = workspace or Workspace(self.stages, len(x), x.dtype, for_backward)
         if workspace.stages is not self.stages:
             workspace.connect(self.stages)
         return WorkspaceLease(workspace, free)

@@ -65,7 +65,7 @@ class Workspace:
         self._inputs = [self._allocate_tiles(stages[0].structure.shape[1])]
         self._gradients: list[Tensor] = []
         self._to_batch: Tensor | None = None
-        self._epsilons = torch.zeros(len(stages), dtype=dtype)
+        self._epsilons = np.zeros(len(stages), np.float64 if dtype == torch.float64 else np.float32)
         self._kept_alive: list[Tensor] = []  # further tensors whose addresses the table holds: they must stay alive
         for i, stage in enumerate(stages):
             self._allocate_stage(i, stage)
@@ -156,7 +156,9 @@ class Workspace:
             self._set_fields(i, g=self._gradients[-1].data_ptr())
         if stage.epsilon is not None:
             y, statistics = torch.empty_like(z) if self._for_backward else z, self._allocate_tiles(4)
-            self._set_fields(i, y=y.data_ptr(), statistics=statistics.data_ptr(), epsilon=self._epsilons[i].data_ptr())
+            self._set_fields(
+                i, y=y.data_ptr(), statistics=statistics.data_ptr(), epsilon=self._epsilons[i:].ctypes.data
+            )
             self._kept_alive.append(statistics)
             self._inputs.append(y)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import unserializable_hook
 
-from psn_lightning.nn.active_states import read_layer
+from psn_lightning.nn.active_states import find_unexpected, read_layer
 from psn_lightning.nn.activity import Activity, draw_seed, sum_features
 from psn_lightning.nn.layer import SparseLayer
 from psn_lightning.nn.parameter_hook import ParameterHook
@@ -47,6 +47,10 @@ class ActiveLinear(nn.Module, SparseLayer):
         self._pending: list[tuple[int, Tensor, Tensor]] = []  # records of backward passes that may not reach the weight
         self._grown: Tensor | None = None  # mask of the connections that the latest update grew, by position
         self._hook = ParameterHook(self._commit, "register_post_accumulate_grad_hook")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """State without records: a copy that is made while gradients are recorded does not record."""
+        return {**self.__dict__, "_records": False, "_recorded": [], "_pending": [], "_grown": None}
 
     @abstractmethod
     def replace_connections(self, found: Connections) -> None:
@@ -142,7 +146,9 @@ class ActiveLinear(nn.Module, SparseLayer):
     def mask_gradient(self) -> None:
         """Fill in the gradient of newly grown connections from the recorded dense gradient."""
         grown, self._grown = self._grown, None
-        if not self._recorded or self.weight.grad is None or grown is None or not grown.any():
+        if grown is None or not grown.any() or self.weight.grad is None:
+            return
+        if not self._recorded and get_world_size() == 1:  # of several processes all have to average, see gradient_at
             return
         positions, gradient = self.active_positions(), self.compress(self.weight.grad)
         new, kept = grown.nonzero().squeeze(1), (~grown).nonzero().squeeze(1)[:_COMPARED]
@@ -249,6 +255,10 @@ class ActiveLinear(nn.Module, SparseLayer):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
+        for hook in self._load_state_dict_pre_hooks.values():
+            hook(state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
+        if strict:
+            unexpected_keys.extend(find_unexpected(state_dict, prefix, self.bias is not None))
         try:
             found, bias = read_layer(state_dict, prefix, self, self.bias, missing_keys)
             with torch.no_grad():

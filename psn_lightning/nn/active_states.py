@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
 
 from psn_lightning.nn.layer import SparseLayer
-from psn_lightning.nn.states import Connections, read_connections
+from psn_lightning.nn.states import ACTIVE_ENTRIES, Connections, read_connections
 
 
 def read_layer(
@@ -47,3 +47,17 @@ def _read_dense(weight: Tensor, layer: SparseLayer) -> Connections:
     if weight.shape != (layer.n_out, layer.n_in):
         raise ValueError(f"weight of shape {tuple(weight.shape)}, expected {(layer.n_out, layer.n_in)}")
     return Connections(layer.connectivity, weight.flatten()[layer.active_positions().to(weight.device)])
+
+
+def find_unexpected(state_dict: Mapping[str, Any], prefix: str, has_bias: bool) -> Iterator[str]:
+    """List the keys of a layer that no storage and no dense Linear has.
+
+    Args:
+        state_dict: State dict of the whole module.
+        prefix: Prefix of the layer's keys.
+        has_bias: Whether the layer has a bias.
+    """
+    known = {*ACTIVE_ENTRIES, "weight", "weight_mask", "weight_groups", *(["bias"] if has_bias else [])}
+    for key in state_dict:
+        if key.startswith(prefix) and key.removeprefix(prefix) not in known:
+            yield key

@@ -158,7 +158,7 @@ class GroupedLinear(ActiveLinear):
     def forward(self, x: Tensor) -> Tensor:
         """Map an input of shape ``(…, in_features)`` to an output of shape ``(…, out_features)``."""
         weight: Tensor = self.weight
-        if torch.is_autocast_enabled(x.device.type):
+        if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:  # torch leaves float64 alone
             dtype = torch.get_autocast_dtype(x.device.type)
             x, weight = x.to(dtype), weight.to(dtype)
         if torch.compiler.is_exporting():

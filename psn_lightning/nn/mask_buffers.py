@@ -113,8 +113,9 @@ class MaskBuffers:
             convert_to_masked(state_dict, prefix, self._name, self.mask, self.groups)
         except ValueError as error:
             error_msgs.append(f"{prefix[:-1]}: {error}")
-        stored = state_dict.get(f"{prefix}{self._name}_groups")  # loaded only into a buffer that is there
-        self._set_groups(torch.empty_like(stored, device=self.mask.device) if isinstance(stored, Tensor) else None)
+        if f"{prefix}{self._name}_mask" in state_dict:  # else the mask stays as it is, and so do its groups
+            stored = state_dict.get(f"{prefix}{self._name}_groups")  # loaded only into a buffer that is there
+            self._set_groups(torch.empty_like(stored, device=self.mask.device) if isinstance(stored, Tensor) else None)
 
     def _after_load(self, module: nn.Module, incompatible_keys: Any) -> None:
         self._on_load()

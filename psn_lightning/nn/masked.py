@@ -54,23 +54,31 @@ class MaskedLayer(SparseLayer):
         self._after_load()
 
     def __getstate__(self) -> dict[str, Any]:
-        """State without the method of training: an unpickled layer has its own parameter."""
-        return {**self.__dict__, "_recorder": None, "trained": None}
+        """State without the method of training, and with the parameter, which an unpickled layer hooks."""
+        return {**self._state_of_copy(), "_parameter": self.parameter}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore the state, and hook the parameter; the module, which refers to this layer, may not be there yet."""
+        parameter = state.pop("_parameter")
+        vars(self).update(state)
+        self._hook.attach(parameter)
+
+    def _state_of_copy(self) -> dict[str, Any]:
+        """State without the method of training; a copy that is made while gradients are recorded does not record."""
+        return {**self.__dict__, "_records": False, "_recorder": None, "trained": None}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> MaskedLayer:
         """Copy the layer together with its module, and hook the copied parameter."""
         copied = object.__new__(type(self))
         memo[id(self)] = copied
         weight = copy.deepcopy(self.parameter, memo)  # the copied module gets the same copy from the memo
-        vars(copied).update({key: copy.deepcopy(value, memo) for key, value in self.__getstate__().items()})
-        if weight.requires_grad:
-            copied._hook.attach(weight)
+        vars(copied).update({key: copy.deepcopy(value, memo) for key, value in self._state_of_copy().items()})
+        copied._hook.attach(weight)
         return copied
 
     def attach(self) -> None:
-        """Register the gradient hook on the parameter, unless it is registered or the parameter is frozen."""
-        if self.parameter.requires_grad:
-            self._hook.attach(self.parameter)
+        """Register the gradient hook on the parameter, unless it is registered."""
+        self._hook.attach(self.parameter)
 
     def remove(self) -> None:
         """Remove the mask and the hooks from the module; absent weights stay in the parameter as zeros."""

@@ -25,13 +25,16 @@ class ParameterHook:
         self._handle: Any = None
 
     def attach(self, parameter: nn.Parameter) -> None:
-        """Register the hook on a parameter, unless it is.
+        """Register the hook on a parameter, unless it is; on a frozen one it waits for the day on which it is trained.
 
         Args:
-            parameter: Parameter that requires a gradient.
+            parameter: Leaf parameter.
         """
         if self._hooked is None or self._hooked() is not parameter:
+            frozen = not parameter.requires_grad
+            parameter.requires_grad_()  # torch registers no hook on a frozen one, but keeps it through a freeze
             self._handle = getattr(parameter, self._register)(self._function)
+            parameter.requires_grad_(not frozen)
             self._hooked = weakref.ref(parameter)
 
     def remove(self) -> None:

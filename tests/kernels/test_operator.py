@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import weakref
 
 import pytest
 import torch
@@ -101,6 +102,27 @@ def test_a_copy_has_a_number_of_its_own_and_a_lost_stack_is_forgotten():
     del other
     gc.collect()
     assert number not in operator._stacks
+
+
+def test_passes_that_wait_are_freed_with_their_stack():
+    layer = single()[0]
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    kept = [compiled(torch.randn(ROWS, 20)) for _ in range(3)]
+    assert len(layer._stack.waiting) == len(kept)
+    workspace = weakref.ref(next(iter(layer._stack.waiting.values())).lease.workspace)
+    assert not copy.deepcopy(layer)._stack.waiting
+    del layer, compiled, kept
+    torch._dynamo.reset()
+    gc.collect()
+    assert workspace() is None
+
+
+def test_a_parameter_of_another_layout_is_read_by_both_passes():
+    model, x = fused(), torch.randn(ROWS, 20)
+    model.output.weight.data = model.output.weight.data.T.contiguous().T
+    compiled = torch.compile(copy.deepcopy(model), backend="aot_eager", fullgraph=True)
+    for ours, theirs in zip(gradients(compiled, compiled, x), gradients(model, model, x), strict=True):
+        assert torch.equal(ours, theirs)
 
 
 def blocked():

@@ -79,6 +79,30 @@ def test_evaluation_takes_a_part_at_a_time(n):
     torch.testing.assert_close(logits, network(x).detach())
 
 
+@pytest.mark.parametrize("n", [1, 5, 17])
+def test_an_epsilon_of_zero_is_that_of_the_modules(n):
+    """Columns of a tile without a row have no variance at all where the bias is 0."""
+    network = network_of()
+    for module in network:
+        if isinstance(module, nn.LayerNorm):
+            module.eps = 0.0
+        elif hasattr(module, "bias"):
+            module.bias.data.zero_()
+    at_once = passed(network, *batch_of(n))
+    network.fused = False
+    for a, b in zip(at_once, passed(network, *batch_of(n)), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_memory_made_in_inference_mode_serves_a_later_topology():
+    network, (x, _) = network_of(), batch_of(20)
+    with torch.inference_mode():
+        network(x)
+    network.load_state_dict(network.state_dict())
+    with torch.no_grad():
+        assert torch.isfinite(network(x)).all()
+
+
 def test_gradcheck_through_layernorm_and_relu():
     network = network_of((6, 9, 3))
     stack = Stack([network.fc1.stage(network.norm1), Stage(_whole(9, 3))])

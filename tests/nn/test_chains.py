@@ -36,3 +36,23 @@ def test_blocks_have_chains_of_their_own():
 def test_attention_and_modules_with_a_forward_of_their_own_have_none():
     assert chains_of(nn.TransformerEncoderLayer(8, 2, 16)) == []
     assert chains_of(nn.ModuleList([nn.Linear(4, 4), nn.Linear(4, 4)])) == []
+
+
+class Skip(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(8, 8)
+
+    def forward(self, x):
+        return x + self.fc(x)
+
+
+def test_what_goes_past_a_layer_or_reads_some_channels_breaks_a_chain():
+    assert chains_of(nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8), Skip(), nn.Linear(8, 8))) == [["0", "1"]]
+    assert chains_of(nn.Sequential(nn.Linear(8, 8), nn.Sequential(nn.ReLU(), Skip()), nn.Linear(8, 8))) == []
+    convolutions = nn.Conv2d(4, 6, 1), nn.Conv2d(6, 12, (1, 3), groups=3), nn.Conv2d(12, 4, 1)
+    assert chains_of(nn.Sequential(*convolutions)) == []
+
+
+def test_storages_of_active_weights_are_chained_too():
+    assert chains_of(nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8)), storage="csr") == [["0", "2"]]

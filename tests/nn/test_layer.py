@@ -1,5 +1,7 @@
 """Gradients at given positions."""
 
+import copy
+
 import pytest
 import torch
 
@@ -73,3 +75,25 @@ def test_positions_beyond_32_bits():
     torch.testing.assert_close(layer.gradient_at(positions), expected)
     assert layer.set_active(positions) == 2
     assert torch.equal(layer.active_positions(), positions)
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_a_copy_does_not_record(storage):
+    linear = random_linear(storage=storage)
+    linear.view.record_dense_gradient = True
+    copied = copy.deepcopy(linear.module)
+    (layer,) = sparse_layers(copied).values()
+    copied(torch.randn(5, 13)).square().sum().backward()
+    with pytest.raises(RuntimeError, match="record_dense_gradient"):
+        layer.gradient_at(torch.arange(3))
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_unknown_entries_and_hooks_before_loading_are_those_of_torch(storage):
+    module = random_linear(storage=storage).module
+    state, seen = module.state_dict(), []
+    module.register_load_state_dict_pre_hook(lambda *arguments: seen.append(arguments[2]))
+    module.load_state_dict(state)
+    assert seen == [""]
+    with pytest.raises(RuntimeError, match=r"Unexpected key.*scale"):
+        module.load_state_dict({**state, "scale": torch.ones(1)})

@@ -52,3 +52,11 @@ def test_every_module_that_holds_the_parameter_tells_of_a_load(buffers):
     other.load_state_dict(other.state_dict())
     assert len(loads) == 2
     assert list(module.state_dict()) == ["weight", "bias"]
+
+
+def test_what_a_state_dict_does_not_mention_stays(buffers):
+    masks, _ = buffers
+    module, before = masks._module, masks.mask.clone()
+    module.load_state_dict({"bias": torch.zeros(4)}, strict=False)
+    assert masks.groups.tolist() == GROUPS
+    assert torch.equal(masks.mask, before)

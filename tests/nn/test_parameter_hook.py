@@ -36,6 +36,18 @@ def test_it_is_registered_once_on_each_parameter():
     assert counter.calls == 2
 
 
+def test_a_frozen_parameter_is_hooked_for_the_day_on_which_it_is_trained():
+    counter, held = Counter(), parameter().requires_grad_(False)
+    counter.hook.attach(held)
+    assert not held.requires_grad
+    held.requires_grad_()
+    held.sum().backward()
+    held.requires_grad_(False)
+    held.requires_grad_()
+    held.sum().backward()
+    assert counter.calls == 2
+
+
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda counter: pickle.loads(pickle.dumps(counter))])
 def test_a_copy_begins_without_a_parameter_and_calls_its_own_object(copied):
     counter, held = Counter(), parameter()

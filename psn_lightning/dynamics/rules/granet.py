@@ -17,7 +17,8 @@ class GraNetRule(RigLRule):
     Every update prunes the smallest |weight| of all layers together, down to the sparsity
     s_t = s_f + (s_i − s_f)(1 − p / until)³, where p is the progress; then it drops the smallest |weight| of each layer
     and grows as many connections where the |gradient| is largest, like RigL. s_i is the sparsity at the start. The
-    largest |weight| of every layer stays, so that none is emptied.
+    largest |weight| of every layer stays, so that none is emptied. Numbers to drop are rounded down, as for the other
+    rules; the authors' code rounds up.
 
     Args:
         final_sparsity: Sparsity of all layers together after pruning (s_f), in [0, 1).

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 
 from torch import Tensor
 
@@ -47,7 +48,8 @@ class SRigLRule(RigLRule, StructuredRule):
 
     def fan_in(self, count_salient: Callable[[], Tensor], layer: LayerState) -> Tensor:
         """Equal fan-in for the neurons that stay, 0 for ablated neurons."""
-        threshold = math.ceil(self.gamma_sal * (layer.n_initial // layer.n_out))  # exact comparison of integers
+        # a float product may be a little above the integer that the decimal number gives: 0.55 · 100
+        threshold = math.ceil(Fraction(str(self.gamma_sal)) * (layer.n_initial // layer.n_out))
         fewest = -(-layer.n_initial // layer.n_in)  # fewer neurons have no room for all connections
         salient = count_salient()
         stays = salient >= threshold

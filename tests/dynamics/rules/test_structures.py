@@ -156,3 +156,13 @@ def test_units_that_are_not_whole_are_refused():
     layer = layer_of(draw_groups(4, 2, 6, 0).numpy())
     with pytest.raises(SettingError, match="whole units of 6"):
         update_layer(layer, UnitRule(SETRule()), 0.5, None, torch.Generator())
+
+
+@pytest.mark.parametrize(("gamma", "fewest"), [(0.55, 55), (0.07, 7), (0.3, 30), (0.305, 31)])
+def test_a_neuron_with_exactly_its_share_of_salient_connections_stays(gamma, fewest):
+    """0.55 · 100 is 55.00000000000001 in floats."""
+    layer = LayerState("fc1", 2, 400, 200, 200)
+    fan_in = SRigLRule(gamma).fan_in(lambda: torch.tensor([fewest, 100]), layer)
+    assert fan_in.tolist() == [100, 100]
+    fan_in = SRigLRule(gamma).fan_in(lambda: torch.tensor([fewest - 1, 100]), layer)
+    assert fan_in.tolist() == [0, 200]

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from psn_lightning.callbacks import (
+    ACDC,
     GMP,
     SET,
     STR,
@@ -46,6 +47,7 @@ RULES = {
     "SET": lambda: SET(period=0.4),
     "SRigL": lambda: SRigL(period=7),
     "GMP": lambda: GMP(period=7),
+    "ACDC": lambda: ACDC(period=7),
     "TopKAST": lambda: TopKAST(period=7),
     "STR": lambda: STR(initial=-4.0, weight_decay=0.01),
 }
@@ -83,7 +85,7 @@ class Record(pl.Callback):
 def run(rule, folder, stops=(), checkpoint=None, extra=(), loop=None, **arguments):
     """Train; returns (task, trainer, record), also when the run was stopped."""
     pl.seed_everything(11)
-    sparsity = 0.0 if rule in {"GMP", "TopKAST", "STR"} else 0.8
+    sparsity = 0.0 if rule in {"GMP", "ACDC", "TopKAST", "STR"} else 0.8
     arguments = {"topology": Bernoulli(), **arguments}
     task = SparseClassifier(64, 10, hidden=[48, 32], sparsity=sparsity, **arguments)
     record = Record()

@@ -17,6 +17,7 @@ class _WithChains(DynamicTopology):
     """Callback whose rule percolates; finds the layers that feed each other, unless they are given."""
 
     rule: CHTRule
+    _finds_chains: bool | None = None  # whether no chains were given; None until the first fit
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Find the chains of layers, then check rule, schedule and layers.
@@ -24,7 +25,9 @@ class _WithChains(DynamicTopology):
         Raises:
             SettingError: If a check fails, see :meth:`DynamicTopology.setup`.
         """
-        if stage == "fit" and self.rule.chains is None:
+        if self._finds_chains is None:
+            self._finds_chains = self.rule.chains is None
+        if stage == "fit" and self._finds_chains:  # anew for each fit, which may be of another module
             sparsify_first(trainer, pl_module)
             self.rule.chains = find_chains(pl_module, select_layers(pl_module, self.layers))
         super().setup(trainer, pl_module, stage)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -101,7 +102,8 @@ class DynamicTopology(pl.Callback):
         self._check_scaler(trainer)
         self._lengths = count_steps_of_each(trainer, pl_module, self._lengths[0]), self._lengths[1]
         self.window = self.schedule.window(*self._lengths)
-        self._updaters = [self.updater(layers, optimizer) for optimizer in trainer.optimizers]
+        restored = itertools.chain((state["initial"] for state in self._restored), itertools.repeat(None))
+        self._updaters = [self.updater(layers, *own) for own in zip(trainer.optimizers, restored, strict=False)]
         for updater in self._updaters:
             updater.step = trainer.global_step // len(self._updaters)
             updater.prepare_step()
@@ -123,15 +125,18 @@ class DynamicTopology(pl.Callback):
                     "fused=False, skip_step_on_update=False, or precision bf16-mixed"
                 )
 
-    def updater(self, layers: Mapping[str, SparseLayer], optimizer: Optimizer) -> TopologyUpdater:
+    def updater(
+        self, layers: Mapping[str, SparseLayer], optimizer: Optimizer, initial: Mapping[str, int] | None = None
+    ) -> TopologyUpdater:
         """Make the updater of one optimizer.
 
         Args:
             layers: Sparse layers by name.
             optimizer: Optimizer that holds the parameters of some or all of them.
+            initial: Connections at the start of the run, if it is resumed; see :class:`TopologyUpdater`.
         """
         settings = (self.rule, self.schedule, optimizer, *self._lengths, seed_of_run(self.seed))
-        return TopologyUpdater(layers, *settings, self.skip_step_on_update)
+        return TopologyUpdater(layers, *settings, self.skip_step_on_update, initial)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import lightning.pytorch as pl
@@ -22,8 +23,15 @@ class EquilibriumMonitor(pl.Callback):
     """
 
     def __init__(self) -> None:
+        self._module: weakref.ref[pl.LightningModule] | None = None
         self.trajectories: dict[str, Trajectory] = {}
         """CCV after each update, by layer name."""
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin anew for another module than that of the last fit."""
+        if self._module is not None and self._module() is not pl_module:
+            self.trajectories = {}
+        self._module = weakref.ref(pl_module)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
 import lightning.pytorch as pl
+from lightning.pytorch.utilities import rank_zero_warn
 from torch.optim import LBFGS, Optimizer
 
 from psn_lightning.callbacks.averages import follow_connections
@@ -42,6 +43,7 @@ class LatentWeights(StartDense, ABC, Generic[Layer]):
         self.latent: dict[str, Layer] = {}
         """Latent weights by layer name; empty outside of a fit."""
         self._restored: Mapping[str, Any] | None = None
+        self._ended = False  # whether the fit has ended, and with it the method
         self._handles: list[Any] = []
 
     @abstractmethod
@@ -91,7 +93,11 @@ class LatentWeights(StartDense, ABC, Generic[Layer]):
                 )
             self._handles.append(optimizer.register_step_post_hook(lambda *_: self._end_step(trainer, pl_module)))
         if restored is not None and not restored["layers"]:
-            return  # a checkpoint from after the fit
+            if restored["ended"]:
+                self._ended = True
+                return
+            restored = None  # a checkpoint from before the fit, as Lightning's tuner makes one
+        self._ended = False
         layers = select_layers(pl_module, self.layers)
         if restored is not None and restored["layers"].keys() != layers.keys():
             raise SettingError(
@@ -103,7 +109,8 @@ class LatentWeights(StartDense, ABC, Generic[Layer]):
             if restored is None and not layer.full:
                 raise SettingError(
                     f"{type(self).__name__} starts from dense layers, but {name} has {layer.n_connections} of "
-                    f"{layer.n_out * layer.n_in} connections: start at sparsity 0, without the callback Sparsify"
+                    f"{layer.n_out * layer.n_in} connections: start at sparsity 0, without the "
+                    "callback Sparsify, or with a module that no fit has made sparse"
                 )
             self.latent[name] = self.make_layer(layer)
             self._hand_over_own_parameter(self.latent[name], trainer.optimizers)
@@ -111,6 +118,14 @@ class LatentWeights(StartDense, ABC, Generic[Layer]):
                 self.latent[name].load_state_dict(restored["layers"][name])
         if restored is None:
             self.refresh(trainer, pl_module)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Warn if a checkpoint from after the fit is trained on."""
+        if self._ended:
+            rank_zero_warn(
+                f"the checkpoint is from after a fit, which has ended {type(self).__name__}: the masks stay as they "
+                "are. Resume from a checkpoint within the fit to go on with the method"
+            )
 
     def refresh(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compute the effective weights of all layers, the same on all processes."""
@@ -155,6 +170,7 @@ class LatentWeights(StartDense, ABC, Generic[Layer]):
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Leave an ordinary sparse module."""
         self.release(trainer)
+        self._ended = True
 
     def release(self, trainer: pl.Trainer) -> None:
         """End the method: the latent weights are gone, and the optimizers hold the module's parameters only."""
@@ -170,8 +186,8 @@ class LatentWeights(StartDense, ABC, Generic[Layer]):
         self._handles, self.latent = [], {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Latent weights by layer name; none after the fit."""
-        return {"layers": {name: latent.state_dict() for name, latent in self.latent.items()}}
+        """Latent weights by layer name, and whether the fit has ended; none outside of a fit."""
+        return {"layers": {name: latent.state_dict() for name, latent in self.latent.items()}, "ended": self._ended}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the state of :meth:`state_dict` until the fit starts."""

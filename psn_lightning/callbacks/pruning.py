@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from psn_lightning.callbacks.averages import follow_connections
-from psn_lightning.callbacks.layers import layers_of, seed_of_run
+from psn_lightning.callbacks.layers import seed_of_run
 from psn_lightning.callbacks.ranks import check_equal_connectivity, refuse_changing_counts
 from psn_lightning.callbacks.sparsify import StartDense
 from psn_lightning.callbacks.steps import count_steps_of_each, count_total_steps
 from psn_lightning.errors import SettingError
-from psn_lightning.nn import InitName
+from psn_lightning.nn import InitName, sparse_layers
 from psn_lightning.nn.torch_private import is_held
 from psn_lightning.pruning import Saliency, Scope, Shuffle, classify, prune
 from psn_lightning.topology import check_sparsity
@@ -89,7 +89,7 @@ class Prune(StartDense):
         """
         super().setup(trainer, pl_module, stage)
         if stage == "fit":
-            refuse_changing_counts(trainer, layers_of(pl_module), "pruning")
+            refuse_changing_counts(trainer, sparse_layers(pl_module), "pruning")
 
     @property
     def is_at_target(self) -> bool:
@@ -102,6 +102,7 @@ class Prune(StartDense):
         Raises:
             SettingError: If the length of the run is needed and not known, or the module cannot be pruned so.
         """
+        super().on_fit_start(trainer, pl_module)
         if not self._is_restored and (self._module is None or self._module() is not pl_module):
             self._done = 0
         self._module, self._is_restored = weakref.ref(pl_module), False
@@ -125,7 +126,7 @@ class Prune(StartDense):
 
     def _prune(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Prune to the density of the present point, the same on all processes."""
-        layers = layers_of(pl_module).values()
+        layers = sparse_layers(pl_module).values()  # all of them, as prune takes them
         positions = sum(layer.n_out * layer.n_in for layer in layers)
         if self._done == 0:
             self._density = sum(len(layer.active_positions()) for layer in layers) / positions

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from psn_lightning.callbacks.layers import seed_of_run
 from psn_lightning.callbacks.lightning_private import get_average_model
 from psn_lightning.callbacks.ranks import refuse_sharding
+from psn_lightning.dynamics.mixing import keep_masks
 from psn_lightning.errors import SettingError
 from psn_lightning.nn import InitName, LayerSettings, SparseLayer, SparsityTable, StorageName, sparse_layers, sparsify
 from psn_lightning.nn.storages import csr_computes_in
@@ -95,6 +96,11 @@ class Sparsify(pl.Callback):
         for layer in self._layers:
             layer.attach()
 
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep the masks under optimizers that mix weights."""
+        for optimizer in trainer.optimizers:
+            keep_masks(optimizer, sparse_layers(pl_module).values())
+
     def apply(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Make the module sparse, unless this callback has already done so.
 
@@ -123,7 +129,7 @@ class Sparsify(pl.Callback):
         storage = self._choose_storage(trainer)
         self.table = sparsify(pl_module, **self._settings, storage=storage, seed=seed_of_run(self.seed))
         self._applied = weakref.ref(pl_module)
-        if self.print_table and trainer.state.fn == "fit":
+        if self.print_table:
             rank_zero_info(f"\n{self.table}")
 
     def _choose_storage(self, trainer: pl.Trainer) -> StorageName:

@@ -12,6 +12,7 @@ import torch
 
 from psn_lightning.checkpoints.generators import get_generator_states, set_generator_states
 from psn_lightning.checkpoints.rank_states import gather_by_rank, pop_own_state
+from psn_lightning.nn.torch_private import list_leaves
 
 _KEY = "psn_lightning.replay"
 _CPU = torch.device("cpu")  # whose generators DataLoaders draw from
@@ -28,7 +29,6 @@ class ReplayOrder(pl.Callback):
     """
 
     def __init__(self) -> None:
-        self._loaders: list[ReplayableLoader] = []
         self._restored: list[list[tuple[dict[str, Any] | None, int]]] = []
         self._trainer: weakref.ref[pl.Trainer] | None = None
 
@@ -45,7 +45,7 @@ class ReplayOrder(pl.Callback):
         """
         if self._trainer is not None and self._trainer() is trainer:
             return
-        self._trainer, self._loaders = weakref.ref(trainer), []
+        self._trainer = weakref.ref(trainer)
         # Lightning warns about every loader without state, but this callback makes them resumable.
         warnings.filterwarnings("ignore", message=".*your dataloader is not resumable")
         process = trainer.strategy.process_dataloader
@@ -54,8 +54,7 @@ class ReplayOrder(pl.Callback):
             processed = process(dataloader)
             if not trainer.training or hasattr(processed, "load_state_dict"):
                 return processed
-            self._loaders.append(ReplayableLoader(processed))
-            return self._loaders[-1]
+            return ReplayableLoader(processed)
 
         trainer.strategy.process_dataloader = wrapped  # type: ignore[method-assign]
 
@@ -64,7 +63,7 @@ class ReplayOrder(pl.Callback):
     ) -> None:
         """Add the start states of the epoch's iterators and the numbers of used batches of all processes."""
         ends = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
-        own = [] if ends else [(loader.start_states, loader.n_used) for loader in self._loaders]
+        own = [] if ends else [(loader.start_states, loader.n_used) for loader in _find_loaders(trainer)]
         checkpoint[_KEY] = gather_by_rank(trainer, own)
 
     def on_load_checkpoint(
@@ -76,9 +75,14 @@ class ReplayOrder(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Let the first iterator of each loader replay that of the checkpoint."""
         own = pop_own_state(trainer, self._restored) or []
-        for loader, (start_states, n_used) in zip(self._loaders, own, strict=False):
+        for loader, (start_states, n_used) in zip(_find_loaders(trainer), own, strict=False):
             if n_used and start_states is not None:
                 loader.replay(start_states, n_used)
+
+
+def _find_loaders(trainer: pl.Trainer) -> list[ReplayableLoader]:
+    """Find the wrapped loaders of this epoch, which other epochs and fits may have made anew."""
+    return [leaf for leaf in list_leaves(trainer.train_dataloader) if isinstance(leaf, ReplayableLoader)]
 
 
 class ReplayableLoader:
@@ -104,6 +108,13 @@ class ReplayableLoader:
         if name == "_loader":
             raise AttributeError(name)  # while a copy is made, before the attribute exists
         return getattr(self._loader, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute of the loader, such as the ``worker_init_fn`` that Lightning sets, or one of the wrapper."""
+        if name in {"_loader", "start_states", "_n_given", "_replay"}:
+            object.__setattr__(self, name, value)
+        else:
+            setattr(self._loader, name, value)
 
     def __len__(self) -> int:
         return len(self._loader)

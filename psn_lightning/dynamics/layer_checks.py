@@ -12,22 +12,26 @@ from psn_lightning.nn.layer import SparseLayer
 from psn_lightning.nn.pair_view import at_group_grain
 
 
-def check_layers(layers: Mapping[str, SparseLayer], rule: Rule) -> dict[str, int]:
+def check_layers(
+    layers: Mapping[str, SparseLayer], rule: Rule, initial: Mapping[str, int] | None = None
+) -> dict[str, int]:
     """Check that a rule can update all layers.
 
     Args:
         layers: Sparse layers by name.
         rule: Rule to check.
+        initial: Number of connections at the start of the run by layer name; the present ones by default.
 
     Returns:
-        Number of connections by layer name; of pairs of a group and an input where a layer has groups.
+        Number of connections at the start of the run by layer name; of pairs of a group and an input where a layer has
+        groups.
 
     Raises:
         SettingError: If the rule cannot update a layer.
     """
     layers = {name: at_group_grain(layer) for name, layer in layers.items()}
     _check_groups(layers, rule)
-    counts = {name: layer.n_connections for name, layer in layers.items()}
+    counts = {name: layer.n_connections for name, layer in layers.items()} | dict(initial or {})
     rule.check({name: view_sizes(name, layer, counts[name]) for name, layer in layers.items()})
     hidden = [name for name, layer in layers.items() if rule.needs_activity and not layer.shows_activity]
     if hidden:

@@ -15,6 +15,7 @@ from psn_lightning.dynamics.engine import update_network
 from psn_lightning.dynamics.gradients import are_gradients_finite
 from psn_lightning.dynamics.layer_checks import check_layers
 from psn_lightning.dynamics.layer_views import view_sizes
+from psn_lightning.dynamics.mixing import keep_masks
 from psn_lightning.dynamics.rules import Rule
 from psn_lightning.dynamics.schedules import Schedule, Window
 from psn_lightning.dynamics.views import Change, Update
@@ -44,6 +45,8 @@ class TopologyUpdater:
         seed: Seed of random growth.
         skip_step_on_update: Whether an update replaces the optimizer step, as in RigL (Evci et al., 2020): all
             gradients are set to None.
+        initial_counts: Connections of each layer at the start of the run, if the layers have those of a later time: the
+            entry ``initial`` of the state that is loaded next. Present ones by default.
 
     Raises:
         SettingError: If the rule cannot update a layer, no update fits into the run, or the optimizer is LBFGS.
@@ -59,6 +62,7 @@ class TopologyUpdater:
         steps_per_epoch: float = math.inf,
         seed: int = 42,
         skip_step_on_update: bool = True,
+        initial_counts: Mapping[str, int] | None = None,
     ) -> None:
         if isinstance(optimizer, LBFGS):
             raise SettingError(
@@ -74,16 +78,11 @@ class TopologyUpdater:
         self.step = 0
         """Number of the next optimizer step, from 0."""
         self.generator = torch.Generator().manual_seed(seed)
-        self._initial_counts = check_layers(layers, self.rule)
+        self._initial_counts = check_layers(layers, self.rule, initial_counts)
         self._is_owed = False  # whether the last update is due again, because its step was skipped
         self._prepared: dict[str, SparseLayer] = {}  # layers that record a gradient or are updated in the next step
         self.prepare_step()
-        if isinstance(optimizer, torch.optim.Muon):  # orthogonalised steps are dense even for a masked gradient
-            optimizer.register_step_post_hook(self._apply_masks)
-
-    def _apply_masks(self, *_: Any) -> None:
-        for layer in self.layers.values():
-            layer.apply_mask()
+        keep_masks(optimizer, self.layers.values())
 
     @property
     def is_due(self) -> bool:

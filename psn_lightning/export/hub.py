@@ -74,7 +74,7 @@ class HubMLP(SparseMLP, PyTorchModelHubMixin, library_name="psn_lightning", tags
         linear = [module for module in network if hasattr(module, "in_features")]
         sizes = [int(linear[0].in_features), *(int(module.out_features) for module in linear)]  # type: ignore[arg-type]
         made = cls(sizes, describe(network).sparsity, isinstance(network[1], nn.LayerNorm))
-        made.load_state_dict(network.state_dict())
+        made.to(next(network.parameters()).dtype).load_state_dict(network.state_dict())
         return made.eval()
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
@@ -98,8 +98,9 @@ class HubMLP(SparseMLP, PyTorchModelHubMixin, library_name="psn_lightning", tags
         path = Path(model_id) / SAFETENSORS_SINGLE_FILE
         if not Path(model_id).is_dir():
             path = Path(hf_hub_download(model_id, SAFETENSORS_SINGLE_FILE, **download))
-        network = cls(**settings)
-        network.load_state_dict(load_connections(path), strict=strict)
+        network, state = cls(**settings), load_connections(path)
+        network.to(next(value.dtype for value in state.values() if value.is_floating_point()))
+        network.load_state_dict(state, strict=strict)
         return network.to(map_location).eval()
 
 

@@ -78,10 +78,14 @@ def load_connections(path: str | Path) -> dict[str, Tensor]:
         State dict, which sparse layers of any storage load, with the connections of the file.
 
     Raises:
-        ValueError: If the file has no description of its sparse weights, or one that does not fit them.
+        ValueError: If the file has no description of its sparse weights, or one that does not fit them, or a sparse
+            layer is not Linear.
     """
     tensors, shapes = _read(path)
-    for key, (n_out, n_in) in shapes.items():
+    for key, (n_out, *others) in shapes.items():
+        if len(others) != 1:
+            raise ValueError(f"{key} of {path} is not the weight of a Linear: read the file with load_sparse")
+        (n_in,) = others
         values, offsets, indices = (tensors.pop(f"{key}.{part}") for part in _PARTS)
         connectivity = Connectivity(n_in, n_out, offsets.numpy(), indices.numpy())
         entries = make_active_state(connectivity, values)
@@ -97,7 +101,7 @@ def _read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, list[int]]]:
         description = (file.metadata() or {}).get(SHAPES)
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # the file is not a mapping
     if description is None:
-        raise ValueError(f"{path} was not written by psn-train export: read it with safetensors.torch.load_file")
+        raise ValueError(f"{path} has no sparse weights, only dense ones: read it with safetensors.torch.load_file")
     return tensors, json.loads(description)
 
 

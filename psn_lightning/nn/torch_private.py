@@ -80,6 +80,13 @@ def list_leaves(tree: Any) -> list[Any]:
 
 
 def drop_compiled(module: nn.Module) -> None:
-    """Undo ``module.compile()`` of a module and all modules in it."""
+    """Undo ``module.compile()``, and ``torch.compile`` of methods, of a module and all modules in it.
+
+    The compiled methods of a copy are still bound to the original: Lightning sets them for ``torch.compile(module)``.
+    """
     for part in module.modules():
         part._compiled_call_impl = None
+        for name, value in list(vars(part).items()):
+            original = getattr(getattr(value, "_torchdynamo_orig_callable", None), "__func__", None)
+            if original is not None and original is getattr(type(part), name, None):
+                delattr(part, name)

@@ -202,6 +202,10 @@ def _check_weight(weight: Weight) -> None:
         )
     if isinstance(tensor, nn.parameter.UninitializedParameter):
         raise SettingError(f"{name}: {parameter} has no shape yet: pass one batch through the model first")
+    if tensor.is_meta:
+        raise SettingError(
+            f"{name}: {parameter} is on the meta device, where a mask has no values: call to_empty first"
+        )
     if parameter in masked_layers_of(owner):
         raise SettingError(f"{name} is sparse already: call densify(model) first, or exclude the layer")
     if tensor.dim() < 2 or not tensor.is_floating_point() or tensor.layout != torch.strided:

@@ -65,18 +65,22 @@ class RigLVariant(DynamicTopology):
         self.moments: Literal["kept", "reset"] = moments
         self.gradient_steps = gradient_steps
 
-    def updater(self, layers: Mapping[str, SparseLayer], optimizer: Optimizer) -> TopologyUpdater:
+    def updater(
+        self, layers: Mapping[str, SparseLayer], optimizer: Optimizer, initial: Mapping[str, int] | None = None
+    ) -> TopologyUpdater:
         """Make the updater of one optimizer.
 
         Args:
             layers: Sparse layers by name.
             optimizer: Optimizer whose moments move with the weights.
+            initial: Connections at the start of the run, if it is resumed.
         """
         settings = (self.rule, self.schedule, optimizer, *self._lengths, seed_of_run(self.seed))
         return VariantUpdater(
             layers,
             *settings,
             self.skip_step_on_update,
+            initial,
             moments=self.moments,
             gradient_steps=self.gradient_steps,
         )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from psn_lightning.pruning.saliency import Saliency, need
-from psn_lightning.pruning.twin import Twin, move_batch
+from psn_lightning.pruning.twin import Twin, move_batch, split_pair
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class CSTI(Saliency):
         """Compute the correlations.
 
         Raises:
-            SettingError: If no batch is given.
+            SettingError: If no batch is given, or a batch is not a pair of features and labels.
         """
-        features = torch.cat([move_batch(batch)[0].flatten(1) for batch in need(batches, "CSTI")])
+        features = torch.cat([move_batch(split_pair(batch)[0]).flatten(1) for batch in need(batches, "CSTI")])
         correlation = torch.corrcoef(features.T).nan_to_num(0).abs().fill_diagonal_(0)
         n = len(correlation)
         return {

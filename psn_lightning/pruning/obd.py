@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from psn_lightning.pruning.saliency import Saliency, need
-from psn_lightning.pruning.twin import Twin, split_rows
+from psn_lightning.pruning.twin import Twin, differentiate, split_rows
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,13 @@ def gauss_newton_diagonal(twin: Twin, batches: Sequence[Any]) -> dict[str, Tenso
     """
     total = {name: torch.zeros_like(weight) for name, weight in twin.weights.items()}
     rows = 0
+    plain = _are_products_exact(twin, next(split_rows(batches[0])))
     for batch in batches:
         products = _Products(twin)
         with products:
             logits, _ = twin.logits(batch)
         rows += len(logits)
-        if products.are_plain(len(logits)):
+        if plain and products.are_plain(len(logits)):
             _add_products(total, logits, products)
         else:
             for row in split_rows(batch):
@@ -61,12 +62,25 @@ def gauss_newton_diagonal(twin: Twin, batches: Sequence[Any]) -> dict[str, Tenso
     return {name: value / rows for name, value in total.items()}
 
 
+def _are_products_exact(twin: Twin, row: Any) -> bool:
+    """Compare both ways for one row: a weight may be used beside its layer, or rows of logits depend on each other."""
+    by_row, by_product = ({name: torch.zeros_like(weight) for name, weight in twin.weights.items()} for _ in range(2))
+    products = _Products(twin)
+    with products:
+        logits, _ = twin.logits(row)
+    if not products.are_plain(len(logits)):
+        return False
+    _add_products(by_product, logits, products)
+    _add_row(by_row, twin.logits(row)[0], twin.weights.values())
+    return all(torch.allclose(by_product[name], value, rtol=1e-6, atol=0) for name, value in by_row.items())
+
+
 def _add_row(total: dict[str, Tensor], logits: Tensor, weights: Iterable[Tensor]) -> None:
     """Add the terms of one row of data; it has several rows of logits if it is a sequence."""
     log_p, listed = logits.log_softmax(dim=1), list(weights)
     for place in range(log_p.shape[0]):
         for c in range(log_p.shape[1]):
-            gradients = torch.autograd.grad(log_p[place, c], listed, retain_graph=True, materialize_grads=True)
+            gradients = differentiate(log_p[place, c], listed, retain_graph=True)
             for sum_, gradient in zip(total.values(), gradients, strict=True):
                 sum_ += log_p[place, c].detach().exp() * gradient**2
 
@@ -79,7 +93,7 @@ def _add_products(total: dict[str, Tensor], logits: Tensor, products: _Products)
     log_p = logits.log_softmax(dim=1)
     outputs = list(products.outputs.values())
     for c in range(log_p.shape[1]):
-        gradients = torch.autograd.grad(log_p[:, c].sum(), outputs, retain_graph=True, materialize_grads=True)
+        gradients = differentiate(log_p[:, c].sum(), outputs, retain_graph=True)
         p = log_p[:, c].detach().exp()[:, None]
         for name, gradient in zip(products.outputs, gradients, strict=True):
             total[name] += (p * gradient**2).T @ products.inputs[name] ** 2

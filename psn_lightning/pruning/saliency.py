@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from psn_lightning.errors import SettingError
-from psn_lightning.pruning.twin import Twin
+from psn_lightning.pruning.twin import Twin, differentiate
 
 Scope = Literal["network", "layer"]
 """Connections that are compared with each other, those of the network or of each layer."""
@@ -125,7 +125,7 @@ class GraSP(Saliency):
 
         def multiply(loss: Tensor) -> Tensor:
             """Multiply the gradient of a batch by that of all."""
-            parts = torch.autograd.grad(loss, parameters, create_graph=True, materialize_grads=True)
+            parts = differentiate(loss, parameters, create_graph=True)
             return torch.stack([(part * whole).sum() for part, whole in zip(parts, gradient, strict=True)]).sum()
 
         products = _sum_gradients(map(multiply, twin.losses(batches, self.temperature)), weights)
@@ -136,7 +136,7 @@ def _sum_gradients(values: Iterable[Tensor], tensors: Sequence[Tensor]) -> list[
     """Sum the gradients of scalars, one at a time."""
     total = [torch.zeros_like(tensor) for tensor in tensors]
     for value in values:
-        for sum_, part in zip(total, torch.autograd.grad(value, tensors, materialize_grads=True), strict=True):
+        for sum_, part in zip(total, differentiate(value, tensors), strict=True):
             sum_ += part
     return total
 

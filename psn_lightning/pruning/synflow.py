@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from psn_lightning.errors import SettingError
 from psn_lightning.nn.torch_private import map_leaves
 from psn_lightning.pruning.linearised import Linearised
 from psn_lightning.pruning.saliency import Saliency
-from psn_lightning.pruning.twin import Twin, move_batch
+from psn_lightning.pruning.twin import Twin, differentiate, move_batch
+
+_FIRST = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding, nn.MultiheadAttention)  # modules that read inputs
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,10 @@ class SynFlow(Saliency):
         """Compute |w| ∂R/∂|w|.
 
         Raises:
-            SettingError: If no signal reaches the outputs, or it overflows.
+            SettingError: If no signal reaches the outputs, or it overflows, or a batch is needed to know their shape.
         """
         weights = list(twin.weights.values())
-        batch = batches[0] if batches else _make_batch(weights[0])
+        batch = batches[0] if batches else _make_batch(twin)
         with torch.no_grad():
             for name, parameter in twin.module.named_parameters():
                 if parameter.dim() > 1:
@@ -45,11 +47,11 @@ class SynFlow(Saliency):
                     parameter.fill_(0 if "bias" in name else 1)  # a scale that multiplies the signal
         ones = map_leaves(_replace_by_ones, batch, Tensor)
         with Linearised():
-            flow = twin.logits(move_batch(ones))[0].sum()
+            flow = twin.call(move_batch(ones))[0].sum()
         if not 0 < float(flow) < math.inf:
             raise SettingError(f"SynFlow's signal is {float(flow):g} at the outputs: some layer lets none pass")
         # R is very large or small in deep networks, and only the order of scores matters within a round.
-        gradients = torch.autograd.grad(flow.log(), weights, materialize_grads=True)
+        gradients = differentiate(flow.log(), weights)
         return twin.as_matrices(weight * gradient for weight, gradient in zip(weights, gradients, strict=True))
 
 
@@ -58,6 +60,15 @@ def _replace_by_ones(leaf: Tensor) -> Tensor:
     return torch.ones_like(leaf[:1]) if leaf.is_floating_point() else leaf[:1]
 
 
-def _make_batch(first: Tensor) -> tuple[Tensor, Tensor]:
-    """Make a batch for a network whose first layer is linear."""
-    return torch.ones(1, first.shape[1], dtype=torch.float64), torch.zeros(1, dtype=torch.int64)
+def _make_batch(twin: Twin) -> tuple[Tensor, Tensor]:
+    """Make a batch for a network whose first layer is linear.
+
+    Raises:
+        SettingError: If it is not.
+    """
+    first = next((module for module in twin.module.modules() if isinstance(module, _FIRST)), None)
+    if not isinstance(first, nn.Linear):
+        raise SettingError(
+            "SynFlow needs a batch for the shape of the inputs of this network: give prune(…, batches=[…])"
+        )
+    return torch.ones(1, first.in_features, dtype=torch.float64), torch.zeros(1, dtype=torch.int64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from psn_lightning.errors import SettingError
 from psn_lightning.nn import densify, sparse_layers
-from psn_lightning.nn.torch_private import list_leaves, map_leaves
+from psn_lightning.nn.torch_private import drop_compiled, list_leaves, map_leaves
 
 Forward = Callable[[nn.Module, Any], tuple[Tensor, Tensor]]
 """Function from a module and a batch to logits ``(…, n_classes)`` and labels ``(…)``."""
@@ -29,9 +29,23 @@ def classify(module: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
     Raises:
         SettingError: If the batch is not a pair.
     """
+    x, y = split_pair(batch, f": {_GIVE_FORWARD}")
+    return module(x), y
+
+
+def split_pair(batch: Any, advice: str = "") -> tuple[Any, Any]:
+    """Split a batch ``(x, y)`` into features and labels.
+
+    Args:
+        batch: Batch.
+        advice: What to do if it is no pair, in words.
+
+    Raises:
+        SettingError: If the batch is not a pair.
+    """
     if not isinstance(batch, tuple | list) or len(batch) != 2:
-        raise SettingError(f"the batch is a {type(batch).__name__}, not a pair (x, y): {_GIVE_FORWARD}")
-    return module(batch[0]), batch[1]
+        raise SettingError(f"the batch is a {type(batch).__name__}, not a pair (x, y){advice}")
+    return batch[0], batch[1]
 
 
 class Twin:
@@ -61,10 +75,16 @@ class Twin:
         self.masks = {name: layer.mask.detach().cpu().clone() for name, layer in layers.items()}
         """Active connections by layer name, boolean, shape ``(n_out, n_in)``."""
         self.module = densify(copy.deepcopy(module)).to("cpu", torch.float64).eval()
+        drop_compiled(self.module)
         """Copy of the module."""
         self.weights = {name: _find_parameter(self.module, name).requires_grad_() for name in layers}
         """Weights of the sparse layers by name, in the shape that the module has them, 0 where no connection is."""
         self._forward = forward
+
+    def call(self, batch: Any) -> tuple[Any, Any]:
+        """Call the forward function with the copy and a batch."""
+        with sdpa_kernel(SDPBackend.MATH):  # the only one that can be differentiated twice
+            return self._forward(self.module, batch)
 
     def logits(self, batch: Any) -> tuple[Tensor, Tensor]:
         """Compute the logits ``(rows, n_classes)`` and the labels ``(rows,)`` of a batch.
@@ -72,8 +92,7 @@ class Twin:
         Raises:
             SettingError: If the forward function returns something else.
         """
-        with sdpa_kernel(SDPBackend.MATH):  # the only one that can be differentiated twice
-            logits, labels = self._forward(self.module, move_batch(batch))
+        logits, labels = self.call(move_batch(batch))
         if not isinstance(logits, Tensor) or logits.shape[:-1] != labels.shape or labels.is_floating_point():
             shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise SettingError(
@@ -117,6 +136,31 @@ class Twin:
     def as_matrices(self, tensors: Iterable[Tensor]) -> dict[str, Tensor]:
         """Name tensors in the order and shape of :attr:`weights`, as matrices ``(n_out, n_in)``."""
         return {name: tensor.detach().flatten(1) for name, tensor in zip(self.weights, tensors, strict=True)}
+
+
+def differentiate(
+    value: Tensor, tensors: Sequence[Tensor], retain_graph: bool = False, create_graph: bool = False
+) -> list[Tensor]:
+    """Differentiate a scalar, with zeros for tensors that it does not depend on.
+
+    Args:
+        value: Scalar.
+        tensors: Tensors of the twin's forward pass.
+        retain_graph: Whether the graph is used again.
+        create_graph: Whether the gradients are differentiated themselves.
+
+    Raises:
+        SettingError: If it depends on none of them: every score would be 0, and the first positions would stay.
+    """
+    parts = torch.autograd.grad(
+        value, tensors, allow_unused=True, retain_graph=retain_graph or create_graph, create_graph=create_graph
+    )
+    if all(part is None for part in parts):
+        raise SettingError(
+            "the loss does not depend on any sparse weight of the copy that is scored: the forward function has to "
+            f"call the module that it is given, not another one; {_GIVE_FORWARD}"
+        )
+    return [torch.zeros_like(t) if part is None else part for part, t in zip(parts, tensors, strict=True)]
 
 
 def move_batch(batch: Any) -> Any:

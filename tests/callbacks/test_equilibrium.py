@@ -2,11 +2,13 @@
 
 import pytest
 
-from psn_lightning.callbacks import EquilibriumMonitor, RigL, TopologyLogger
+from psn_lightning.callbacks import EquilibriumMonitor, RigL, Sparsify, TopologyLogger
 from psn_lightning.data import Digits
 from psn_lightning.topology.equilibrium import settlement
 from psn_lightning.tracking import MLflowLogger
 from tests.callbacks.test_dynamic import model, trainer
+from tests.helpers.models import batches, plain
+from tests.helpers.models import trainer as plain_trainer
 
 
 def test_the_ccv_of_every_update(workdir, client):
@@ -39,3 +41,13 @@ def test_the_trajectory_is_in_the_checkpoint():
     trainer(RigL(period=10), monitor).fit(model(), Digits())
     other.load_state_dict(monitor.state_dict())
     assert other.trajectories == monitor.trajectories != {}
+
+
+def test_another_module_has_trajectories_of_its_own():
+    monitor = EquilibriumMonitor()
+    for _ in range(2):
+        methods = Sparsify(0.7, print_table=False), RigL(period=2, end=1.0)
+        run = plain_trainer(*methods, monitor, max_steps=4, max_epochs=-1)
+        run.fit(plain("transformer"), batches("transformer"))
+    for trajectory in monitor.trajectories.values():
+        assert trajectory.steps == sorted(set(trajectory.steps))

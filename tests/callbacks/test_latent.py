@@ -4,6 +4,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch.plugins import MixedPrecision
+from lightning.pytorch.tuner import Tuner
 from torch.func import functional_call
 from torch.nn import functional as F
 
@@ -338,3 +339,29 @@ def test_a_step_that_the_scaler_skips_leaves_everything_as_it_was(method):
     run.fit(plain("transformer"), batches("transformer"))
     assert scaler.get_scale() < 2.0**126
     assert watch.stray == 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_checkpoint_from_before_the_fit_starts_it(method, tmp_path):
+    """Lightning's tuner saves one, trains a little, and restores it."""
+    task, callback, data = dense(lr=0.01), METHODS[method](), Digits(batch_size=64)
+    run = digits_trainer(callback, max_epochs=2, max_steps=-1)
+    Tuner(run).lr_find(task, data, num_training=5, update_attr=False)
+    run.fit(task, data)
+    assert all(layer.n_connections < layer.n_out * layer.n_in for layer in task.sparse_layers().values())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_checkpoint_from_after_the_fit_ends_the_method_with_a_warning(method, tmp_path):
+    task, data = dense(lr=0.01), Digits(batch_size=64)
+    run = digits_trainer(METHODS[method](), max_epochs=1, max_steps=-1)
+    run.fit(task, data)
+    run.save_checkpoint(tmp_path / "after.ckpt")
+    masks = [layer.mask.clone() for layer in task.sparse_layers().values()]
+    other = dense(lr=0.01)
+    with pytest.warns(UserWarning, match="from after a fit"):
+        digits_trainer(METHODS[method](), max_epochs=2, max_steps=-1).fit(
+            other, data, ckpt_path=tmp_path / "after.ckpt"
+        )
+    for layer, mask in zip(other.sparse_layers().values(), masks, strict=True):
+        assert torch.equal(layer.mask, mask)

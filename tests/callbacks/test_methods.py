@@ -1,11 +1,28 @@
 """Arguments of the published methods reach rule and schedule."""
 
 import inspect
+from collections import OrderedDict
 
 import pytest
+from torch import nn
 
-from psn_lightning.callbacks import ACDC, CHT, GMP, GSE, MEST, SET, CHTs, CHTss, DynamicTopology, GraNet, RigL, SRigL
+from psn_lightning.callbacks import (
+    ACDC,
+    CHT,
+    GMP,
+    GSE,
+    MEST,
+    SET,
+    CHTs,
+    CHTss,
+    DynamicTopology,
+    GraNet,
+    RigL,
+    Sparsify,
+    SRigL,
+)
 from psn_lightning.errors import SettingError
+from tests.helpers.models import Plain, batches, trainer
 
 OTHERS = {
     "drop_fraction": 0.17,
@@ -51,3 +68,15 @@ def test_every_argument_has_its_place(method):
 def test_a_period_out_of_range_is_refused(method):
     with pytest.raises(SettingError, match="period"):
         method(period=0)
+
+
+def test_chains_are_found_anew_for_another_module():
+    method = CHT(period=2)
+    for widths in ((8, 8, 8), (8, 6, 8)):
+        parts = [nn.Linear(16, widths[0]), nn.ReLU(), nn.Linear(widths[0], widths[1]), nn.ReLU(), nn.Flatten()]
+        names = [f"l{i}_{widths[1]}" for i in range(len(parts))]
+        net = nn.Sequential(OrderedDict([*zip(names, parts, strict=True), ("head", nn.Linear(5 * widths[1], 3))]))
+        trainer(Sparsify(0.5, print_table=False), method, max_steps=4, max_epochs=-1).fit(
+            Plain(net), batches("transformer")
+        )
+        assert method.rule.chains[0][0] == f"net.l0_{widths[1]}"

@@ -100,3 +100,12 @@ def test_a_copy_of_the_dense_model_is_refused():
 
     with pytest.raises(SettingError, match="EMAWeightAveraging"):
         fit(plain("transformer"), EMAWeightAveraging(), Sparsify(0.7, print_table=False))
+
+
+def test_static_masks_hold_under_an_optimizer_that_mixes_weights():
+    """Muon's steps are dense whatever the gradient is."""
+    module = plain("transformer")
+    module.make_optimizer = lambda m: torch.optim.Muon([p for p in m.parameters() if p.dim() == 2], lr=0.01)
+    fit(module, Sparsify(0.7, print_table=False))
+    for layer in sparse_layers(module).values():
+        assert not layer.parameter[~layer.mask.view(layer.parameter.shape)].any()

@@ -105,3 +105,40 @@ def test_a_shorter_loader_beside_a_longer_one(tmp_path):
 
 
 SIZES = {"long": 8, "short": 20}
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["each epoch", "second fit"])
+def test_a_loader_that_is_made_anew_is_the_one_that_is_resumed(again, tmp_path):
+    """A trainer that makes its loaders anew for each epoch, or is used twice, has had others before."""
+
+    def run(checkpoint=None):
+        module = plain("transformer")
+        fitted = trainer(
+            GeneratorState(),
+            PortableMoments(),
+            ReplayOrder(),
+            *([] if checkpoint else [SaveAt(8, tmp_path)]),
+            max_steps=5 if again and not checkpoint else 13,
+            max_epochs=-1,
+            reload_dataloaders_every_n_epochs=0 if again else 1,
+        )
+        torch.manual_seed(8)
+        module.train_dataloader = lambda: DataLoader(Augmented(), batch_size=8, shuffle=True)
+        fitted.fit(module, ckpt_path=checkpoint)
+        if fitted.global_step < 13:
+            fitted.fit_loop.epoch_loop.max_steps = 13
+            fitted.fit(module)
+        return module, fitted
+
+    straight, first = run()
+    resumed, second = run(tmp_path / "8.ckpt")
+    assert first.global_step == second.global_step == 13
+    for key, value in straight.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[key]), key
+
+
+def test_what_lightning_sets_on_a_loader_is_set_on_it():
+    inner = DataLoader(list(range(10)), batch_size=3)
+    loader = ReplayableLoader(inner)
+    loader.worker_init_fn = print
+    assert inner.worker_init_fn is print

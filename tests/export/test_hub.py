@@ -172,3 +172,11 @@ def test_without_the_extra(monkeypatch):
     monkeypatch.delitem(sys.modules, "psn_lightning.export.hub")
     with pytest.raises(ImportError, match=r"psn_lightning\[hub\]"):
         __import__("psn_lightning.export.hub")
+
+
+def test_the_number_type_is_kept(tmp_path):
+    network = SparseMLP([6, 8, 3], Topology(sparsity=0.5)).double()
+    x = torch.randn(5, 6, dtype=torch.float64)
+    hub.export_to_hub(network, tmp_path / "hub", x)
+    found = hub.HubMLP.from_pretrained(tmp_path / "hub")
+    torch.testing.assert_close(found(x), network(x))

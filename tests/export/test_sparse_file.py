@@ -64,3 +64,11 @@ def test_any_other_file_is_refused(tmp_path):
     for load in (load_sparse, load_connections):
         with pytest.raises(ValueError, match="load_file"):
             load(tmp_path / "m.safetensors")
+
+
+def test_connections_of_convolutions_are_refused(tmp_path):
+    model = torch.nn.Conv2d(2, 4, 3)
+    sparsify(model, 0.5)
+    save_sparse(model, tmp_path / "conv.safetensors")
+    with pytest.raises(ValueError, match="load_sparse"):
+        load_connections(tmp_path / "conv.safetensors")

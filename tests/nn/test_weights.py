@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from psn_lightning.errors import SettingError
 from psn_lightning.nn import sparse_layers, sparsify
 from psn_lightning.nn.masked import masked_layers_of
 from psn_lightning.nn.weights import ignore_masks, select_weights, stop_ignoring_masks
@@ -69,3 +70,11 @@ def test_a_weight_that_is_trained_only_later_is_hooked_then():
     module(torch.randn(3, 6)).sum().backward()
     assert not module[0].weight.grad[~layer.mask].any()
     assert masked_layers_of(module[0]) == {"weight": layer}
+
+
+def test_weights_without_values_are_refused():
+    """Their mask would be lost when they get some."""
+    with torch.device("meta"):
+        module = nn.Linear(4, 5)
+    with pytest.raises(SettingError, match="meta"):
+        sparsify(module, 0.5)

@@ -1,9 +1,11 @@
 """Connections between correlated inputs."""
 
 import numpy as np
+import pytest
 import torch
 
 from psn_lightning import sparse_layers, sparsify
+from psn_lightning.errors import SettingError
 from psn_lightning.pruning import CSTI, Twin, prune
 from tests.pruning.networks import batch, mlp
 
@@ -31,3 +33,8 @@ def test_each_layer_has_its_share_and_correlated_inputs_meet():
     masks = {name: layer.mask for name, layer in sparse_layers(module).items()}
     assert [int(mask.sum()) for mask in masks.values()] == [4, 4]
     assert all(mask[0, 1] and mask[1, 0] for mask in masks.values())
+
+
+def test_a_batch_without_features_is_named():
+    with pytest.raises(SettingError, match="not a pair"):
+        prune(mlp(), CSTI(), 0.5, [{"x": batch()[0]}])

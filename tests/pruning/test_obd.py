@@ -61,7 +61,50 @@ def tied():
     return Tied().double()
 
 
-@pytest.mark.parametrize(("make", "data"), [(mlp, batch), (conv_net, images), (tied, batch)])
+class UsedTwice(nn.Module):
+    """A layer whose weight is used beside it as well."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.head = nn.Linear(6, 6), nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.head(F.linear(self.first(x).relu(), self.first.weight.T))
+
+
+def used_twice():
+    torch.manual_seed(0)
+    return UsedTwice().double()
+
+
+class FlatTokens(nn.Module):
+    """Tokens as rows of a Linear, mixed after it: one logit row for each."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.head = nn.Linear(6, 6), nn.Linear(6, 3)
+
+    def forward(self, x):
+        tokens = x.reshape(len(x), 2, 3).repeat(1, 1, 2)
+        h = self.first(tokens.reshape(-1, 6)).relu().view(len(x), 2, 6)
+        return self.head((h + h.flip(1)).reshape(-1, 6)).view(len(x), 2, 3)
+
+
+def test_rows_of_logits_that_depend_on_each_other_are_seen():
+    torch.manual_seed(0)
+    twin, (x, y) = twin_of(FlatTokens().double()), batch(4)
+    found = gauss_newton_diagonal(twin, [(x, y[:, None].expand(-1, 2))])
+    total = {name: torch.zeros_like(weight) for name, weight in twin.weights.items()}
+    for row in x:
+        for log_p in twin.module(row[None])[0].log_softmax(dim=1):
+            for value in log_p:
+                gradients = torch.autograd.grad(value, list(twin.weights.values()), retain_graph=True)
+                for sum_, gradient in zip(total.values(), gradients, strict=True):
+                    sum_ += value.detach().exp() * gradient**2 / (2 * len(x))
+    assert all(torch.allclose(found[name], expected) for name, expected in total.items())
+
+
+@pytest.mark.parametrize(("make", "data"), [(mlp, batch), (conv_net, images), (tied, batch), (used_twice, batch)])
 def test_by_products_or_row_by_row_it_is_the_sum_over_rows_and_classes(make, data):
     twin, batches = twin_of(make()), [data(), data(2, seed=4)]
     found = gauss_newton_diagonal(twin, batches)

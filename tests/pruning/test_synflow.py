@@ -123,3 +123,22 @@ def test_many_rounds_give_another_mask_than_one():
         prune(module, SynFlow(), 0.8, rounds=rounds)
         masks.append(sparse_layers(module)["0"].mask)
     assert not torch.equal(*masks)
+
+
+def test_a_batch_is_asked_for_where_it_is_needed_and_its_labels_are_not_read():
+    module = conv_net()
+    with pytest.raises(SettingError, match="batches"):
+        prune(module, SynFlow(), 0.5)
+    x, y = images()
+    masks = []
+    for labels in (y, y.double(), None):
+        module = conv_net()
+        prune(module, SynFlow(), 0.5, [(x, labels)])
+        masks.append([layer.mask for layer in sparse_layers(module).values()])
+    assert all(all(map(torch.equal, masks[0], other)) for other in masks[1:])
+
+
+def test_the_shape_is_that_of_the_first_layer_sparse_or_not():
+    module = mlp((6, 5, 4, 3))
+    prune(module, SynFlow(), 0.5, exclude=["0"])
+    assert sparse_layers(module)

@@ -1,11 +1,13 @@
 """The copy that saliencies are computed from is the network."""
 
+import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.pytorch.utilities.compile import from_compiled
 
 from psn_lightning import sparse_layers, sparsify
 from psn_lightning.errors import SettingError
-from psn_lightning.pruning import Twin
+from psn_lightning.pruning import OBD, SNIP, GraSP, SynFlow, Twin, prune
 from psn_lightning.pruning import twin as module_of_twin
 from tests.pruning.networks import batch, conv_net, images, mlp, sparse_mlp
 
@@ -56,3 +58,34 @@ def test_what_has_no_sparse_layer_or_too_many_positions(monkeypatch):
     monkeypatch.setattr(module_of_twin, "_LARGEST", 10)
     with pytest.raises(SettingError, match="more than 10"):
         Twin(sparse_mlp("masked"))
+
+
+class Compiled(pl.LightningModule):
+    """Lightning's module whose forward pass is compiled: a copy of it has the compiled methods of the original."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = mlp((6, 5, 3), norm=False).float()
+
+    def forward(self, x):
+        return self.net(x)
+
+
+@pytest.mark.parametrize("saliency", [SNIP(), GraSP(), SynFlow(), OBD()], ids=lambda saliency: type(saliency).__name__)
+def test_a_compiled_module_has_the_scores_of_the_plain_one(saliency):
+    plain, compiled = Compiled(), Compiled()
+    for module in (plain, compiled):
+        sparsify(module, 0.0)
+    compiled = from_compiled(torch.compile(compiled, backend="eager"))
+    x, y = batch()
+    for module in (plain, compiled):
+        prune(module, saliency, 0.5, [(x.float(), y)])
+    for ours, theirs in zip(sparse_layers(compiled).values(), sparse_layers(plain).values(), strict=True):
+        assert torch.equal(ours.mask, theirs.mask)
+    torch._dynamo.reset()
+
+
+def test_a_forward_function_that_calls_another_module_is_refused():
+    network = sparse_mlp("masked")
+    with pytest.raises(SettingError, match="call the module that it is given"):
+        prune(network, SNIP(), 0.9, [batch()], forward=lambda _, data: (network(data[0].float()), data[1]))

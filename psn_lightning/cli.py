@@ -81,7 +81,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         command = _find_command(name)
         command(locate_configs(rest))
-    except (Exception, SystemExit) as error:  # Lightning's stop is a SystemExit
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # Lightning's stop is a SystemExit
         from psn_lightning.commands.exit_codes import report_error  # imports torch
 
         code = report_error(error, debug)

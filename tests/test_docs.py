@@ -160,14 +160,14 @@ def test_every_test_and_overlay_that_the_catalogue_names_exists():
     assert all((ROOT / path).is_file() for path in re.findall(r"conf/[\w/]+\.yaml", METHODS))
 
 
-def test_the_command_on_data_of_ones_own_parses(workdir, monkeypatch, capsys):
+def test_the_command_on_data_of_ones_own_runs(workdir, monkeypatch, client):
     (workdir / "my_data.py").write_text(blocks("data.md", "python")[0])
     monkeypatch.syspath_prepend(str(workdir))
     (command,) = blocks("data.md", "bash")
-    with pytest.raises(SystemExit) as stopped:
-        main([*shlex.split(command)[1:], "--print_config"])
-    assert stopped.value.code == 0
-    assert yaml.safe_load(capsys.readouterr().out)["data"]["class_path"] == "my_data.Blobs"
+    assert main([*shlex.split(command)[1:], *QUIET]) == 0
+    run = only_run(client)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["data.class_path"] == "my_data.Blobs"
 
 
 def test_a_wiring_of_ones_own_by_class_path(workdir, client, monkeypatch):

@@ -59,7 +59,11 @@ def compare(runs: Sequence[Run], metrics: Sequence[str] | None = None) -> Compar
     """
     finished = [run for run in runs if run.info.status == "FINISHED" and run.data.params]
     if not finished:
-        raise SettingError(f"none of {len(runs)} runs has finished: give another filter, or wait for the runs")
+        raise SettingError(
+            f"none of {len(runs)} runs has finished: give another filter, or wait for the runs"
+            if runs
+            else "no run matches: give another filter or experiment"
+        )
     settings = pd.DataFrame([{_SEED: "", **decisive(run.data.params), **_get_ticket(run)} for run in finished])
     settings = settings.fillna("")
     seeds = settings.pop(_SEED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -49,9 +50,9 @@ def run(arguments: Sequence[str]) -> None:
     console.print(table)
     if missing:
         searched = ", ".join(str(root) for root in search_roots(options.data_dir))
-        console.print(
-            f"Searched {searched}. Download the missing sets with: psn-train data --download", highlight=False
-        )
+        names = [*options.names, *(["--data_dir", str(options.data_dir)] if options.data_dir else [])]
+        console.print(f"Searched {searched}. Download the missing sets with:", highlight=False)
+        console.print(shlex.join(["psn-train", "data", *names, "--download"]), highlight=False, soft_wrap=True)
     if errors:
         raise errors[0]
 

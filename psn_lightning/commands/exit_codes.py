@@ -37,9 +37,9 @@ def report_error(error: BaseException, debug: bool) -> int | None:
         its figures over, as soon as another ends with an error.
     """
     is_first = not getattr(rank_zero_only, "rank", 0)  # which Lightning sets
-    if isinstance(error, SIGTERMException):
+    if isinstance(error, SIGTERMException | KeyboardInterrupt):
         if is_first:
-            sys.stderr.write(f"psn-train: {error.code or 'stopped'}\n")
+            sys.stderr.write(f"psn-train: {getattr(error, 'code', None) or 'stopped'}\n")
         return STOPPED if is_first else 0
     message = None if debug else _message(error)
     if message is None:

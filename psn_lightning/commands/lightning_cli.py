@@ -12,6 +12,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from psn_lightning.callbacks import LastEvaluation
 from psn_lightning.callbacks.ranks import refuse_sharding
@@ -212,7 +213,8 @@ class PSNCLI(LightningCLI):
         if self.trainer.enable_validation and self._evaluation.step != self.trainer.global_step:
             self.trainer.validate(self.model, **quiet)
             metrics |= self.trainer.callback_metrics
-        if isinstance(self.model, SparseClassifier) and self.model.evaluation_split == "val" and self._sees_test_set:
+        held_back = isinstance(self.model, SparseClassifier) and self.model.evaluation_split == "val"
+        if held_back and self._sees_test_set and is_overridden("test_dataloader", self.datamodule):
             self.trainer.test(self.model, **quiet)
             metrics |= self.trainer.callback_metrics
         if self.trainer.is_global_zero:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 from collections.abc import Mapping
@@ -92,4 +93,4 @@ def ui_command(uri: str) -> str:
     if uri.startswith("http"):
         return f"open {uri}"
     mlflow = "mlflow" if shutil.which("mlflow") else str(Path(sys.executable).with_name("mlflow"))
-    return f"{mlflow} ui --backend-store-uri {uri}"
+    return f"{shlex.quote(mlflow)} ui --backend-store-uri {shlex.quote(uri)}"

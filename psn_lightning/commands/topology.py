@@ -53,6 +53,8 @@ def show_topology(model: pl.LightningModule, trainer: pl.Trainer, figure_path: s
     console = Console()
     console.print(table)
     path = Path(figure_path)
+    if not path.suffix:
+        raise SettingError(f"--figure {path} has no format: give a path that ends in .png, .svg or .pdf")
     try:
         with atomically(path) as scratch:
             save_figure(topology_figure(layers), scratch)

@@ -109,6 +109,8 @@ def check_trainer(trainer: Any, fits: bool) -> None:
             raise SettingError(f"trainer.{name} {value} must be at least {lowest}")
     if fits and 0 in (trainer["max_epochs"], trainer["max_steps"]):
         raise SettingError("trainer.max_epochs 0 or trainer.max_steps 0 trains nothing: give at least 1, or use test")
+    if fits and trainer["limit_train_batches"] == 0:
+        raise SettingError("trainer.limit_train_batches 0 trains nothing: give batches, or a fraction of an epoch")
     if trainer["val_check_interval"] == 0:
         raise SettingError("trainer.val_check_interval 0 never evaluates: give batches, or a fraction of an epoch")
     if fits and trainer["precision"] == "16-true":

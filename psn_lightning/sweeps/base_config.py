@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import re
 import tempfile
 import warnings
 from argparse import ArgumentError
@@ -14,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from psn_lightning.commands.trainer import check_trainer
 from psn_lightning.commands.training import PSNCLI
 from psn_lightning.errors import SettingError, UnreachableError
 from psn_lightning.sweeps.space import apply_settings, decode_settings
@@ -45,9 +47,8 @@ def configuration(sweep: Sweep) -> dict[str, Any]:
 
 def _check(config: dict[str, Any], seeds: Sequence[Any]) -> None:
     """Refuse a configuration, or seeds, that do not suit a run of a sweep."""
-    epochs, devices = config["trainer"]["max_epochs"], config["trainer"]["devices"]
-    if devices not in (1, "1", "auto"):  # the Trainer would start the whole sweep again on each device
-        raise SettingError(f"trainer.devices {devices}: a run of a sweep has one device; --workers divides the others")
+    check_fit(config, "sweep")
+    epochs = config["trainer"]["max_epochs"]
     if not isinstance(epochs, int) or epochs < 1:
         raise SettingError(
             f"trainer.max_epochs {epochs}: trials are reported and pruned by epoch; give it in the sweep's settings"
@@ -55,6 +56,31 @@ def _check(config: dict[str, Any], seeds: Sequence[Any]) -> None:
     for seed in seeds:
         if type(seed) is not int or not 0 <= seed < 2**32:
             raise SettingError(f"seed_everything {seed} must be an integer from 0 to {2**32 - 1}")
+
+
+def check_fit(config: dict[str, Any], command: str) -> None:
+    """Refuse a configuration that does not suit a fit which another command starts.
+
+    Args:
+        config: Complete configuration.
+        command: Name of that command.
+
+    Raises:
+        SettingError: If the fit would start the command again, or could not be found in MLflow.
+    """
+    trainer = config["trainer"]
+    devices, nodes = trainer["devices"], trainer["num_nodes"]
+    if devices not in (1, "1", "auto"):  # the Trainer would start the whole command again on each device
+        raise SettingError(f"trainer.devices {devices}: a fit of a {command} has one device")
+    if nodes != 1:
+        raise SettingError(f"trainer.num_nodes {nodes}: a fit of a {command} has one process")
+    if trainer["logger"] is False:
+        raise SettingError(f"trainer.logger false: a {command} finds its fits in MLflow; leave it out")
+    if trainer["fast_dev_run"]:
+        raise SettingError("trainer.fast_dev_run: such a run writes no checkpoint; use trainer.max_epochs 1")
+    if config["ckpt_path"] is not None:
+        raise SettingError(f"ckpt_path: a {command} chooses the checkpoints of its fits itself; leave it out")
+    check_trainer(trainer, True)
 
 
 def build(path: Path) -> None:
@@ -89,5 +115,7 @@ def resolve(arguments: Sequence[str]) -> dict[str, Any]:
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
         PSNCLI(["fit", *arguments, "--print_config"])
-    config: dict[str, Any] = yaml.safe_load(printed.getvalue())
+    text = printed.getvalue()
+    begin = re.search("^seed_everything:", text, re.MULTILINE)  # code of the user may have printed something before
+    config: dict[str, Any] = yaml.safe_load(text[begin.start() if begin else 0 :])
     return config

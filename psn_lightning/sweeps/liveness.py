@@ -15,7 +15,7 @@ from optuna.storages import RDBStorage, fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
 
 from psn_lightning.sweeps.storages import GRACE_SECONDS, HEARTBEAT_SECONDS, STORAGE_ERRORS
-from psn_lightning.tracking.processes import is_dead
+from psn_lightning.tracking.processes import host, is_dead
 
 WORKER, REASON = "worker", "reason"
 """User attributes of a trial: process that runs it, and why it ended early."""
@@ -46,6 +46,8 @@ def _send_heartbeats(storage: RDBStorage, trial_id: int) -> None:
 def fail_dead_trials(study: optuna.Study, storage: RDBStorage) -> list[FrozenTrial]:
     """Fail the running trials whose workers are dead.
 
+    A living worker of this machine counts as one that has just sent a heartbeat: the machine may have been asleep.
+
     Args:
         study: Study to look at.
         storage: Storage of the study.
@@ -53,6 +55,11 @@ def fail_dead_trials(study: optuna.Study, storage: RDBStorage) -> list[FrozenTri
     Returns:
         Trials whose worker was a process of this machine; those without a heartbeat are failed by Optuna.
     """
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        worker = trial.user_attrs.get(WORKER)
+        if worker is not None and worker["host"] == host() and not is_dead(worker):
+            with suppress(*STORAGE_ERRORS):
+                storage.record_heartbeat(trial._trial_id)
     fail_stale_trials(study)
     dead = []
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):

@@ -17,7 +17,7 @@ from psn_lightning.errors import SettingError
 from psn_lightning.tracking import MLflowLogger
 from psn_lightning.tracking.processes import identity
 from psn_lightning.tracking.provenance import provenance
-from psn_lightning.tracking.store import PROCESS_TAG, patiently
+from psn_lightning.tracking.store import KILLED_TAG, PROCESS_TAG, patiently
 
 _PATIENCE_SECONDS = 30.0  # of waiting for MLflow at the end
 
@@ -65,6 +65,8 @@ class ParentRun:
         with self._tracking.store.told():
             self._client.set_tag(self._run, PROCESS_TAG, json.dumps(identity()))
             self._client.update_run(self._run, status=RunStatus.to_string(RunStatus.RUNNING))
+            if KILLED_TAG in self._client.get_run(self._run).data.tags:  # of a command before this one
+                self._client.delete_tag(self._run, KILLED_TAG)
         return self
 
     def __exit__(

@@ -12,7 +12,7 @@ import optuna
 from optuna.pruners import BasePruner, NopPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from psn_lightning.checkpoints.differences import decisive
 from psn_lightning.checkpoints.flat import flatten
@@ -67,7 +67,7 @@ class Plan:
         return self.name.split("/")[0]
 
     def create(self) -> bool:
-        """Create the study if it does not exist.
+        """Create the study if it does not exist, or nothing but failures is left of one with another configuration.
 
         Returns:
             Whether this process created it; of several that try, one does.
@@ -81,6 +81,10 @@ class Plan:
         except optuna.exceptions.DuplicatedStudyError:
             study, _ = self.open()
             if study.user_attrs.get(_DIGEST, self._digest()) != self._digest():
+                states = {trial.state for trial in study.get_trials(deepcopy=False)}
+                if TrialState.FAIL in states and states <= {TrialState.FAIL, TrialState.WAITING}:
+                    optuna.delete_study(study_name=self.name, storage=storage)  # a wrong setting has cost no result
+                    return self.create()
                 raise ChangedStudyError(
                     f"name {self.name!r}: the study of that name has another configuration, space, objective or "
                     "seeds; undo the changes, or give the study another name"

@@ -78,7 +78,10 @@ def describe_params(params: Mapping[str, Scalar]) -> str:
 def _format_value(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
-    return str(value.get("class_path", value)) if isinstance(value, dict) else str(value)
+    if not isinstance(value, dict) or "class_path" not in value:
+        return str(value)
+    arguments = ", ".join(f"{name} {_format_value(own)}" for name, own in (value.get("init_args") or {}).items())
+    return f"{value['class_path']}({arguments})" if arguments else str(value["class_path"])
 
 
 def apply_settings(config: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

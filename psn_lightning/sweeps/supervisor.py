@@ -114,7 +114,7 @@ class Supervisor:
         """Find what has died and what has ended, and start workers for trials that wait."""
         self._reap_workers(study, display)
         for trial in fail_dead_trials(study, storage):
-            display.print_line(f"trial {trial.user_attrs[TICKET]} is tried again: its worker died")
+            display.print_line(f"trial {trial.user_attrs[TICKET]}: its worker died")
         if not self._closing:
             self._plan.tickets.fill(study)
         state = self._plan.tickets.state(study)

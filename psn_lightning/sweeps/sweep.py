@@ -107,6 +107,7 @@ class Sweep:
         for key, values in self.space.items():
             if not isinstance(values, Range) and (not values or len(values) != len({repr(v) for v in values})):
                 raise SettingError(f"space {key}: {values} must list at least one value, and none of them twice")
+        self._check_keys()
         for setting in ("trials", "workers"):
             value = getattr(self, setting)
             if value is not None and value < 1:
@@ -117,6 +118,16 @@ class Sweep:
         self._check_seeds()
         self._check_launcher()
 
+    def _check_keys(self) -> None:
+        """Refuse a setting that two parts of the space set: the later one would win, under the label of both."""
+        owners: dict[str, str] = {}
+        for key, values in self.space.items():
+            own = {name for member in values.values() for name in member} if isinstance(values, dict) else {key}
+            for name in own:
+                if name in owners:
+                    raise SettingError(f"space {owners[name]} and {key} both set {name}: give it in one of them")
+                owners[name] = key
+
     def _check_seeds(self) -> None:
         if self.seeds is not None and "seed_everything" in self.space:
             raise SettingError("seeds and space seed_everything both give seeds: give one of them")
@@ -125,6 +136,14 @@ class Sweep:
         for setting, seeds in (("seeds", self.seeds or []), ("retrain_seeds", self.retrain_seeds)):
             if len(set(seeds)) < len(seeds) or not all(0 <= seed < _SEEDS for seed in seeds):
                 raise SettingError(f"{setting} {seeds} must be numbers from 0 to {_SEEDS - 1}, none of them twice")
+        searched = {*(self.seeds or []), *_list_values(self.space.get("seed_everything", []))}
+        if known := sorted(searched & set(self.retrain_seeds)):
+            raise SettingError(f"retrain_seeds {known} are those that the search has seen: give new ones")
+        if self.retrain_seeds and not self.objective.startswith("val/"):
+            raise SettingError(
+                f"objective {self.objective}: retrain_seeds train the best again and evaluate it on the test set, as "
+                "test/…, so the objective has to be val/…; or leave retrain_seeds out"
+            )
 
     def _check_launcher(self) -> None:
         if self.launcher == "slurm" and self.storage is None:
@@ -148,6 +167,11 @@ class Sweep:
                 f"objective {self.objective}: a search would choose by the test set; use val/… with "
                 "data.init_args.val_fraction, or sampler grid, which chooses nothing"
             )
+
+
+def _list_values(values: Any) -> list[Any]:
+    """List the values of a setting of the space; none of a range."""
+    return [] if isinstance(values, Range) else list(values)
 
 
 def check_name(name: str, kind: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import difflib
 import gc
 import math
 import tempfile
@@ -130,10 +131,10 @@ def run_fit(
 
 def _get_objective(metrics: Mapping[str, float], name: str) -> float:
     if name not in metrics:
-        known = ", ".join(sorted(key for key in metrics if "/" in key))
-        raise SettingError(
-            f"objective {name}: the runs have no such metric, only {known}; val/… needs data.init_args.val_fraction"
-        )
+        nearest = difflib.get_close_matches(name, metrics, 3) or sorted(key for key in metrics if key.startswith("val"))
+        hint = "" if nearest or not name.startswith("val") else "; val/… needs data.init_args.val_fraction"
+        known = f"the nearest are {', '.join(nearest)}" if nearest else f"there are {', '.join(sorted(metrics))}"
+        raise SettingError(f"objective {name}: the runs have no such metric; {known}{hint}")
     return metrics[name]
 
 
@@ -180,3 +181,8 @@ class EpochReporter(pl.Callback):
             if isinstance(trainer.logger, MLflowLogger):
                 trainer.logger.kill(reason)
             raise _prune(self._trial, reason)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Say in MLflow why a run that diverged was ended."""
+        if isinstance(exception, DivergedError) and isinstance(trainer.logger, MLflowLogger):
+            trainer.logger.kill(str(exception))

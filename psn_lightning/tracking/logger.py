@@ -207,8 +207,13 @@ class MLflowLogger(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Collect metrics; write them if there are many, or the last batch is some seconds old."""
-        if self._buffer.add(metrics, step or 0):
+        """Collect metrics; write them if there are many, or the last batch is some seconds old.
+
+        Args:
+            metrics: Values by name.
+            step: Step of the values; the one after the last of each metric by default.
+        """
+        if self._buffer.add(metrics, step):
             self.flush()
 
     @rank_zero_only

@@ -29,13 +29,20 @@ class MetricBuffer:
         self._last_step: dict[str, int] = {}
         self._emptied = time.monotonic()
 
-    def add(self, metrics: Mapping[str, float], step: int) -> bool:
-        """Add the metrics of a step, and return whether a batch is due: there are many, or the last one is old."""
+    def add(self, metrics: Mapping[str, float], step: int | None) -> bool:
+        """Add the metrics of a step, and return whether a batch is due: there are many, or the last one is old.
+
+        Args:
+            metrics: Values by name.
+            step: Step of the values; None for the one after the last of each metric.
+        """
         now = int(time.time() * 1000)
         for key, value in ((allowed_name(name), float(value)) for name, value in metrics.items() if name != "epoch"):
-            if step > self._last_step.get(key, -1):
-                self._entries.append((key, value, now, step))
-                self._last_step[key] = step
+            last = self._last_step.get(key, -1)
+            own = last + 1 if step is None else step
+            if own > last:
+                self._entries.append((key, value, now, own))
+                self._last_step[key] = own
                 self.latest[key] = value
         return len(self._entries) >= _MAX_ENTRIES or time.monotonic() - self._emptied > _MAX_SECONDS
 

@@ -24,8 +24,8 @@ def provenance() -> dict[str, str]:
 
 
 def git_commit() -> str:
-    """Commit of the checkout; empty outside of one."""
-    return _git("rev-parse", "HEAD")
+    """Commit of this package's checkout; empty outside of one, also where it is installed within another one."""
+    return _git("rev-parse", "HEAD") if _git("ls-files", "--error-unmatch", Path(__file__).name) else ""
 
 
 def machine() -> str:

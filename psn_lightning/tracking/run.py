@@ -60,8 +60,9 @@ class TrackedRun:
         """
         self.id = run_id
         self._resumed_at = step
-        if checkpoint is not None:
-            experiment, run, folder = checkpoint.resolve().parts[-4:-1]
+        parts = checkpoint.resolve().parts if checkpoint is not None else ()
+        if checkpoint is not None and len(parts) >= 4:
+            experiment, run, folder = parts[-4:-1]
             if checkpoint.resolve() == (self.store.home / experiment / run / folder / checkpoint.name).resolve():
                 self._names = experiment, run
 

@@ -114,6 +114,10 @@ class Store:
             if isinstance(error, MlflowException) and error.error_code == "UNAUTHENTICATED":
                 raise SettingError(f"tracking.uri {self.shown!r} wants a login: give one in {LOGIN}") from error
             final = isinstance(error, ImportError) or self.has_refused(error)
+            if final and isinstance(error, MlflowException):
+                raise SettingError(
+                    f"tracking.uri {self.shown!r} refuses a request: {in_one_line(root_cause(error))}"
+                ) from error
             raise (SettingError if final else StoreAwayError)(
                 f"tracking.uri {self.shown!r} cannot be used ({in_one_line(root_cause(error))}): start it or name "
                 "another store"

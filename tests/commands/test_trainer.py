@@ -72,6 +72,7 @@ TRAINER = {
     "gradient_clip_val": None,
     "max_epochs": 1,
     "max_steps": -1,
+    "limit_train_batches": None,
     "val_check_interval": None,
     "precision": None,
     "devices": 1,

@@ -49,7 +49,7 @@ def test_twelve_trials_outlive_their_worker_their_command_and_both(workdir):
         time.sleep(0.1)
     pids = workers(workdir)
     first.kill()
-    assert f"trial {killed.user_attrs['ticket']} is tried again" in first.communicate()[0]
+    assert f"trial {killed.user_attrs['ticket']}: its worker died" in first.communicate()[0]
     for pid in pids:
         wait_for_end(pid)
 

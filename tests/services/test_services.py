@@ -37,7 +37,7 @@ def test_a_killed_workers_trial_is_tried_again_on_postgresql(workdir, server, da
     process = start(workdir, FASHION, *arguments, MLFLOW_TRACKING_URI=server)
     killed = kill_a_worker(workdir, FASHION, storage)
     printed = finished(process)
-    assert f"trial {killed.user_attrs['ticket']} is tried again" in printed
+    assert f"trial {killed.user_attrs['ticket']}: its worker died" in printed
     assert_whole(workdir, FASHION, 12, server, storage, died=1)
     printed = finished(start(workdir, FASHION, *arguments, MLFLOW_TRACKING_URI=server))
     assert "all 12 trials are done, nothing is left to do" in printed

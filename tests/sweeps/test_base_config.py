@@ -28,6 +28,12 @@ LOGNORMAL = {"class_path": "Lognormal", "init_args": {"ccv": 9.0}}
         ({"space": {"model.sparsty": [0.8]}}, "no setting 'sparsty' there; the nearest is 'sparsity'"),
         ({"settings": {"trainer.max_epochs": None}}, "trainer.max_epochs None"),
         ({"settings": {"trainer.devices": 2}}, "trainer.devices 2"),
+        ({"settings": {"trainer.num_nodes": 2}}, "trainer.num_nodes 2"),
+        ({"settings": {"trainer.logger": False}}, "trainer.logger false"),
+        ({"settings": {"trainer.fast_dev_run": True}}, "trainer.fast_dev_run"),
+        ({"settings": {"ckpt_path": "last"}}, "ckpt_path"),
+        ({"settings": {"trainer.precision": "16-true"}}, "16-true"),
+        ({"settings": {"trainer.limit_train_batches": 0}}, "limit_train_batches 0"),
         (
             {"space": {"model.lr": {"low": -1.0, "high": 1.0}}, "sampler": "random", "trials": 2},
             "lr -1",
@@ -62,3 +68,13 @@ def test_a_class_of_the_users_own_may_be_a_setting(write, workdir, monkeypatch):
     own = {"class_path": "own_callback.Own", "init_args": {"number": 3}}
     sweep, _ = parse(["--config", write({**GRID, "settings": {"trainer.callbacks": [own]}})])
     assert configuration(sweep)["trainer"]["callbacks"] == [own]
+
+
+def test_what_the_users_code_prints_is_no_configuration(write, workdir, monkeypatch):
+    (workdir / "loud.py").write_text(
+        'import lightning.pytorch as pl\n\nprint("loaded: {x}: [")\n\n\nclass Loud(pl.Callback):\n    pass\n'
+    )
+    monkeypatch.syspath_prepend(str(workdir))
+    changes = {"settings": {"trainer.max_epochs": 1, "trainer.callbacks": [{"class_path": "loud.Loud"}]}}
+    sweep, _ = parse(["--config", write({**GRID, **changes})])
+    assert configuration(sweep)["trainer"]["callbacks"][0]["class_path"] == "loud.Loud"

@@ -62,6 +62,21 @@ def test_two_commands_that_find_one_dead_trial_do_not_disturb_each_other(claimed
     assert fail_dead_trials(study, storage) == []
 
 
+def test_a_living_worker_of_this_machine_survives_its_sleep(workdir):
+    """Nobody sends heartbeats while a machine sleeps, and the command may wake up first."""
+    storage = open_storage(None, "mine")
+    study = optuna.create_study(storage=storage)
+    tickets = Tickets(1, None, 1)
+    tickets.fill(study)
+    trial = claim(tickets, study, storage)
+    trial.set_user_attr(WORKER, identity())
+    storage.record_heartbeat(trial._trial_id)
+    with storage.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE trial_heartbeats SET heartbeat = '2020-01-01 00:00:00'")
+    assert fail_dead_trials(study, storage) == []
+    assert study.trials[0].state == TrialState.RUNNING
+
+
 ELSEWHERE = {"host": "elsewhere", "pid": 1, "started": 1.0}
 
 

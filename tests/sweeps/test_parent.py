@@ -7,6 +7,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from psn_lightning.sweeps.parent import StudyRun
 from psn_lightning.sweeps.plan import parent_run
 from psn_lightning.sweeps.tickets import fail_trial
+from psn_lightning.tracking.store import KILLED_TAG
 from tests.conftest import CONF
 from tests.helpers.sweeps import claim
 
@@ -49,9 +50,13 @@ def test_its_status_is_that_of_the_command(parent, client, error, ending):
 
 
 def test_a_command_that_goes_on_has_the_same_run(plan, parent, client):
+    """Also where it was killed, and found so."""
+    (run,) = client.search_runs(["1"], "tags.stage = 'sweep'")
+    client.set_tag(run.info.run_id, KILLED_TAG, "process 1 died")
     with StudyRun(plan, yaml.safe_dump(SWEEP)):
         pass
     assert status(client) == "FINISHED"
+    assert KILLED_TAG not in client.get_run(run.info.run_id).data.tags
     assert parent_run(plan.open()[0]) == client.search_runs(["1"])[0].info.run_id
 
 

@@ -2,6 +2,7 @@ import dataclasses
 
 import pytest
 from optuna.pruners import MedianPruner
+from optuna.trial import TrialState
 
 from psn_lightning.errors import SettingError
 from psn_lightning.sweeps.plan import best_trial
@@ -64,6 +65,21 @@ def test_what_decides_nothing_may_change(plan):
     assert not dataclasses.replace(plan, tickets=Tickets(99, None, 5)).create()
     assert not dataclasses.replace(plan, pruner=MedianPruner()).create()
     assert not _with(plan, model=dict(model)).create()
+
+
+def test_a_study_that_has_only_failed_may_begin_anew(plan):
+    """A misspelt objective is told after the first fit: the name is not lost."""
+    plan.create()
+    other = dataclasses.replace(plan, objective="val/loss")
+    study, storage = plan.open()
+    plan.tickets.fill(study)
+    trial = claim(plan.tickets, study, storage)
+    with pytest.raises(SettingError, match="another configuration"):
+        other.create()  # it runs
+    study.tell(trial, state=TrialState.FAIL)
+    assert other.create()
+    assert not other.open()[0].trials
+    assert not other.create()
 
 
 def test_what_decides_may_not(plan):

@@ -102,3 +102,9 @@ def test_a_group_changes_several_settings_by_one_name():
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     study.enqueue_trial(cells[0])
     assert suggest_settings(study.ask(), space) == {"model.sparsity": 0.0, "seed_everything": 1}
+
+
+def test_classes_are_told_apart_by_their_arguments():
+    values = [{"class_path": "Lognormal", "init_args": {"ccv": ccv}} for ccv in (1.0, 2.0)]
+    labels = [describe_params(cell) for cell in combinations({"model.topology": values})]
+    assert labels == ["topology Lognormal(ccv 1)", "topology Lognormal(ccv 2)"]

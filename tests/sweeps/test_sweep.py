@@ -82,6 +82,13 @@ def test_passwords_stay_out_of_the_text(read):
         ({"seeds": [1, 1]}, "seeds [1, 1] must be numbers from 0 to 4294967295, none of them twice"),
         ({"retrain_seeds": [-1]}, "retrain_seeds [-1] must be"),
         ({"retrain_seeds": [2, 2]}, "retrain_seeds [2, 2] must be"),
+        ({"seeds": [2, 3], "retrain_seeds": [3, 4]}, "retrain_seeds [3] are those that the search has seen"),
+        ({"space": {"seed_everything": [5, 6]}, "retrain_seeds": [6]}, "retrain_seeds [6] are those"),
+        ({"objective": "val_loss", "retrain_seeds": [7]}, "has to be val/"),
+        (
+            {"space": {"model.lr": [0.1], "kind": {"a": {"model.lr": 0.2}, "b": {}}}},
+            "space model.lr and kind both set model.lr",
+        ),
         ({"trials": 0}, "trials 0 must be at least 1"),
         ({"workers": 0}, "workers 0 must be at least 1"),
         ({"retries": -1}, "retries -1 must be at least 0"),

@@ -82,10 +82,13 @@ def test_a_run_that_died_before_its_look_at_the_test_set_has_it_now(plan, client
     assert len(steps) == len(set(steps)) == 2
 
 
-def test_what_is_not_a_number_is_pruned(planned):
+def test_what_is_not_a_number_is_pruned(planned, client):
     plan = planned({**SWEEP, "settings": {**SWEEP["settings"], "model.lr": 1e30}, "objective": "val/loss"})
     StudyRun(plan, yaml.safe_dump(SWEEP))
     trial = claimed(plan)
     with pytest.raises(optuna.TrialPruned, match="seed 1: the loss is nan at step"):
         run_trial(trial, plan)
     assert "seed 1: the loss is nan at step" in trial.user_attrs[REASON]
+    (run,) = client.search_runs(["1"], "tags.stage = 'fit'")
+    assert run.info.status == "KILLED"
+    assert "the loss is nan at step" in run.data.tags["killed"]

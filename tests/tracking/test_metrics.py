@@ -22,6 +22,13 @@ def test_a_metric_has_one_value_per_step_and_steps_only_grow():
     assert take(buffer) == []
 
 
+def test_without_a_step_each_value_has_the_next_one():
+    buffer = MetricBuffer()
+    for step, value in ((None, 1.0), (None, 2.0), (7, 3.0), (None, 4.0)):
+        buffer.add({"a": value}, step)
+    assert take(buffer) == [("a", 1.0, 0), ("a", 2.0, 1), ("a", 3.0, 7), ("a", 4.0, 8)]
+
+
 def test_a_batch_is_due_after_so_many_metrics(monkeypatch):
     monkeypatch.setattr(metrics, "_MAX_ENTRIES", 3)
     buffer = MetricBuffer()

@@ -18,7 +18,7 @@ from psn_lightning.checkpoints.lottery import RewindTo
 from psn_lightning.commands.messages import CommandParser
 from psn_lightning.errors import SettingError
 from psn_lightning.pruning import Scope
-from psn_lightning.sweeps.base_config import build, resolve
+from psn_lightning.sweeps.base_config import build, check_fit, resolve
 from psn_lightning.sweeps.sweep import check_name
 
 Control = Literal["redraw", "shuffle"]
@@ -161,16 +161,7 @@ def configuration(arguments: Sequence[str]) -> dict[str, Any]:
     """
     config = resolve(arguments)
     trainer = config["trainer"]
-    if trainer["devices"] not in (1, "1", "auto"):  # the Trainer would start the whole command again on each device
-        raise SettingError(f"trainer.devices {trainer['devices']}: a fit of a lottery has one device")
-    if trainer["num_nodes"] != 1:
-        raise SettingError(f"trainer.num_nodes {trainer['num_nodes']}: a fit of a lottery has one process")
-    if trainer["logger"] is False:
-        raise SettingError("trainer.logger false: a lottery finds its fits in MLflow; leave it out")
-    if trainer["fast_dev_run"]:
-        raise SettingError("trainer.fast_dev_run: such a run writes no checkpoint; use trainer.max_epochs 1")
-    if config["ckpt_path"] is not None:
-        raise SettingError("ckpt_path: a lottery chooses the checkpoints of its fits itself; leave it out")
+    check_fit(config, "lottery")
     if trainer["enable_checkpointing"] is False:
         raise SettingError("trainer.enable_checkpointing false: a ticket is a checkpoint; leave it out")
     with tempfile.TemporaryDirectory() as folder:

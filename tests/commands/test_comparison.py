@@ -43,5 +43,5 @@ def test_from_python(three_by_two):
     comparison = compare(find(None, "psn_lightning", None))
     assert comparison.mean["test/accuracy"].tolist() == pytest.approx([0.82, 0.7])
     assert not comparison.left_out
-    with pytest.raises(SettingError, match="none of 0 runs"):
+    with pytest.raises(SettingError, match="no run matches"):
         compare([])

@@ -87,7 +87,7 @@ def test_passwords_stay_out_of_the_text(read):
         ({"objective": "val_loss", "retrain_seeds": [7]}, "has to be val/"),
         (
             {"space": {"model.lr": [0.1], "kind": {"a": {"model.lr": 0.2}, "b": {}}}},
-            "space model.lr and kind both set model.lr",
+            "both set model.lr",
         ),
         ({"trials": 0}, "trials 0 must be at least 1"),
         ({"workers": 0}, "workers 0 must be at least 1"),

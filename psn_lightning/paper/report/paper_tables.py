@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from psn_lightning.paper.recorded_run import RecordedRun
 from psn_lightning.paper.report import published
 from psn_lightning.paper.report.runs import Measure, Runs, accuracy, best_accuracy, metric
+from psn_lightning.paper.report.start_tables import starts_table
 from psn_lightning.paper.report.tables import NOTHING, Table, accuracies, mean_of
 from psn_lightning.paper.report.verdicts import number
 from psn_lightning.topology.equilibrium import PAPER_TABLE_4, two_level_bound
@@ -42,11 +43,8 @@ def paper_tables(runs: Runs) -> Iterator[Table]:
             own = runs.of(reproduction, data)
             title = f"RigL as written, lognormal at the equilibrium against ERK, 90%: {own.dataset()}"
             yield accuracies(title, own, "start", "erk", {})
-    for data in runs.of("starts").data():
-        own = runs.of("starts", data)
-        for growth in own.values("growth"):
-            title = f"RigL's starts at 90%, {growth} growth, nn.Linear's scale: {own.dataset()}"
-            yield accuracies(title, own.having({"growth": growth}), "start", "erk", {})
+    if starts := runs.of("starts"):
+        yield starts_table(starts)
     yield from _make_start_tables(runs.of("rigl-init"))
     if grid := runs.of("architecture"):
         yield accuracies(f"Widths and depths, dense: {grid.dataset()}", grid, "model.hidden", "[512, 512]", {})

@@ -17,6 +17,7 @@ from psn_lightning.paper.report.pages import claims_table, tally, untitled
 from psn_lightning.paper.report.paper_tables import choices
 from psn_lightning.paper.report.runs import Runs
 from psn_lightning.paper.report.settled_layers import layers
+from psn_lightning.paper.report.start_tables import starts_table
 from psn_lightning.paper.report.summary import headline_table
 from psn_lightning.paper.report.verdicts import Claim, Verdict
 
@@ -37,6 +38,7 @@ def sections(runs: Runs, claims: Sequence[Claim]) -> dict[str, str]:
     tables = {
         "table 4": settled_table(deciding) if together else None,
         "table 4 unseen": unseen_table(deciding) if deciding.of("table4") else None,
+        "starts": starts_table(deciding.of("starts")) if deciding.of("starts") else None,
         "choices": choices(single) if single else None,
         "choices together": choices(together) if together else None,
         "law": law_table(found) if found else None,

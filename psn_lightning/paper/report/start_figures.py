@@ -127,5 +127,5 @@ def growth_figure(runs: Runs) -> Figure:
         axis.set_yticks(range(len(_ROWS)), _ROWS)
         axis.axvline(0, color="grey", linewidth=1)
         axis.set(title=own.dataset(), xlabel="accuracy − ERK's, points", ylim=(len(_ROWS) - 0.5, -0.5))
-        axis.legend(fontsize="x-small")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize="small")
     return figure

@@ -98,17 +98,19 @@ def as_list(sentences: Iterable[str]) -> str:
 
 def _list_verdicts(planned: PlannedClaim, claims: Sequence[Claim]) -> str:
     """List the verdicts and the data sets that have them."""
-    places: dict[str, list[str]] = {}
+    places: dict[str, list[Claim]] = {}
     for claim in claims:
         if claim.verdict is not Verdict.NOT_RUN:
             size = "" if claim.size is Size.NONE else f", size {claim.size}"
             word = "" if claim.basis.startswith("plan") else " (exploratory)"
-            places.setdefault(f"**{claim.verdict}**{size}{word}", []).append(_describe_place(planned, claim))
-    missing = [_describe_place(planned, claim) for claim in claims if claim.verdict is Verdict.NOT_RUN]
+            places.setdefault(f"**{claim.verdict}**{size}{word}", []).append(claim)
+    listed = {verdict: _describe_places(planned, own) for verdict, own in places.items()}
+    missing = [claim for claim in claims if claim.verdict is Verdict.NOT_RUN]
     if missing:
-        listed = missing if len(missing) <= _LISTED else [f"{len(missing)} of {len(claims)} parts"]
-        places[f"**{Verdict.NOT_RUN}**"] = listed
-    return "; ".join(f"{verdict}: {' and '.join(where)}" for verdict, where in places.items())
+        few = len(missing) <= _LISTED
+        where = _describe_places(planned, missing) if few else f"{len(missing)} of {len(claims)} parts"
+        listed[f"**{Verdict.NOT_RUN}**"] = where
+    return "; ".join(f"{verdict}: {where}" for verdict, where in listed.items())
 
 
 def _list_results(planned: PlannedClaim, claims: Sequence[Claim]) -> str:
@@ -127,6 +129,15 @@ def _list_results(planned: PlannedClaim, claims: Sequence[Claim]) -> str:
 
 def _describe_place(planned: PlannedClaim, claim: Claim) -> str:
     """Describe data set and, where a claim is judged under several growth rules, the rule."""
-    rule = re.search(r"\(([^()]*growth[^()]*)\)$", claim.title)
-    data = re.sub(r" \(.*\)", "", claim.data)  # without the number of rows of a subset
-    return f"{data}, {rule[1]}" if rule and claim.title != planned.claim else data
+    return _describe_places(planned, [claim])
+
+
+def _describe_places(planned: PlannedClaim, claims: Sequence[Claim]) -> str:
+    """Describe the data sets of claims, grouped by the growth rule where a claim is judged under several."""
+    groups: dict[str, list[str]] = {}
+    for claim in claims:
+        rule = re.search(r"\(([^()]*growth[^()]*)\)$", claim.title) if claim.title != planned.claim else None
+        data = re.sub(r" \(.*\)", "", claim.data)  # without the number of rows of a subset
+        groups.setdefault(rule[1] if rule else "", []).append(data)
+    parts = (f"{' and '.join(own)}{f' ({rule})' if rule else ''}" for rule, own in groups.items())
+    return ", ".join(parts)

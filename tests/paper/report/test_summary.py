@@ -47,7 +47,7 @@ def test_verdicts_are_grouped_and_older_runs_marked(plan):
     ]
     ((_, _, verdicts, ours),) = rows(summary_table(plan, claims))
     assert verdicts == (
-        "**reproduced**: MNIST and Fashion-MNIST; **open** (exploratory): EMNIST subset, canonical growth; "
+        "**reproduced**: MNIST and Fashion-MNIST; **open** (exploratory): EMNIST subset (canonical growth); "
         "**not run**: Forest Cover"
     )
     assert re.findall(r"ours on (\w+)", ours) == ["MNIST", "Fashion", "EMNIST"]

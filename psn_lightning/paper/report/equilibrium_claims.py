@@ -9,7 +9,8 @@ from functools import partial
 
 from psn_lightning.paper.plan import is_planned
 from psn_lightning.paper.report.contrasts import Contrast, farthest
-from psn_lightning.paper.report.evidence import Assessment, Evidence, select_deciding
+from psn_lightning.paper.report.evidence import Assessment, Evidence
+from psn_lightning.paper.report.looks import select_deciding
 from psn_lightning.paper.report.runs import Runs, metric, name_cell
 from psn_lightning.paper.report.verdicts import Claim, Size, Verdict, difference, judge_equality, number
 from psn_lightning.topology.equilibrium import PAPER_TABLE_4

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from psn_lightning.paper.plan import Plan, PlannedClaim, is_planned
-from psn_lightning.paper.recorded_run import RecordedRun
 from psn_lightning.paper.report import published
 from psn_lightning.paper.report.layout import Layout
+from psn_lightning.paper.report.looks import complete_looks
 from psn_lightning.paper.report.runs import (
     Measure,
     Runs,
@@ -16,13 +16,10 @@ from psn_lightning.paper.report.runs import (
     best_accuracy,
     half_accuracy,
     last_accuracy,
-    name_cell,
 )
 from psn_lightning.paper.report.verdicts import Claim, Verdict, correct_family
-from psn_lightning.paper.reproduction import cells_of, load
 
 _UNDECIDED = (Verdict.OPEN, Verdict.NOT_RUN)
-_SEEDS_OF_ONE_LOOK = 4  # fewer seeds than this are looked at once
 
 
 @dataclass(frozen=True)
@@ -210,43 +207,3 @@ class Assessment:
         if waiting := planned - {run.key for run in own.all}:
             words += f"; {len(waiting)} runs under the plan, whose look is not complete"
         return Evidence(claim, data, own, self.plan.alpha, self.plan, words, self.analysis)
-
-
-def select_deciding(runs: Runs) -> Runs:
-    """Select the runs that decide: of an experiment on a data set the plan's once a look is complete, else older ones.
-
-    Args:
-        runs: Recorded runs.
-    """
-    groups: dict[tuple[str, str], list[RecordedRun]] = {}
-    for run in runs.all:
-        groups.setdefault((run.reproduction, run.data), []).append(run)
-    found: list[RecordedRun] = []
-    for (experiment, data), every in groups.items():
-        older, planned = (Runs(run for run in every if is_planned(run) is by_plan) for by_plan in (False, True))
-        if not older or not planned or complete_looks(Runs(every), experiment, data):
-            found += every if not complete_looks(planned, experiment, data) else planned.all
-        else:
-            found += older.all
-    return Runs(found)
-
-
-def complete_looks(runs: Runs, experiment: str, data: str) -> list[tuple[int, int, set[int]]]:
-    """List the looks at an experiment whose runs are all there: number, of how many, seeds.
-
-    Args:
-        runs: Runs of the experiment on the data set.
-        experiment: Reproduction.
-        data: Short name of the data set.
-    """
-    reproduction = load(experiment)
-    if data not in reproduction.data:
-        return []
-    seeds, places = reproduction.seeds_of(data), {(name_cell(run.cell), run.seed) for run in runs.all}
-    sizes = [len(seeds)] if len(seeds) < _SEEDS_OF_ONE_LOOK else [-(-len(seeds) // 2), len(seeds)]
-    cells = cells_of(reproduction, data).values()
-    return [
-        (number, len(sizes), set(seeds[:size]))
-        for number, size in enumerate(sizes, start=1)
-        if all((name_cell(cell), seed) in places for cell, seed in cells if seed in set(seeds[:size]))
-    ]

@@ -10,8 +10,8 @@ from psn_lightning.paper.record import RECORD
 from psn_lightning.paper.recorded_run import RecordedRun
 from psn_lightning.paper.report.architectures import architectures_markdown
 from psn_lightning.paper.report.equilibria import settled_table, unseen_table
-from psn_lightning.paper.report.evidence import select_deciding
 from psn_lightning.paper.report.law import law_table, layer_table
+from psn_lightning.paper.report.looks import select_deciding
 from psn_lightning.paper.report.method_pages import methods_markdown, sharing_markdown, table7_markdown
 from psn_lightning.paper.report.pages import claims_table, tally, untitled
 from psn_lightning.paper.report.paper_tables import choices

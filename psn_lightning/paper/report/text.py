@@ -12,9 +12,10 @@ from psn_lightning.paper.report import published
 from psn_lightning.paper.report.architectures import architectures_markdown
 from psn_lightning.paper.report.coverage import cost_by_claim, count_planned, load_grids
 from psn_lightning.paper.report.equilibria import equilibrium_tables
-from psn_lightning.paper.report.evidence import ALTERNATIVES, PLANNED, select_deciding
+from psn_lightning.paper.report.evidence import ALTERNATIVES, PLANNED
 from psn_lightning.paper.report.figures import pictures
 from psn_lightning.paper.report.judging import all_claims
+from psn_lightning.paper.report.looks import select_deciding
 from psn_lightning.paper.report.method_pages import methods_markdown, sharing_markdown, table7_markdown
 from psn_lightning.paper.report.pages import checks_table, claims_table, table_markdown, tally
 from psn_lightning.paper.report.paper_tables import paper_tables

@@ -4,7 +4,7 @@ import pytest
 
 from psn_lightning.paper.plan import load_plan
 from psn_lightning.paper.report.contrasts import Contrast
-from psn_lightning.paper.report.evidence import Assessment, select_deciding
+from psn_lightning.paper.report.evidence import Assessment
 from psn_lightning.paper.report.runs import Runs
 from psn_lightning.paper.report.verdicts import Claim, Effect, Verdict, judge_all_above
 from psn_lightning.paper.reproduction import cells_of, load
@@ -119,12 +119,3 @@ def test_seeds_that_older_runs_have_are_explored_with_them():
     runs = equilibrium_runs(lambda i: "" if i < 4 else "digest")
     claim = Assessment(load_plan(), Runs(runs)).judge("equilibrium", "mnist", None, decide, "equilibrium")
     assert claim.basis == "exploratory: equilibrium, 24 runs, 4 of them older than the plan"
-    assert select_deciding(Runs(runs)).all == runs
-
-
-def test_runs_under_the_plan_take_the_place_of_older_ones_with_their_last_run():
-    older, every = [recorded("advantage", "emnist", {"start": "erk"}, 42, 92.0)], planned(FIVE[:3], 90)
-    other = [recorded("static", "emnist", {"profile": "x"}, 42, 98.0)]
-    assert select_deciding(Runs([*older, *every, *other])).all == [*every, *other]
-    assert select_deciding(Runs([*older, *every[1:], *other])).all == [*older, *other]
-    assert select_deciding(Runs(every[1:])).all == every[1:]

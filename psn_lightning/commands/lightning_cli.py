@@ -214,7 +214,8 @@ class PSNCLI(LightningCLI):
             self.trainer.validate(self.model, **quiet)
             metrics |= self.trainer.callback_metrics
         held_back = isinstance(self.model, SparseClassifier) and self.model.evaluation_split == "val"
-        if held_back and self._sees_test_set and is_overridden("test_dataloader", self.datamodule):
+        has_test_set = self.datamodule is None or is_overridden("test_dataloader", self.datamodule)
+        if held_back and self._sees_test_set and has_test_set:
             self.trainer.test(self.model, **quiet)
             metrics |= self.trainer.callback_metrics
         if self.trainer.is_global_zero:

@@ -80,7 +80,7 @@ def check_fit(config: dict[str, Any], command: str) -> None:
         raise SettingError("trainer.fast_dev_run: such a run writes no checkpoint; use trainer.max_epochs 1")
     if config["ckpt_path"] is not None:
         raise SettingError(f"ckpt_path: a {command} chooses the checkpoints of its fits itself; leave it out")
-    check_trainer(trainer, True)
+    check_trainer({**trainer, "devices": 1}, True)  # as the fits will have it
 
 
 def build(path: Path) -> None:

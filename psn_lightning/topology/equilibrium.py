@@ -42,7 +42,7 @@ results/runs.jsonl.
 LAW_FACTOR = 0.190
 """Factor κ of :func:`law`."""
 
-LAW_EXPONENTS = (0.665, -0.243)
+LAW_EXPONENTS = (0.666, -0.242)
 """Exponents of :func:`law`: of the two-level bound, and of the scale of the first weights."""
 
 LAW_ERROR = 1.30

@@ -80,7 +80,7 @@ def test_data_says_what_is_missing(workdir, capsys, monkeypatch):
     assert main(["data", "mnist"]) == 0
     out = capsys.readouterr().out
     assert "not found" in out
-    assert "psn-train data --download" in out
+    assert "psn-train data mnist --download" in out
 
 
 def test_overlays_and_short_names(workdir, capsys):

@@ -65,7 +65,7 @@ def test_its_comparisons_parse(client, capsys):
     assert len(commands) == 3
     for command in commands:
         assert main(["compare", *shlex.split(command)]) == 2
-        assert "none of 0 runs has finished" in capsys.readouterr().err
+        assert "no run matches" in capsys.readouterr().err
 
 
 def test_every_path_it_names_exists():

@@ -42,7 +42,7 @@ def test_a_filter_chooses(three_by_two, capsys):
         (["--metric", "test/acuracy"], "--metric test/acuracy"),
         (["--experiment", "elsewhere"], "--experiment 'elsewhere' is not in"),
         (["nonsense ="], "filter 'nonsense ='"),
-        (["tags.study = 'none'"], "none of 0 runs has finished"),
+        (["tags.study = 'none'"], "no run matches"),
         (["--uri", "file:runs"], "file:runs"),
         (["--uri", "http://127.0.0.1:1"], "http://127.0.0.1:1"),
     ],

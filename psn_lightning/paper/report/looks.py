@@ -5,7 +5,7 @@ from __future__ import annotations
 from psn_lightning.paper.plan import is_planned
 from psn_lightning.paper.recorded_run import RecordedRun
 from psn_lightning.paper.report.runs import Runs, name_cell
-from psn_lightning.paper.reproduction import cells_of, load
+from psn_lightning.paper.reproduction import cells_of, load, names
 
 _SEEDS_OF_ONE_LOOK = 4  # fewer seeds than this are looked at once
 
@@ -36,7 +36,12 @@ def complete_looks(runs: Runs, experiment: str, data: str) -> list[tuple[int, in
         runs: Runs of the experiment on the data set.
         experiment: Reproduction.
         data: Short name of the data set.
+
+    Returns:
+        Looks in order; none if the record knows an experiment, or a data set of it, that this checkout does not have.
     """
+    if experiment not in names():
+        return []
     reproduction = load(experiment)
     if data not in reproduction.data:
         return []

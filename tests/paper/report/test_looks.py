@@ -34,3 +34,9 @@ def test_looks_are_complete_with_their_last_run():
     assert [(number, of, len(seeds)) for number, of, seeds in found] == [(1, 2, 3), (2, 2, 5)]
     assert [number for number, *_ in complete_looks(Runs(runs[:-1]), "advantage", "emnist")] == [1]
     assert complete_looks(Runs(runs), "advantage", "mnist") == []  # it has none there
+
+
+def test_runs_of_an_experiment_that_is_not_here_have_no_look():
+    runs = [recorded("elsewhere", "mnist", {"x": 1}, seed, 98.0, plan=plan) for seed, plan in ((1, ""), (2, "d"))]
+    assert complete_looks(Runs(runs), "elsewhere", "mnist") == []
+    assert select_deciding(Runs(runs)).all == runs[:1]

@@ -73,7 +73,7 @@ def test_pruned_trials_are_killed_runs_with_the_reason(workdir, client, write):
     assert len(runs) == 4
     assert runs["lr 1e-07, topology Uniform"].data.tags["killed"].startswith("pruned after epoch 1: val/accuracy 0.")
     for rate in ("0.01", "1e-07"):
-        impossible = runs[f"lr {rate}, topology Lognormal"]
+        impossible = runs[f"lr {rate}, topology Lognormal(ccv 9)"]
         assert "pruned before training: ccv 9 of Lognormal cannot be reached in fc1" in impossible.data.tags["killed"]
         assert not impossible.data.metrics
     assert [runs[f"lr {rate}, topology Uniform"].info.status for rate in ("0.01", "1e-07")] == ["FINISHED", "KILLED"]

@@ -38,7 +38,7 @@ def split_pair(batch: Any, advice: str = "") -> tuple[Any, Any]:
 
     Args:
         batch: Batch.
-        advice: What to do if it is no pair, in words.
+        advice: End of the error message, which says what to do.
 
     Raises:
         SettingError: If the batch is not a pair.

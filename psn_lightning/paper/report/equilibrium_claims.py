@@ -10,7 +10,6 @@ from functools import partial
 from psn_lightning.paper.plan import is_planned
 from psn_lightning.paper.report.contrasts import Contrast, farthest
 from psn_lightning.paper.report.evidence import Assessment, Evidence
-from psn_lightning.paper.report.looks import select_deciding
 from psn_lightning.paper.report.runs import Runs, metric, name_cell
 from psn_lightning.paper.report.verdicts import Claim, Size, Verdict, difference, judge_equality, number
 from psn_lightning.topology.equilibrium import PAPER_TABLE_4
@@ -61,9 +60,7 @@ def _judge_table4(assessment: Assessment, rule: str, experiment: str) -> Claim:
     title = f"RigL's equilibrium CCVs are those of Table 4 ({rule} growth, from ERK)"
     counted, errors = list[Runs](), list[float]()
     for data, row in PAPER_TABLE_4.items():
-        looks = assessment.looks("equilibrium", data, experiment)
-        older = Runs(run for run in select_deciding(assessment.runs.of(experiment, data)).all if not is_planned(run))
-        own = (looks[-1].runs if looks else older).having({"start": "erk"})
+        own = assessment.find_evidence("equilibrium", data, experiment)[-1].runs.having({"start": "erk"})
         for sparsity, printed in row.items():
             if cell := own.having({"model.sparsity": sparsity}):
                 counted.append(cell)

@@ -161,11 +161,22 @@ class Assessment:
         self, name: str, data: str, older: str | None, decide: Judge, experiment: str | None
     ) -> list[Claim]:
         """Judge a claim in each of its looks, or once by older runs."""
-        claim = self.plan.claims[name]
-        experiment = experiment or str(claim.experiment)
-        looks = self.looks(name, data, experiment) or [self._explore(claim, data, older or experiment, experiment)]
+        experiment = experiment or str(self.plan.claims[name].experiment)
+        looks = self.find_evidence(name, data, experiment, older)
         found = [replace(decide(evidence), name=name) for evidence in looks]
         return found if looks[0].runs else [replace(found[0], verdict=Verdict.NOT_RUN)]
+
+    def find_evidence(self, name: str, data: str, experiment: str, older: str | None = None) -> list[Evidence]:
+        """List the looks of a claim, or the older runs that explore it, of which there may be none.
+
+        Args:
+            name: Name of the claim in the plan.
+            data: Short name of the data set.
+            experiment: Reproduction that decides.
+            older: Reproduction that explores; the same by default.
+        """
+        explored = self.plan.claims[name], data, older or experiment, experiment
+        return self.looks(name, data, experiment) or [self._explore(*explored)]
 
     def looks(self, name: str, data: str, experiment: str) -> list[Evidence]:
         """List the looks whose runs are all recorded, the smaller one first.

@@ -22,10 +22,12 @@ def select_deciding(runs: Runs) -> Runs:
     found: list[RecordedRun] = []
     for (experiment, data), every in groups.items():
         older, planned = (Runs(run for run in every if is_planned(run) is by_plan) for by_plan in (False, True))
-        if not older or not planned or complete_looks(Runs(every), experiment, data):
-            found += every if not complete_looks(planned, experiment, data) else planned.all
+        if not older or not planned:
+            found += every
+        elif complete_looks(planned, experiment, data):
+            found += planned.all
         else:
-            found += older.all
+            found += every if complete_looks(Runs(every), experiment, data) else older.all
     return Runs(found)
 
 

@@ -98,8 +98,8 @@ def _compare_analyses(runs: Runs, claims: Sequence[Claim]) -> str:
 _DEVIATIONS = (
     "The plan names Fashion-MNIST for the advantage as written; no run was made for it under the plan, so its row "
     "stays exploratory, in one family with the others.",
-    "The plan has no bound below which an advantage is no longer one: that of Fashion-MNIST is the difference for "
-    "which the paper's study had a power of one third (Simonsohn, 2015), that of the others the margin of accuracy.",
+    "The plan does not say which advantage is too small to count. On Fashion-MNIST it is the difference for which the "
+    "paper's study had a power of one third (Simonsohn, 2015), on the other data sets the margin of accuracy.",
 )
 
 

@@ -117,6 +117,7 @@ class Supervisor:
             display.print_line(f"trial {trial.user_attrs[TICKET]}: its worker died")
         if not self._closing:
             self._plan.tickets.fill(study)
+            self._plan.tickets.take_back_duplicates(study, storage)
         state = self._plan.tickets.state(study)
         self._start_workers(state)
         if display.show(state, {number: slot.ticket for number, slot in self._slots.items()}, self._closing):

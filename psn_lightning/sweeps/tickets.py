@@ -24,6 +24,7 @@ TICKET = "ticket"
 """User attribute of a trial: number of its ticket."""
 
 _REQUEUED = "requeued"  # user attribute of a failed trial that is not counted as a death
+_DUPLICATE = "the ticket has another trial"  # reason why a trial of two commands that filled a study at once ended
 _RESULT = "seed_"  # prefix of user attributes of a trial: objective of the run of a seed
 _DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 _OPEN = (TrialState.WAITING, TrialState.RUNNING)
@@ -64,6 +65,16 @@ class Tickets:
                 kept |= {key: value for key, value in trial.user_attrs.items() if key.startswith(_RESULT)}
             study.enqueue_trial(params, user_attrs={**kept, TICKET: ticket})
 
+    def take_back_duplicates(self, study: optuna.Study, storage: RDBStorage) -> None:
+        """End every trial that waits while its ticket has an older one: two commands filled the study at once.
+
+        Called after each ``fill``, it leaves none: of two commands the later one sees the trials of both.
+        """
+        for own in trials_by_ticket(study).values():
+            for number, trial in enumerate(own):
+                if trial.state == TrialState.WAITING and _is_provided_for(own[:number]) and _start(storage, trial):
+                    requeue(study, optuna.Trial(study, trial._trial_id), _DUPLICATE)
+
     def claim(self, study: optuna.Study, storage: RDBStorage, sampler: BaseSampler, ticket: int) -> optuna.Trial | None:
         """Claim the waiting trial of a ticket.
 
@@ -82,7 +93,7 @@ class Tickets:
             study.sampler = sampler
             trial = optuna.Trial(study, waiting._trial_id)
             if _is_provided_for([t for t in trials_by_ticket(study)[ticket] if t.number < trial.number]):
-                requeue(study, trial, "the ticket has another trial")  # two commands filled the study at once
+                requeue(study, trial, _DUPLICATE)
                 continue
             return trial
         return None

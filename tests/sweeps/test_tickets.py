@@ -130,6 +130,22 @@ def test_a_ticket_that_two_machines_filled_is_run_once():
     assert count_deaths(study.trials) == 0
 
 
+@pytest.mark.parametrize("stage", [TrialState.WAITING, TrialState.RUNNING, TrialState.COMPLETE])
+def test_a_duplicate_that_no_worker_took_does_not_wait_for_ever(stage):
+    study, storage = make_study()
+    tickets = Tickets(2, None, 0)
+    for ticket in (0, 1, 0):
+        study.enqueue_trial({}, user_attrs={TICKET: ticket})
+    if stage != TrialState.WAITING:
+        trial = claim(tickets, study, storage)
+        if stage == TrialState.COMPLETE:
+            study.tell(trial, 1.0)
+    for _ in range(2):
+        tickets.take_back_duplicates(study, storage)
+        assert [t.state for t in study.trials] == [stage, TrialState.WAITING, TrialState.FAIL]
+    assert count_deaths(study.trials) == 0
+
+
 def test_results_of_finished_seeds_go_to_the_next_try():
     study, storage = make_study()
     tickets = Tickets(1, None, 1)

@@ -32,7 +32,7 @@ def effects_figure(claims: Sequence[Claim]) -> Figure | None:
     Returns:
         Figure; None if no claim has an effect.
     """
-    shown = [claim for claim in claims if claim.effect is not None]
+    shown = [claim for claim in claims if claim.effect is not None and claim.of_accuracy]
     if not shown:
         return None
     figure = Figure(figsize=(10, 0.56 * len(shown) + 1), layout="constrained")

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 from psn_lightning.paper.plan import is_planned
 from psn_lightning.paper.report.contrasts import Contrast, farthest
 from psn_lightning.paper.report.evidence import Assessment, Evidence
+from psn_lightning.paper.report.looks import count_left
 from psn_lightning.paper.report.runs import Runs, metric, name_cell
-from psn_lightning.paper.report.verdicts import Claim, Size, Verdict, difference, judge_equality, number
+from psn_lightning.paper.report.verdicts import Claim, Effect, Size, Verdict, difference, judge_equality, number
 from psn_lightning.topology.equilibrium import PAPER_TABLE_4
 
 _CCV = metric("fan_in/ccv")
@@ -50,9 +52,12 @@ def _judge_equilibrium(rule: str, evidence: Evidence) -> Claim:
     if not found:
         return evidence.undecided("two starts with two seeds each", title)
     name, worst = farthest(found)
-    verdict = judge_equality(found, evidence.margin("ccv"), evidence.alpha)
+    margin = evidence.margin("ccv")
+    verdict, effect = judge_equality(found, margin, evidence.alpha), Effect(worst, evidence.alpha, margin)
     ours = f"from ERK and lognormal: {'; '.join(ends)}; farthest at {name}: {difference(worst, evidence.alpha)}"
-    return Claim(title, evidence.title, verdict, ours, "independent", basis=evidence.basis, of_accuracy=False)
+    return Claim(
+        title, evidence.title, verdict, ours, "independent", basis=evidence.basis, effect=effect, of_accuracy=False
+    )
 
 
 def _judge_table4(assessment: Assessment, rule: str, experiment: str) -> Claim:
@@ -65,9 +70,11 @@ def _judge_table4(assessment: Assessment, rule: str, experiment: str) -> Claim:
             if cell := own.having({"model.sparsity": sparsity}):
                 counted.append(cell)
                 errors.append(statistics.fmean(cell.by_seed(_CCV).values()) / printed - 1)
+    left = sum(count_left(assessment.runs.of(experiment, data), experiment, data) for data in PAPER_TABLE_4)
+    whole = Claim(title, "all data sets", Verdict.NOT_RUN, "too few runs", f"{_CELLS} numbers", basis="not run")
+    whole = replace(whole, name="equilibrium", of_accuracy=False, reproduction=experiment, left=left)
     if not errors:
-        words = "too few runs"
-        return Claim(title, "all data sets", Verdict.NOT_RUN, words, basis="not run", name="equilibrium")
+        return whole
     rms = math.sqrt(statistics.fmean(error**2 for error in errors))
     at_least = rms * math.sqrt(len(errors) / _CELLS)  # of all cells, if those that are missing had no error
     verdict, size = Verdict.OPEN, Size.NONE
@@ -80,5 +87,4 @@ def _judge_table4(assessment: Assessment, rule: str, experiment: str) -> Claim:
     ours = f"rms of the relative error {rms:.1%} over {len(errors)} of {_CELLS} cells, mean {mean}%"
     every = [run for cell in counted for run in cell.all]
     basis = f"{'plan' if all(map(is_planned, every)) else 'exploratory'}: {experiment}, {len(every)} runs"
-    paper = f"{_CELLS} numbers"
-    return Claim(title, "all data sets", verdict, ours, paper, size, basis, name="equilibrium", of_accuracy=False)
+    return replace(whole, verdict=verdict, ours=ours, size=size, basis=basis)

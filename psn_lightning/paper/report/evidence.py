@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from psn_lightning.paper.plan import Plan, PlannedClaim, is_planned
 from psn_lightning.paper.report import published
 from psn_lightning.paper.report.layout import Layout
-from psn_lightning.paper.report.looks import complete_looks
+from psn_lightning.paper.report.looks import complete_looks, count_left
 from psn_lightning.paper.report.runs import (
     Measure,
     Runs,
@@ -149,11 +149,11 @@ class Assessment:
         place, decided = [0] * len(judged), [Verdict.OPEN] * len(judged)
         while True:
             current = [own[i] for own, i in zip(judged, place, strict=True)]
-            corrected = [found.verdict for found in correct_family(current, self.plan.alpha)]
-            decided = [new if old in _UNDECIDED else old for old, new in zip(decided, corrected, strict=True)]
+            corrected = correct_family(current, self.plan.alpha)
+            decided = [new.verdict if old in _UNDECIDED else old for old, new in zip(decided, corrected, strict=True)]
             again = [i for i, own in enumerate(judged) if decided[i] in _UNDECIDED and place[i] + 1 < len(own)]
             if not again:
-                return [replace(found, verdict=verdict) for found, verdict in zip(current, decided, strict=True)]
+                return [replace(found, verdict=verdict) for found, verdict in zip(corrected, decided, strict=True)]
             for i in again:
                 place[i] += 1
 
@@ -163,7 +163,9 @@ class Assessment:
         """Judge a claim in each of its looks, or once by older runs."""
         experiment = experiment or str(self.plan.claims[name].experiment)
         looks = self.find_evidence(name, data, experiment, older)
-        found = [replace(decide(evidence), name=name) for evidence in looks]
+        left = count_left(self.runs.of(experiment, data), experiment, data)
+        decider = f"{experiment} --data {data}"
+        found = [replace(decide(evidence), name=name, reproduction=decider, left=left) for evidence in looks]
         return found if looks[0].runs else [replace(found[0], verdict=Verdict.NOT_RUN)]
 
     def find_evidence(self, name: str, data: str, experiment: str, older: str | None = None) -> list[Evidence]:

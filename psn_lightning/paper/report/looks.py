@@ -31,6 +31,23 @@ def select_deciding(runs: Runs) -> Runs:
     return Runs(found)
 
 
+def count_left(runs: Runs, experiment: str, data: str) -> int:
+    """Count the runs of an experiment on a data set that are not recorded.
+
+    Args:
+        runs: Recorded runs of the experiment on the data set.
+        experiment: Reproduction.
+        data: Short name of the data set.
+
+    Returns:
+        Number of runs; 0 if this checkout has no such experiment, or the experiment no such data set.
+    """
+    if experiment not in names() or data not in (reproduction := load(experiment)).data:
+        return 0
+    done = {(name_cell(run.cell), run.seed) for run in runs.all}
+    return sum((name_cell(cell), seed) not in done for cell, seed in cells_of(reproduction, data).values())
+
+
 def complete_looks(runs: Runs, experiment: str, data: str) -> list[tuple[int, int, set[int]]]:
     """List the looks at an experiment whose runs are all there: number, of how many, seeds.
 

@@ -19,6 +19,7 @@ from psn_lightning.paper.report.runs import Runs
 from psn_lightning.paper.report.settled_layers import layers
 from psn_lightning.paper.report.start_tables import starts_table
 from psn_lightning.paper.report.summary import headline_table
+from psn_lightning.paper.report.undecided import undecided_table
 from psn_lightning.paper.report.verdicts import Claim, Verdict
 
 
@@ -49,6 +50,7 @@ def sections(runs: Runs, claims: Sequence[Claim]) -> dict[str, str]:
     headlines = headline_table(load_plan(), claims) if claims else ""
     return {
         "claims": summary,
+        "undecided": undecided_table(claims),
         "results": headlines,
         "methods": methods_markdown(runs),
         "table 7": table7_markdown(runs),

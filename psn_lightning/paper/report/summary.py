@@ -119,7 +119,7 @@ def _list_results(planned: PlannedClaim, claims: Sequence[Claim]) -> str:
     for claim in claims:
         if claim.verdict is Verdict.NOT_RUN:
             continue
-        effect = claim.effect
+        effect = claim.effect if claim.of_accuracy else None
         text = claim.ours if effect is None else difference(effect.contrast, effect.alpha)
         source = "" if claim.paper.startswith("predicted") else "the paper: "
         printed = f" ({source}{claim.paper})" if claim.paper else ""

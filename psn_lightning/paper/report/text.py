@@ -23,6 +23,7 @@ from psn_lightning.paper.report.runs import Runs
 from psn_lightning.paper.report.sections import describe_runs
 from psn_lightning.paper.report.summary import as_list, summary_page
 from psn_lightning.paper.report.topology_claims import topology_claims
+from psn_lightning.paper.report.undecided import undecided_table
 from psn_lightning.paper.report.verdicts import Claim, Verdict
 
 TITLE = "Profiled Sparse Networks: the paper and our runs"
@@ -55,6 +56,8 @@ def report(runs: Runs, claims: Sequence[Claim], source: str) -> tuple[str, dict[
         "## Claims by data set",
         _EXPLANATION,
         claims_table(claims) if claims else "No claim is judged.",
+        "## What is not decided, and why",
+        undecided_table(claims) if claims else "No claim is judged.",
         "## Would another analysis say the same?",
         _compare_analyses(runs, claims),
         "## Consistency of the topologies",

@@ -36,7 +36,7 @@ class Size(StrEnum):
 
 @dataclass(frozen=True)
 class Effect:
-    """Difference that a claim is about, in points of accuracy, for the figure of all effects."""
+    """Difference that a claim is about: in points of accuracy, or of fan-in CCV if the claim is not of accuracies."""
 
     contrast: Contrast
     """Our difference."""
@@ -48,6 +48,8 @@ class Effect:
     """Difference that the paper prints."""
     printed_error: float = 0.0
     """Standard error of the printed difference."""
+    fixed_error: float = 0.0
+    """Part of the standard error of our difference that no seed of ours reduces: that of a printed mean."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,19 @@ class Claim:
     basis: str = ""
     """Runs that decide: under the analysis plan, or exploratory."""
     effect: Effect | None = None
-    """Difference that the claim is about; None if it is about something else than a difference of accuracies."""
+    """Difference that the claim is about; None if it is about something else than one difference."""
     p: float = 1.0
     """One-sided p-value of the direction, for claims on several data sets that are corrected together."""
     name: str = ""
     """Name of the claim in the analysis plan, of which several may be parts; empty for a prediction of the plan."""
     of_accuracy: bool = True
     """Whether it is about accuracies, so that another estimator might change the verdict."""
+    reproduction: str = ""
+    """Reproduction that decides, with its data set, as the command has it: ``starts --data emnist``."""
+    left: int = 0
+    """Number of its runs that are not recorded."""
+    corrected: int = 0
+    """Size of the family in which the direction, shown alone, is not shown; 0 if there is none."""
 
 
 def judge_equality(contrasts: Mapping[str, Contrast], margin: float, alpha: float) -> Verdict:
@@ -146,10 +154,11 @@ def correct_family(claims: Sequence[Claim], alpha: float) -> list[Claim]:
     Returns:
         Claims, open where the direction does not outlive the correction.
     """
+    size = len(claims)
     corrected = holm([claim.p for claim in claims])
     levels = [alpha if claim.effect is None else claim.effect.alpha for claim in claims]
     return [
-        replace(claim, verdict=Verdict.OPEN)
+        replace(claim, verdict=Verdict.OPEN, corrected=size)
         if claim.verdict in (Verdict.REPRODUCED, Verdict.REVERSED) and p >= level
         else claim
         for claim, p, level in zip(claims, corrected, levels, strict=True)

@@ -78,10 +78,11 @@ def judge_multipeak(evidence: Evidence) -> Claim:
     assert contrast is not None
     assert slope is not None
     verdict = judge_equality({"high": contrast}, evidence.margin("accuracy"), evidence.alpha)
+    means = _average_accuracies(layout)
     ours = (
         f"CCV above 2 − below 0.5: {difference(contrast, evidence.alpha)}; slope on CCV "
-        f"{difference(slope, evidence.alpha)}; standard deviation of the true cell means "
-        f"{number(_true_std(layout))}, {len(layout.cells)} cells"
+        f"{difference(slope, evidence.alpha)}; range of the means of {len(means)} cells "
+        f"{number(max(means) - min(means))}, standard deviation of the true ones {number(_true_std(layout))}"
     )
     effect = Effect(contrast, evidence.alpha, evidence.margin("accuracy"))
     return Claim(evidence.claim.claim, evidence.title, verdict, ours, "range 0.65", basis=evidence.basis, effect=effect)
@@ -107,8 +108,12 @@ def _weights_of_slope(x: dict[str, float]) -> dict[str, float]:
     return {cell: value / total for cell, value in centred.items()}
 
 
+def _average_accuracies(layout: Layout) -> list[float]:
+    """Average the accuracy of each cell over its seeds."""
+    return [statistics.fmean(v for (own, _), v in layout.values.items() if own == cell) for cell in layout.cells]
+
+
 def _true_std(layout: Layout) -> float:
     """Estimate the standard deviation of the true cell means, with the noise of their estimates taken off."""
-    means = [statistics.fmean(v for (own, _), v in layout.values.items() if own == cell) for cell in layout.cells]
     noise = layout.residual_std**2 / len(layout.seeds)
-    return math.sqrt(max(0.0, statistics.variance(means) - noise))
+    return math.sqrt(max(0.0, statistics.variance(_average_accuracies(layout)) - noise))

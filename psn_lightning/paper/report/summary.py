@@ -72,14 +72,14 @@ def summary_table(plan: Plan, claims: Iterable[Claim]) -> str:
 
 
 def headline_table(plan: Plan, claims: Iterable[Claim]) -> str:
-    """Format the verdicts on the claims in :data:`HEADLINES`.
+    """Format the verdicts on the claims in :data:`HEADLINES`, in brief: without sizes, the parts not run are counted.
 
     Args:
         plan: Analysis plan.
         claims: Claims with their verdicts.
     """
     own = (claim for claim in claims if claim.name in HEADLINES)
-    rows = [[planned.claim, _list_verdicts(planned, found)] for planned, found in _group(plan, own)]
+    rows = [[planned.claim, _list_verdicts(planned, found, brief=True)] for planned, found in _group(plan, own)]
     return markdown_table(["the paper says", "verdict here"], rows)
 
 
@@ -96,18 +96,18 @@ def as_list(sentences: Iterable[str]) -> str:
     return "\n".join(f"- {sentence}" for sentence in sentences)
 
 
-def _list_verdicts(planned: PlannedClaim, claims: Sequence[Claim]) -> str:
+def _list_verdicts(planned: PlannedClaim, claims: Sequence[Claim], brief: bool = False) -> str:
     """List the verdicts and the data sets that have them."""
     places: dict[str, list[Claim]] = {}
     for claim in claims:
         if claim.verdict is not Verdict.NOT_RUN:
-            size = "" if claim.size is Size.NONE else f", size {claim.size}"
+            size = "" if brief or claim.size is Size.NONE else f", size {claim.size}"
             word = "" if claim.basis.startswith("plan") else " (exploratory)"
             places.setdefault(f"**{claim.verdict}**{size}{word}", []).append(claim)
     listed = {verdict: _describe_places(planned, own) for verdict, own in places.items()}
     missing = [claim for claim in claims if claim.verdict is Verdict.NOT_RUN]
     if missing:
-        few = len(missing) <= _LISTED
+        few = len(missing) <= _LISTED and not brief
         where = _describe_places(planned, missing) if few else f"{len(missing)} of {len(claims)} parts"
         listed[f"**{Verdict.NOT_RUN}**"] = where
     return "; ".join(f"{verdict}: {where}" for verdict, where in listed.items())

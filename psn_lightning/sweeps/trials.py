@@ -60,8 +60,7 @@ def run_trial(trial: optuna.Trial, plan: Plan) -> float:
             run = partial(_run_seed, trial, plan, {**settings, "seed_everything": seed}, i * epochs)
             value = patiently(run, _PATIENCE_SECONDS)
             set_seed_value(trial, seed, value)
-            if i + 1 < len(seeds):
-                gc.collect()  # the fits of a trial share a process: without it each leaves its data set in memory
+            gc.collect()  # the fits of a trial share a process: without it each leaves its data set in memory
         if not math.isfinite(value):
             raise _prune(trial, f"{plan.objective} of seed {seed} is {value}")
         values.append(value)

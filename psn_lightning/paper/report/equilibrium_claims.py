@@ -71,8 +71,18 @@ def _judge_table4(assessment: Assessment, rule: str, experiment: str) -> Claim:
                 counted.append(cell)
                 errors.append(statistics.fmean(cell.by_seed(_CCV).values()) / printed - 1)
     left = sum(count_left(assessment.runs.of(experiment, data), experiment, data) for data in PAPER_TABLE_4)
-    whole = Claim(title, "all data sets", Verdict.NOT_RUN, "too few runs", f"{_CELLS} numbers", basis="not run")
-    whole = replace(whole, name="equilibrium", of_accuracy=False, reproduction=experiment, left=left)
+    whole = Claim(
+        title,
+        "all data sets",
+        Verdict.NOT_RUN,
+        "too few runs",
+        f"{_CELLS} numbers",
+        basis="not run",
+        name="equilibrium",
+        of_accuracy=False,
+        reproduction=experiment,
+        left=left,
+    )
     if not errors:
         return whole
     rms = math.sqrt(statistics.fmean(error**2 for error in errors))

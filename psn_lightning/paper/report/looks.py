@@ -5,7 +5,7 @@ from __future__ import annotations
 from psn_lightning.paper.plan import is_planned
 from psn_lightning.paper.recorded_run import RecordedRun
 from psn_lightning.paper.report.runs import Runs, name_cell
-from psn_lightning.paper.reproduction import cells_of, load, names
+from psn_lightning.paper.reproduction import Reproduction, cells_of, load, names
 
 _SEEDS_OF_ONE_LOOK = 4  # fewer seeds than this are looked at once
 
@@ -42,9 +42,10 @@ def count_left(runs: Runs, experiment: str, data: str) -> int:
     Returns:
         Number of runs; 0 if this checkout has no such experiment, or the experiment no such data set.
     """
-    if experiment not in names() or data not in (reproduction := load(experiment)).data:
+    reproduction = _find(experiment, data)
+    if reproduction is None:
         return 0
-    done = {(name_cell(run.cell), run.seed) for run in runs.all}
+    done = _places(runs)
     return sum((name_cell(cell), seed) not in done for cell, seed in cells_of(reproduction, data).values())
 
 
@@ -59,12 +60,10 @@ def complete_looks(runs: Runs, experiment: str, data: str) -> list[tuple[int, in
     Returns:
         Looks in order; none if the record knows an experiment, or a data set of it, that this checkout does not have.
     """
-    if experiment not in names():
+    reproduction = _find(experiment, data)
+    if reproduction is None:
         return []
-    reproduction = load(experiment)
-    if data not in reproduction.data:
-        return []
-    seeds, places = reproduction.seeds_of(data), {(name_cell(run.cell), run.seed) for run in runs.all}
+    seeds, places = reproduction.seeds_of(data), _places(runs)
     sizes = [len(seeds)] if len(seeds) < _SEEDS_OF_ONE_LOOK else [-(-len(seeds) // 2), len(seeds)]
     cells = cells_of(reproduction, data).values()
     return [
@@ -72,3 +71,14 @@ def complete_looks(runs: Runs, experiment: str, data: str) -> list[tuple[int, in
         for number, size in enumerate(sizes, start=1)
         if all((name_cell(cell), seed) in places for cell, seed in cells if seed in set(seeds[:size]))
     ]
+
+
+def _find(experiment: str, data: str) -> Reproduction | None:
+    """Find an experiment; None if this checkout has no such experiment, or the experiment no such data set."""
+    reproduction = load(experiment) if experiment in names() else None
+    return reproduction if reproduction is not None and data in reproduction.data else None
+
+
+def _places(runs: Runs) -> set[tuple[str, int]]:
+    """List cell and seed of each run."""
+    return {(name_cell(run.cell), run.seed) for run in runs.all}

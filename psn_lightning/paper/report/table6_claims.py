@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterator
-from dataclasses import replace
 
 from psn_lightning.paper.report import published
 from psn_lightning.paper.report.contrasts import Contrast, farthest, holm, welch
@@ -142,8 +141,8 @@ def _judge_dense_accuracy(evidence: Evidence) -> Claim:
         verdict = Verdict.NOT_COMPARABLE
     ours = f"{number(statistics.fmean(values))}%, ours − the paper's: {difference(contrast, evidence.alpha)}"
     paper = f"{printed['mean']} ± {printed['sd']}, n = {printed['n']}"
-    effect = Effect(contrast, evidence.alpha, evidence.margin("accuracy"))
-    effect = replace(effect, fixed_error=printed["sd"] / math.sqrt(printed["n"]))
+    fixed = printed["sd"] / math.sqrt(printed["n"])
+    effect = Effect(contrast, evidence.alpha, evidence.margin("accuracy"), fixed_error=fixed)
     return Claim(evidence.claim.claim, evidence.title, verdict, ours, paper, basis=evidence.basis, effect=effect)
 
 
